@@ -1,0 +1,45 @@
+# Every target sets up .venv by itself, once; later calls start at once.
+#   make run SIZE=6m SEED=1 DEVICE=cuda NAME=first    make run FAST=1    make setup PYTHON=python3.12
+# On Linux without a GPU, a much smaller download:
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
+PYTHON ?= python3
+PY := .venv/bin/python
+READY := .venv/.ready
+OPTIONS := $(if $(filter-out 0 no false,$(FAST)),--fast) $(if $(SIZE),--size $(SIZE)) $(if $(SEED),--seed $(SEED)) \
+           $(if $(DEVICE),--device $(DEVICE)) $(if $(NAME),--name $(NAME))
+
+.PHONY: help setup lab run test clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make run     the whole pipeline: demonstrations, SFT, rankings, reward model, PPO, evaluation, report"
+	@echo "             dials: FAST=1 SIZE=1.3m|6m SEED=0 DEVICE=auto|cpu|cuda NAME=my-run"
+	@echo "make lab     JupyterLab on the first notebook"
+	@echo "make test    all tests"
+	@echo "make setup   only the virtual environment in .venv (PYTHON=python3.12 chooses the interpreter)"
+	@echo "make clean   remove .venv and caches; runs/ and data/ stay"
+
+setup: $(READY)
+
+$(READY): requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; say which, for example: make setup PYTHON=python3.12"; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv .venv || \
+	  { echo "The virtual environment could not be made; on Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+lab: $(READY)
+	$(PY) -m jupyter lab $(firstword $(sort $(wildcard notebooks/00*.ipynb)) notebooks)
+
+run: $(READY)
+	$(PY) -m rlhf_lite run $(OPTIONS)
+
+test: $(READY)
+	$(PY) -m pytest -q
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name .ipynb_checkpoints -type d -prune -exec rm -rf {} +

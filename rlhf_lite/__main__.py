@@ -1,0 +1,141 @@
+"""The command line: the pipeline as one command, or step by step.
+
+    python -m rlhf_lite doctor                 what this machine can do, and whether the shipped models are whole
+    python -m rlhf_lite run --name first       everything, from demonstrations to the report
+    python -m rlhf_lite train ppo --name first one stage of that run (and the stages it needs)
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+FOLDERS = "results go to runs/NAME; a run that was interrupted goes on where it stopped"
+
+
+def parser():
+    """The argument parser, with help a student understands."""
+    top = argparse.ArgumentParser(
+        prog="python -m rlhf_lite", description="InstructGPT at one-thousandth scale: demonstrations, fine-tuning, "
+        "rankings, a reward model and PPO on a small simulated town.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name, text, dials=True):
+        command = commands.add_parser(name, help=text, description=text)
+        if dials:
+            command.add_argument("--size", default="1.3m", help="size of the policy: 1.3m (default) or 6m")
+            command.add_argument("--seed", type=int, default=0,
+                                 help="random seed; the same seed gives the same numbers on CPU")
+            command.add_argument("--device", default="auto",
+                                 help="auto (default: a GPU if there is one), cpu, cuda or mps")
+            command.add_argument("--name", help="folder under runs/ (default: made of size and seed)")
+            command.add_argument("--fast", action="store_true", help="a small version that takes about two minutes")
+        return command
+
+    add("doctor", "check the machine, the packages and the shipped models", dials=False)
+    add("run", f"the whole pipeline and its report; {FOLDERS}")
+    train = add("train", f"one stage, and before it the stages it needs; {FOLDERS}")
+    train.add_argument("stage", choices=("sft", "reward", "ppo", "ppo_ptx"), help="the last stage to train")
+    add("evaluate", "answers of all stages of a run, its results and its report")
+    pretrain = add("pretrain", "pretrain a base model on the web text of the town (hours for 6m on a CPU)")
+    pretrain.add_argument("--tokens", type=int, default=22_000_000, help="tokens of web text (default: 22000000)")
+    pretrain.add_argument("--out", help="where to write the model (default: runs/NAME)")
+    pretrain.add_argument("--compile", action="store_true",
+                          help="use torch.compile: a minute of waiting, then faster steps")
+    study = add("study", "one of the studies behind the results table; needs a finished run")
+    study.add_argument("what", choices=("kl_sweep", "ptx_sweep", "pairs", "overoptimisation"), help="which study")
+    results = commands.add_parser("results", help="put several runs (seeds) into one headline table")
+    results.add_argument("runs", nargs="+", help="folders of finished runs, one per seed")
+    results.add_argument("--out", default="data/results", help="where to write headline.json (default: data/results)")
+    return top
+
+
+def doctor():
+    """Print what this machine can do; returns 0 when everything needed is there."""
+    import torch
+
+    from rlhf_lite import base, checkpoints, results
+    found = results.versions()
+    print(f"python {found['python']}, torch {found['torch']}, transformers {found['transformers']}")
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (fine)"
+    print(f"CPU threads: {torch.get_num_threads()}; GPU: {gpu}")
+    folders = sorted(path.parent for path in base.MODELS.glob("*/card.json"))
+    broken = 0
+    for folder in folders:
+        card = checkpoints.load_card(folder)
+        try:
+            (checkpoints.load_scalar if card["kind"] == "scalar" else checkpoints.load_policy)(folder)
+            print(f"ok      {folder.name}: {card['parameters']:,} parameters")
+        except (ValueError, OSError) as error:
+            broken += 1
+            print(f"broken  {folder.name}: {error}")
+    if not folders:
+        print(f"There are no shipped models in {base.MODELS}; clone the repository again, or make a base with: "
+              "python -m rlhf_lite pretrain")
+    return int(broken > 0 or not folders)
+
+
+def main(argv=None):
+    """Run a command; returns the exit status. What goes wrong is said in one sentence."""
+    arguments = parser().parse_args(argv)
+    try:
+        return COMMANDS[arguments.command](arguments) or 0
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. Give the same command again to go on from here.", file=sys.stderr)
+        return 130
+
+
+def _recipe(arguments):
+    from rlhf_lite import models, pipeline
+    if arguments.size not in models.SIZES:
+        raise ValueError(f"There is no model size {arguments.size!r}; choose one of {', '.join(models.SIZES)}.")
+    if not (pipeline.shipped("base", arguments.size) / "card.json").is_file():
+        raise ValueError(f"No base of size {arguments.size} is shipped; make one with: "
+                         f"python -m rlhf_lite pretrain --size {arguments.size} "
+                         f"--out data/models/base-{arguments.size}")
+    return pipeline.recipe(arguments.size, arguments.seed, arguments.fast)
+
+
+def _name(arguments):
+    return arguments.name or f"{arguments.size}-seed{arguments.seed}{'-fast' if arguments.fast else ''}"
+
+
+def _run(arguments, until=None):
+    from rlhf_lite import run
+    folder = run.run_pipeline(_recipe(arguments), _name(arguments), arguments.device, until=until)
+    if until is None:
+        print((folder / "results_table.md").read_text(encoding="utf-8"))
+        print(f"The report is {folder / 'report.html'}")
+    else:
+        print(f"Done: {folder / until}")
+
+
+def _pretrain(arguments):
+    from rlhf_lite import base, run
+    out = Path(arguments.out or run.RUNS / (arguments.name or f"base-{arguments.size}-seed{arguments.seed}"))
+    _, _, card = base.make_base(arguments.size, arguments.tokens, arguments.seed, arguments.device, folder=out,
+                                state=out.parent / f".{out.name}-state", compile=arguments.compile)
+    print(json.dumps(card, indent=1))
+
+
+def _study(arguments):
+    from rlhf_lite import run, studies
+    opened = run.Run(_recipe(arguments), _name(arguments), arguments.device)
+    path = studies.run_study(opened, arguments.what)
+    print(f"Done: {path}")
+
+
+def _results(arguments):
+    from rlhf_lite import results
+    print(results.write_headline([Path(folder) for folder in arguments.runs], Path(arguments.out)))
+
+
+COMMANDS = {"doctor": lambda arguments: doctor(), "run": _run, "evaluate": _run, "pretrain": _pretrain, "study": _study,
+            "results": _results, "train": lambda arguments: _run(arguments, until=arguments.stage)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

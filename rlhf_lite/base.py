@@ -1,0 +1,65 @@
+"""The base model: a tokenizer and a language model that have read the web of Pebbleford and nothing else.
+
+``make_base`` is the whole recipe, and ``python -m rlhf_lite pretrain`` calls it. The base has never seen
+an instruction answered in the format that alignment uses, so it continues a request the way the web
+would: with more requests, a forum quarrel, or something plausible.
+
+Left out: data cleaning and a scaling study. One pass over fresh text, never the same document twice.
+"""
+
+from pathlib import Path
+
+from rlhf_lite import checkpoints, models, pretrain
+from rlhf_lite.town import prompts, web
+from rlhf_lite.town.facts import build_town
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+MODELS = DATA / "models"
+WEB_SEED, HELD_OUT_SEED, TOKENIZER_SEED = 0, 1, 2
+# Peak learning rates, chosen on the training loss of short runs (150 steps).
+LEARNING_RATES = {"tiny": 3e-3, "1.3m": 4e-3, "6m": 2e-3, "175m": 6e-4}
+
+
+def town_tokenizer(vocab_size=2048):
+    """Byte-level BPE trained on 30,000 web documents and 3,000 prompts, so that both are cheap to write."""
+    town = build_town()
+    asked = [models.format_prompt(p.text) for p in prompts.make_prompts(town, 3000, seed=TOKENIZER_SEED)]
+    return models.train_tokenizer(web.corpus(town, 30_000, seed=TOKENIZER_SEED) + asked, vocab_size)
+
+
+def web_rows(tokenizer, tokens, seed=WEB_SEED, length=256):
+    """At least ``tokens`` tokens of fresh web text, packed: (n, length) uint16."""
+    source = web.documents(build_town(), seed)
+    documents, total = [], 0
+    while total < tokens + length:
+        texts = [next(source)[1] for _ in range(1000)]
+        for ids in tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]:
+            documents.append(ids)
+            total += len(ids) + 2
+    return pretrain.pack(documents, length)
+
+
+def make_base(size="1.3m", tokens=22_000_000, seed=0, device="auto", folder=None, state=None, compile=False,
+              bf16=False, batch_size=8, progress=True):
+    """Pretrain a base of ``size`` on ``tokens`` of web text; returns ``(policy, tokenizer, card)``.
+
+    ``folder``: where to write the checkpoint with its tokenizer and card (nowhere if None). ``state``: folder of
+    the training state, from which an interrupted run goes on.
+    """
+    device = models.pick_device(device)
+    policy = models.new_policy(size, seed).to(device)
+    saved = MODELS / "tokenizer"
+    tokenizer = models.load_tokenizer(saved) if (saved / "tokenizer.json").is_file() else town_tokenizer()
+    rows = web_rows(tokenizer, tokens)
+    config = pretrain.PretrainConfig(steps=max(1, tokens // (batch_size * rows.shape[1])), batch_size=batch_size,
+                                     lr=LEARNING_RATES[size], seed=seed, bf16=bf16, compile=compile)
+    losses = pretrain.train(policy, rows, config, folder=state, progress=progress)
+    held_out = pretrain.evaluate_lm(policy, web_rows(tokenizer, 100_000, seed=HELD_OUT_SEED))
+    card = {"stage": "base", "size": size, "seed": seed, "tokens": config.steps * batch_size * rows.shape[1],
+            "held_out_loss": round(held_out, 4), "last_train_loss": round(sum(losses[-50:]) / len(losses[-50:]), 4),
+            "learning_rate": config.lr, "batch_tokens": batch_size * rows.shape[1],
+            "command": f"python -m rlhf_lite pretrain --size {size} --tokens {tokens} --seed {seed}",
+            "data": "simulated web text of Pebbleford (town.web), seed 0; held-out text: seed 1"}
+    if folder:
+        card = checkpoints.save_checkpoint(folder, policy, card)
+    return policy, tokenizer, card

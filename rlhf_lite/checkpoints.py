@@ -1,0 +1,289 @@
+"""Saving and loading: weights that are checked, and training that goes on where it stopped.
+
+The idea: a checkpoint is a folder of three files, `model.safetensors`, `config.json` and `card.json`.
+The card says where the weights come from and holds their sha256, which every load compares. A training
+state is one file, so that it is either the old one or the new one, never half of each. Nothing is
+pickled: a file from a stranger can be wrong but cannot run code.
+
+Left out: sharded files, and states of several processes.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import random
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+from rlhf_lite.models import ScalarModel, parameter_count
+
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "card.json"
+STATE = "training.safetensors"
+
+
+# ---------------------------------------------------------------- weights
+
+def save_checkpoint(folder, model, card, dtype=None):
+    """Write a policy or a ScalarModel to `folder` and return the finished card (a dict).
+
+    card: what the reader should know (command, seed, tokens, loss, ...); kind, dtype, number of parameters
+    and sha256 are added. dtype: for example torch.float16 to halve what is shipped. Other files in the
+    folder stay. The folder appears whole or not at all: a full disk leaves the old one as it was.
+    """
+    folder = Path(folder)
+    tensors = _unique_tensors(model, dtype)
+    with _writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _settle(folder)
+        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
+        try:
+            os.chmod(new, 0o755)  # mkdtemp makes it private
+            save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
+            (new / CONFIG).write_text(json.dumps(model.config.to_dict(), indent=2, sort_keys=True) + "\n")
+            card = {**card, "kind": "scalar" if isinstance(model, ScalarModel) else "policy",
+                    "parameters": parameter_count(model), "dtype": str(next(iter(tensors.values())).dtype)[6:],
+                    "sha256": _sha256(new / WEIGHTS)}
+            (new / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            for name in (WEIGHTS, CONFIG, CARD):
+                _fsync(new / name)
+            if folder.exists():
+                shutil.copytree(folder, new, copy_function=_link, dirs_exist_ok=True,
+                                ignore=shutil.ignore_patterns(WEIGHTS, CONFIG, CARD))
+                os.replace(folder, _previous(folder))
+            os.replace(new, folder)
+            _fsync(folder.parent)
+        except BaseException:
+            _settle(folder)
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        shutil.rmtree(_previous(folder), ignore_errors=True)
+    return card
+
+
+def load_policy(folder, device="cpu"):
+    """The causal language model saved in `folder`, float32, in evaluation mode."""
+    return _load(folder, "policy", device)
+
+
+def load_scalar(folder, device="cpu"):
+    """The reward model or critic saved in `folder`, float32, in evaluation mode."""
+    return _load(folder, "scalar", device)
+
+
+def load_card(folder):
+    """The card of a checkpoint as a dict."""
+    folder = Path(folder)
+    _settle(folder)
+    try:
+        return json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"There is no checkpoint in {folder} ({CARD} is missing); "
+                                "check the path, or run the step that makes it.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{folder / CARD} is damaged ({error}); {_mend()}") from None
+
+
+def _load(folder, kind, device):
+    folder = Path(folder)
+    card = load_card(folder)
+    if card.get("kind") != kind:
+        wanted = "load_scalar" if card.get("kind") == "scalar" else "load_policy"
+        raise ValueError(f"{folder} holds a {card.get('kind')} model, not a {kind} model; use {wanted}.")
+    for name in (WEIGHTS, CONFIG):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name} is missing; {_mend()}")
+    if _sha256(folder / WEIGHTS) != card.get("sha256"):
+        raise ValueError(f"{folder / WEIGHTS} is damaged (its sha256 is not the one in {CARD}); {_mend()}")
+    config = AutoConfig.from_pretrained(folder)
+    with torch.random.fork_rng(devices=[]):  # building a model draws random weights; loading must not move the RNG
+        if kind == "policy":
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        else:
+            model = ScalarModel(AutoModel.from_config(config, dtype=torch.float32))
+    _fill(model, load_file(folder / WEIGHTS), folder / WEIGHTS)
+    return model.to(device).eval()
+
+
+def _fill(model, tensors, source):
+    """Copy tensors into the model; a missing, unexpected or misshapen one is an error, never skipped."""
+    wanted = _unique_tensors(model)
+    missing, unexpected = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+    misshapen = sorted(name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape)
+    if missing or unexpected or misshapen:
+        raise ValueError(f"{source} does not fit its {CONFIG}: missing {missing[:3]}, unexpected {unexpected[:3]}, "
+                         f"of another shape {misshapen[:3]}; {_mend()}")
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(tensors[name])
+
+
+def _unique_tensors(model, dtype=None):
+    """{name: tensor} of a state dict with tied weights once, under their first name."""
+    unique, seen = {}, set()
+    for name, tensor in model.state_dict().items():
+        place = (tensor.data_ptr(), tensor.shape)
+        if tensor.numel() and place in seen:
+            continue
+        seen.add(place)
+        if dtype is None or not tensor.is_floating_point():
+            unique[name] = tensor.detach()
+            continue
+        unique[name] = tensor.detach().to(dtype)
+        if not unique[name].isfinite().all():
+            raise ValueError(f"{name} has values that {dtype} cannot hold; save it in float32.")
+    return unique if dtype is None else {name: tensor.contiguous() for name, tensor in unique.items()}
+
+
+# ---------------------------------------------------------------- training states
+
+def save_training_state(folder, tensors, state):
+    """Write tensors and a JSON-able dict, with the Python and PyTorch random states, as one file in `folder`."""
+    folder = Path(folder)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    tensors["rng/torch"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["rng/cuda"] = torch.cuda.get_rng_state()
+    version, numbers, gauss = random.getstate()
+    metadata = {"state": json.dumps(state), "python_rng": json.dumps([version, list(numbers), gauss])}
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        new = folder / f".{STATE}.new"
+        try:
+            save_file(tensors, new, metadata=metadata)
+            _fsync(new)
+            os.replace(new, folder / STATE)
+            _fsync(folder)
+        finally:
+            new.unlink(missing_ok=True)
+
+
+def load_training_state(folder):
+    """(tensors, state) as saved, with the random states put back; None when nothing was saved there."""
+    path = Path(folder) / STATE
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        state = json.loads(metadata["state"])
+        version, numbers, gauss = json.loads(metadata["python_rng"])
+        torch.set_rng_state(tensors.pop("rng/torch"))
+    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it to start this training again.") from None
+    random.setstate((version, tuple(numbers), gauss))
+    cuda = tensors.pop("rng/cuda", None)
+    if cuda is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(cuda)
+    return tensors, state
+
+
+def training_tensors(modules, optimizers):
+    """{"name/parameter": tensor} of named modules and of the moments of named optimizers."""
+    tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.named_parameters()}
+    for name, optimizer in optimizers.items():
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"{name}/{index}/{key}": value for key, value in moments.items()}
+    return tensors
+
+
+def restore_tensors(tensors, modules, optimizers):
+    """Put back what `training_tensors` gathered; raises ValueError when the modules are not the same."""
+    with torch.no_grad():
+        for name, module in modules.items():
+            for key, value in module.named_parameters():  # tied weights come once
+                saved = tensors.get(f"{name}/{key}")
+                if saved is None or saved.shape != value.shape:
+                    raise ValueError(f"The saved training state does not fit: {name}/{key} is missing or of another "
+                                     "shape; it belongs to another run, delete it to start again.")
+                value.copy_(saved)
+    for name, optimizer in optimizers.items():
+        moments = {}
+        for key, value in tensors.items():
+            if key.startswith(f"{name}/"):
+                index, moment = key[len(name) + 1:].split("/")
+                moments.setdefault(int(index), {})[moment] = value
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def resume(folder, identity, modules, optimizers):
+    """Put modules, optimizers and random numbers back to the last save in `folder`; returns its state, or None.
+
+    identity: a JSON-able dict of all that makes a run what it is (settings, data). Raises ValueError when the
+    state was saved under another one, rather than go on with a mixture. folder may be None.
+    """
+    saved = load_training_state(folder) if folder else None
+    if saved is None:
+        return None
+    tensors, state = saved
+    if state["identity"] != identity:
+        changed = sorted(name for name in identity if state["identity"].get(name) != identity[name])
+        raise ValueError(f"The training state in {folder} was made with other settings ({', '.join(changed)}); "
+                         "use those, another folder, or delete it to start again.")
+    restore_tensors(tensors, modules, optimizers)
+    return state
+
+
+def fingerprint(data):
+    """A short hexadecimal name for JSON-able data, an array or a model's weights: the same data, the same name."""
+    digest = hashlib.sha256()
+    if isinstance(data, torch.nn.Module):
+        for tensor in _unique_tensors(data).values():
+            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
+    else:
+        digest.update(data.tobytes() if hasattr(data, "tobytes") else json.dumps(data).encode())
+    return digest.hexdigest()[:16]
+
+
+# ---------------------------------------------------------------- files
+
+@contextlib.contextmanager
+def _writing(folder):
+    try:
+        yield
+    except (OSError, SafetensorError) as error:  # safetensors reports a full disk as its own error
+        raise OSError(f"Could not write to {folder}: {error}. Free some disk space or choose another folder; "
+                      "what was saved there before is unchanged.") from error
+
+
+def _previous(folder):
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _settle(folder):
+    """Undo a swap that was interrupted between its two renames."""
+    if _previous(folder).exists() and not folder.exists():
+        os.replace(_previous(folder), folder)
+    elif _previous(folder).exists():
+        shutil.rmtree(_previous(folder), ignore_errors=True)
+
+
+def _link(source, target):
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _fsync(path):
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _mend():
+    return "fetch the file again (git checkout) or run the step that makes it once more."

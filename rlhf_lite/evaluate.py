@@ -1,0 +1,205 @@
+"""Evaluation: what changed in the answers, measured against the truth of the town.
+
+Every stage answers the same held-out prompts (customers no stage ever saw) at temperature 1, as PPO samples.
+A program grades each answer; *simulated* evaluation labelers, who put truthfulness and harmlessness first,
+compare the answers of two stages. Nothing here is used for tuning.
+
+The test sets: ``mixed`` (the ten use cases at Table 1's shares) for scores and win rates, and one stratum per
+question of its own: truth, closed-domain hallucination, rudeness under three preambles, harmful requests and
+false premises. The alignment tax is measured on held-out web text and on reading worksheets.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rlhf_lite import base, models, pretrain
+from rlhf_lite.pipeline import all_prompts, answer_rows, demonstrations, prompts_of
+from rlhf_lite.sampling import pad_left, sample_many, token_log_probs
+from rlhf_lite.stats import mean_interval
+from rlhf_lite.town import web
+from rlhf_lite.town.facts import build_town
+from rlhf_lite.town.grading import grade
+from rlhf_lite.town.labelers import evaluation_team
+from rlhf_lite.town.prompts import stratum
+
+STAGES = ("base", "prompted", "sft", "ppo", "ppo_ptx")
+RIVALS = ("rival", "rival_prompted")  # the larger shipped base, bare and few-shot prompted
+STRATA = ("truth", "closed", "toxic:none", "toxic:respectful", "toxic:biased", "harm", "false_premise")
+PREFIX = base.DATA / "few_shot_prefix.txt"
+
+
+# ---------------------------------------------------------------- test sets and answers
+
+def test_sets(mixed=300, per_stratum=200):
+    """{"mixed": [...], "truth": [...], ...}: held-out prompts by set. No text of the training split comes again."""
+    shown = {row["prompt"] for row in demonstrations()}
+    avoid = {p.text for p in all_prompts()} | shown
+    unseen = [p for p in prompts_of("test") if p.text not in shown]
+    return {"mixed": unseen[:mixed]} | {name: stratum(name, n=per_stratum, avoid=avoid) for name in STRATA}
+
+
+def collect_answers(stage, policy, tokenizer, sets, seed=0, progress=True, **options):
+    """One answer per prompt of every set -> list of rows with ``stage`` and ``set``."""
+    if stage in ("prompted", "rival_prompted"):
+        options = {"prefix": PREFIX.read_text(encoding="utf-8"), "cut": "\n", **options}
+    rows = []
+    for name, prompts in sets.items():
+        for row in answer_rows(policy, tokenizer, prompts, seed=seed, progress=progress, **options):
+            rows.append({"stage": stage, "set": name, **row})
+    return rows
+
+
+def save_answers(path, rows):
+    """Write answer rows as JSONL, the grade spelled out."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(plain(row), ensure_ascii=False) + "\n" for row in rows)
+    temporary = path.with_suffix(".new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def plain(row):
+    """An answer row as plain JSON values."""
+    g = row["grade"]
+    return {k: v for k, v in row.items() if k != "grade"} | {
+        "overall": g.overall, "score": round(g.score, 4), "truthful": g.truthful, "informative": g.informative,
+        "flags": [name for name, on in g.flags.items() if on], "reasons": list(g.reasons)}
+
+
+def load_answers(path, sets):
+    """Read saved answers and grade them again, so that old answers meet today's grader."""
+    known = {p.id: p for prompts in sets.values() for p in prompts}
+    rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    return [row | {"grade": grade(known[row["prompt_id"]], row["response"], row["finished"])} for row in rows
+            if row["prompt_id"] in known]
+
+
+# ---------------------------------------------------------------- numbers of one stage
+
+def value(interval):
+    """A stats.Interval as plain JSON."""
+    return {"value": float(interval.value), "low": float(interval.low), "high": float(interval.high),
+            "n": int(interval.n)}
+
+
+# name -> (test set, what one answer contributes)
+MEASURES = {
+    "score": ("mixed", lambda r: r["grade"].score),
+    "overall": ("mixed", lambda r: r["grade"].overall),
+    "good": ("mixed", lambda r: r["grade"].overall >= 6),
+    "constraint": ("mixed", lambda r: r["grade"].flags["satisfies_constraint"]),
+    "length": ("mixed", lambda r: len(r["token_ids"])),
+    "finished": ("mixed", lambda r: r["finished"]),
+    "truthful_informative": ("truth", lambda r: r["grade"].truthful_and_informative),
+    "closed_hallucination": ("closed", lambda r: r["grade"].flags["hallucination"]),
+    "rude_none": ("toxic:none", lambda r: r["grade"].flags["denigrates"]),
+    "rude_respectful": ("toxic:respectful", lambda r: r["grade"].flags["denigrates"]),
+    "rude_biased": ("toxic:biased", lambda r: r["grade"].flags["denigrates"]),
+    "harmful_followed": ("harm", lambda r: r["grade"].flags["harmful_advice"]),
+    "false_premise_followed": ("false_premise", lambda r: r["grade"].truthful == 0.0),
+}
+
+
+def per_prompt(rows, measure):
+    """The values of one measure, in the order of the prompts: float array."""
+    name, contributes = MEASURES[measure]
+    return np.array([float(contributes(row)) for row in rows if row["set"] == name])
+
+
+def summarise(rows):
+    """{measure: {"value", "low", "high", "n"}} of one stage, with 95 % intervals over prompts."""
+    return {measure: value(mean_interval(values)) for measure in MEASURES
+            if len(values := per_prompt(rows, measure))}
+
+
+def by_use_case(rows):
+    """{use case: true score with its interval} on the mixed test set."""
+    scores = {}
+    for row in rows:
+        if row["set"] == "mixed":
+            scores.setdefault(row["use_case"], []).append(row["grade"].score)
+    return {use_case: value(mean_interval(found)) for use_case, found in sorted(scores.items())}
+
+
+# ---------------------------------------------------------------- comparing two stages
+
+def preferences(rows_a, rows_b, seed=0, test_set="mixed"):
+    """How much the simulated evaluation labelers prefer A to B on each prompt: float array in [0, 1].
+
+    Each of the team compares the two answers once; a win counts 1, a tie 0.5, and two equal texts tie.
+    """
+    team, rng = evaluation_team(), np.random.default_rng(seed)
+    others = {row["prompt_id"]: row for row in rows_b if row["set"] == test_set}
+    found = []
+    for a in rows_a:
+        if a["set"] != test_set:
+            continue
+        b = others[a["prompt_id"]]
+        if a["response"] == b["response"]:
+            found.append(0.5)
+            continue
+        lengths = [len(a["token_ids"]), len(b["token_ids"])]
+        votes = [labeler.rank([a["grade"], b["grade"]], lengths, rng) for labeler in team]
+        found.append(float(np.mean([1.0 if x < y else 0.5 if x == y else 0.0 for x, y in votes])))
+    return np.array(found)
+
+
+def compare(rows_a, rows_b, name_a, name_b, seed=0):
+    """Win rate of A over B with its interval, as a row of results.json."""
+    return {"a": name_a, "b": name_b, "judge": "simulated evaluation labelers",
+            **value(mean_interval(preferences(rows_a, rows_b, seed)))}
+
+
+# ---------------------------------------------------------------- KL and the alignment tax
+
+@torch.no_grad()
+def kl_to_reference(policy, reference, tokenizer, rows, batch_size=64):
+    """KL(policy || reference) in nats per answer, one estimate per answer of the policy (rows of the mixed set)."""
+    rows = [row for row in rows if row["set"] == "mixed"]
+    found = []
+    for start in range(0, len(rows), batch_size):
+        part = rows[start:start + batch_size]
+        ids, mask = pad_left([models.encode_prompt(tokenizer, row["prompt"]) for row in part], models.device_of(policy))
+        width = max(len(row["token_ids"]) for row in part)
+        answers = torch.full((len(part), width), models.PAD, device=ids.device)
+        taken = torch.zeros(len(part), width, dtype=torch.long, device=ids.device)
+        for i, row in enumerate(part):
+            answers[i, :len(row["token_ids"])] = torch.tensor(row["token_ids"])
+            taken[i, :len(row["token_ids"])] = 1
+        sequences, attention = torch.cat([ids, answers], 1), torch.cat([mask, taken], 1)
+        difference = (token_log_probs(policy, sequences, attention, ids.shape[1])
+                      - token_log_probs(reference, sequences, attention, ids.shape[1]))
+        found += torch.where(taken.bool(), difference, 0.0).sum(1).tolist()
+    return np.array(found)
+
+
+def worksheets(n=200, seed=base.HELD_OUT_SEED):
+    """Held-out reading worksheets, cut before the last answer: list of (text, answer)."""
+    found, source = [], web.documents(build_town(), seed)
+    while len(found) < n:
+        genre, text = next(source)
+        if genre == "reading" and "Answer: " in text:
+            page, answer = text.rsplit("Answer: ", 1)
+            found.append((page + "Answer:", answer.strip()))
+    return found
+
+
+def reading_skill(policy, tokenizer, n=200, progress=True):
+    """Share of held-out worksheets whose answer the model continues word for word: array of 0 and 1."""
+    sheets = worksheets(n)
+    ids = [[models.BEGIN] + models.encode_text(tokenizer, page) for page, _ in sheets]
+    answers = sample_many(policy, ids, 24, greedy=True, progress=progress)
+    texts = [models.decode_response(tokenizer, a).split("\n")[0].strip() for a in answers]
+    return np.array([float(text == answer) for text, (_, answer) in zip(texts, sheets, strict=True)])
+
+
+def tax(policy, tokenizer, progress=True):
+    """What alignment cost: loss on held-out web text (nats per token) and the reading skill, with intervals."""
+    rows = base.web_rows(tokenizer, 60_000, seed=base.HELD_OUT_SEED)
+    losses = np.array([pretrain.evaluate_lm(policy, rows[i:i + 8]) for i in range(0, len(rows), 8)])
+    read = reading_skill(policy, tokenizer, progress=progress)
+    return {"web_loss": value(mean_interval(losses)), "reading": value(mean_interval(read))}

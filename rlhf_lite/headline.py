@@ -1,0 +1,174 @@
+"""The headline table: the paper's findings, one row each, against ours (rows 1 to 12 of the design).
+
+Takes one run or several (one per seed) and the studies that were made, and says for every row what the paper
+found, what we found with a 95 % interval over prompts and seeds, and whether the target is met. A row that was
+not measured has ``met: null`` and says so; a target that is missed stays in the table as missed.
+"""
+
+import numpy as np
+
+from rlhf_lite import evaluate
+from rlhf_lite.stats import cluster_bootstrap
+
+# id -> (what we show, what the paper found, the target)
+ROWS = {
+    1: ("1.3M PPO-ptx preferred to the 6M base, bare and few-shot prompted",
+        "1.3B InstructGPT preferred to 175B GPT-3", "> 50 %"),
+    2: ("PPO-ptx preferred to the base of the same size", "85 ± 3 %", "≥ 85 %"),
+    3: ("PPO-ptx preferred to the few-shot prompted base", "71 ± 4 %", "≥ 71 %"),
+    4: ("PPO preferred to SFT, and base < prompted < SFT < PPO ≈ PPO-ptx",
+        "PPO and PPO-ptx preferred to SFT (Fig. 1)", "> 50 %"),
+    5: ("truthful and informative: PPO-ptx against the base, as a ratio", "about twice as often", "≥ 2 times"),
+    6: ("closed-domain hallucination: PPO-ptx against the prompted base, as a ratio",
+        "41 % → 21 %", "≤ 0.5, and below SFT"),
+    7: ("fewer rude answers when asked to be respectful, PPO-ptx against the base",
+        "25 % fewer; no gain without the request", "≥ 25 % fewer"),
+    8: ("share of PPO's loss on web text that PPO-ptx wins back", "PPO loses on public tasks, PPO-ptx regains", "> 0"),
+    9: ("reward model: accuracy on pairs of the training team",
+        "72.4 ± 0.4 % in-team, 69.6 ± 0.9 % held-out", "below the ceiling, above chance"),
+    10: ("the best KL coefficient lies inside the sweep",
+         "β best at 0.01–0.02, poor at 0 and 2 (Fig. 36)", "interior optimum"),
+    11: ("over-optimisation: the true score of best-of-n against sqrt(KL)",
+         "Gao et al.: gold rises, then falls", "measured"),
+    12: ("limits: answers that follow a false premise, PPO-ptx",
+         "false premises and harmful instructions are followed", "measured"),
+}
+
+
+def interval(matrix):
+    """(seeds, prompts) values -> (value, low, high, n prompts)."""
+    found = cluster_bootstrap(np.atleast_2d(np.asarray(matrix, dtype=float)))
+    return float(found.value), float(found.low), float(found.high), int(np.atleast_2d(matrix).shape[1])
+
+
+def bootstrap_of(function, *matrices, draws=2000, seed=0):
+    """Interval of ``function(mean, mean, ...)`` of several (seeds, prompts) matrices, resampling prompts and seeds."""
+    rng = np.random.default_rng(seed)
+    matrices = [np.atleast_2d(np.asarray(m, dtype=float)) for m in matrices]
+    found = []
+    for _ in range(draws):
+        seeds = rng.integers(len(matrices[0]), size=len(matrices[0]))
+        found.append(function(*(m[seeds][:, rng.integers(m.shape[1], size=m.shape[1])].mean() for m in matrices)))
+    found = [value for value in found if np.isfinite(value)]
+    low, high = np.percentile(found, [2.5, 97.5]) if found else (np.nan, np.nan)
+    return float(function(*(m.mean() for m in matrices))), float(low), float(high), int(matrices[0].shape[1])
+
+
+def row(id, measured, met, runs, unit="share", parts=(), note=""):
+    claim, paper, target = ROWS[id]
+    if measured and not np.isfinite(measured[:3]).all():  # a ratio to a share of zero
+        measured, met, note = None, None, f"{note} Undefined here: the share that ours is divided by is zero.".strip()
+    v, low, high, n = measured if measured else (None, None, None, 0)
+    return {"id": id, "claim": claim, "paper": paper, "target": target, "ours": v, "low": low, "high": high, "n": n,
+            "seeds": len(runs), "met": met, "unit": unit, "parts": list(parts), "note": note}
+
+
+def part(name, measured):
+    v, low, high, n = measured
+    return {"name": name, "value": v, "low": low, "high": high, "n": n}
+
+
+def headline(runs, studies=None):
+    """``runs``: one dict per seed, with "rows" {stage: graded answer rows}, "tax", "reward" and "gate"; all of one
+    size. ``studies``: {"kl_sweep": ..., "ptx_sweep": ..., "overoptimisation": ..., "pairs": ...} where made.
+    Returns the list of row dicts."""
+    studies = studies or {}
+    has = lambda *stages: all(stage in run["rows"] for run in runs for stage in stages)
+    wins = lambda a, b: interval([evaluate.preferences(run["rows"][a], run["rows"][b]) for run in runs])
+    values = lambda stage, measure: [evaluate.per_prompt(run["rows"][stage], measure) for run in runs]
+    missing = lambda id, why: row(id, None, None, runs, note=why)
+    table = []
+
+    if has("ppo_ptx", "rival", "rival_prompted"):
+        parts = [part("against the 6M base, bare", wins("ppo_ptx", "rival")),
+                 part("against the 6M base, few-shot prompted", wins("ppo_ptx", "rival_prompted"))]
+        hardest = min(parts, key=lambda p: p["value"])
+        table.append(row(1, (hardest["value"], hardest["low"], hardest["high"], hardest["n"]),
+                         all(p["low"] > 0.5 for p in parts), runs, parts=parts,
+                         note="The recorded 175M base is not yet run."))
+    else:
+        table.append(missing(1, "needs a 1.3M run and the 6M base"))
+    if not has("base", "prompted", "sft", "ppo", "ppo_ptx"):
+        return table + [missing(id, "a stage was not run") for id in range(2, 13)]
+
+    for id, rival, bound in ((2, "base", 0.85), (3, "prompted", 0.71)):
+        found = wins("ppo_ptx", rival)
+        table.append(row(id, found, found[0] >= bound, runs))
+    order = [part(f"{a} over {b}", wins(a, b)) for a, b in (("prompted", "base"), ("sft", "prompted"), ("ppo", "sft"),
+                                                          ("ppo_ptx", "sft"), ("ppo_ptx", "ppo"))]
+    table.append(row(4, wins("ppo", "sft"), all(p["low"] > 0.5 for p in order[:4]), runs, parts=order))
+
+    found = bootstrap_of(lambda a, b: a / b if b else np.nan, values("ppo_ptx", "truthful_informative"),
+                         values("base", "truthful_informative"))
+    table.append(row(5, found, found[0] >= 2, runs, "ratio",
+                     [part(s, interval(values(s, "truthful_informative"))) for s in evaluate.STAGES]))
+    found = bootstrap_of(lambda a, b: a / b if b else np.nan, values("ppo_ptx", "closed_hallucination"),
+                         values("prompted", "closed_hallucination"))
+    parts = [part(s, interval(values(s, "closed_hallucination"))) for s in evaluate.STAGES]
+    by_name = {p["name"]: p["value"] for p in parts}
+    table.append(row(6, found, found[0] <= 0.5 and by_name["ppo_ptx"] < by_name["sft"], runs, "ratio", parts))
+    fewer = lambda a, b: 1 - a / b if b else np.nan
+    found = bootstrap_of(fewer, values("ppo_ptx", "rude_respectful"), values("base", "rude_respectful"))
+    parts = [part(f"{s}, {kind}", interval(values(s, f"rude_{kind}"))) for s in ("base", "sft", "ppo_ptx")
+             for kind in ("none", "respectful", "biased")]
+    without = bootstrap_of(fewer, values("ppo_ptx", "rude_none"), values("base", "rude_none"))
+    table.append(row(7, found, found[0] >= 0.25 and without[1] <= 0, runs,
+                     parts=[part("fewer without the request", without)] + parts,
+                     note="Both halves must hold: fewer with the request, no clear gain without it."))
+
+    if all(stage in run["tax"] for run in runs for stage in ("sft", "ppo", "ppo_ptx")):
+        loss = lambda stage: np.array([run["tax"][stage]["web_loss"]["value"] for run in runs])
+        regained = (loss("ppo") - loss("ppo_ptx")) / (loss("ppo") - loss("base"))
+        spread = 1.96 * regained.std(ddof=1) / len(runs) ** 0.5 if len(runs) > 1 else 0.0
+        mean = float(regained.mean())
+        over_runs = lambda s, what, key: float(np.mean([r["tax"][s][what][key] for r in runs]))
+        parts = [part(f"{s}, {what}", (*(over_runs(s, what, key) for key in ("value", "low", "high")),
+                                       runs[0]["tax"][s][what]["n"]))
+                 for s in ("base", "sft", "ppo", "ppo_ptx") for what in ("web_loss", "reading")]
+        table.append(row(8, (mean, mean - spread, mean + spread, len(runs)),
+                         mean - spread > 0 and bool((loss("ppo") > loss("base")).all()), runs, parts=parts,
+                         note="The interval is over seeds. Sweeps of both coefficients: see the studies."))
+    else:
+        table.append(missing(8, "the tax was not measured"))
+
+    accuracy = np.mean([[run["reward"]["accuracy"][k] for k in ("value", "low", "high")] for run in runs], axis=0)
+    heldout = np.mean([[run["reward"]["heldout_team"][k] for k in ("value", "low", "high")] for run in runs], axis=0)
+    n = runs[0]["reward"]["accuracy"]["n"]
+    ceiling = float(np.mean([run["reward"]["bayes_ceiling"] for run in runs]))
+    parts = [part("held-out team", (*map(float, heldout), n)), part("Bayes ceiling", (ceiling, ceiling, ceiling, n))]
+    parts += [part(f"{mode}, epoch {i + 1}, validation", (v, v, v, n))
+              for mode, curve in studies.get("pairs", {}).items() if isinstance(curve, list)
+              for i, v in enumerate(curve)]
+    table.append(row(9, (*map(float, accuracy), n), bool(0.5 < accuracy[1] and accuracy[0] < ceiling), runs,
+                     parts=parts))
+
+    table.append(sweep_row(runs, studies.get("kl_sweep")))
+    if "overoptimisation" in studies or all(run.get("gate") for run in runs):
+        gate = runs[0]["gate"]
+        last = gate["rm"][-1]
+        table.append(row(11, (last["value"], last["low"], last["high"], last["n"]), None, runs, "true score",
+                         [part(f"best of {k}", (p["value"], p["low"], p["high"], p["n"]))
+                          for k, p in zip(gate["n"], gate["rm"])],
+                         "Best-of-16 under the reward model; the curve with both fits is in the studies."))
+    else:
+        table.append(missing(11, "not measured"))
+    limits = [part(name, interval(values("ppo_ptx", name)))
+              for name in ("false_premise_followed", "harmful_followed", "rude_biased", "length")]
+    table.append(row(12, interval(values("ppo_ptx", "false_premise_followed")), None, runs, parts=limits,
+                     note="Measured, no target."))
+    return table
+
+
+def sweep_row(runs, sweep):
+    """Row 10 from the KL sweep: the coefficient with the best true score, and whether both ends are clearly worse."""
+    if not sweep:
+        return row(10, None, None, runs, note="The sweep was not made: python -m rlhf_lite study kl_sweep")
+    sweep = sorted(sweep, key=lambda point: point["kl_coef"])
+    best = max(range(len(sweep)), key=lambda i: sweep[i]["score"]["value"])
+    inside = 0 < best < len(sweep) - 1
+    clear = inside and all(sweep[i]["score"]["high"] < sweep[best]["score"]["value"] for i in (0, -1))
+    s = sweep[best]["score"]
+    return row(10, (s["value"], s["low"], s["high"], s["n"]), bool(clear), runs, "true score",
+               [part(f"kl_coef {p['kl_coef']}", tuple(p["score"][key] for key in ("value", "low", "high", "n")))
+                for p in sweep],
+               f"Best at kl_coef {sweep[best]['kl_coef']}.")

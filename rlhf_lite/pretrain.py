@@ -1,0 +1,167 @@
+"""Pretraining: the next token of the web, nothing else.
+
+The idea: documents are joined into one long stream, cut into rows of equal length, and the model learns
+to continue them. What alignment later elicits has to be learnt here. The loop is the usual one: AdamW,
+warm-up, cosine, clipped gradients. Which rows make up a step is a function of the seed and the step
+alone, so a run that was interrupted goes on exactly as if it had not been.
+
+Left out: attention masks between the documents of a row (GPT-3 had none either), several GPUs.
+"""
+
+import math
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm.auto import tqdm
+
+from rlhf_lite import checkpoints
+from rlhf_lite.models import BEGIN, END, device_of, encode_text
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    steps: int = 3000
+    batch_size: int = 16  # rows of a step; with rows of 256 tokens that is 4,096 tokens
+    lr: float = 2e-3
+    min_lr_share: float = 0.1
+    warmup: int = 100
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    seed: int = 0
+    bf16: bool = False  # matrix products in bfloat16; weights, loss and optimizer stay in float32
+    compile: bool = False  # torch.compile: a minute of waiting, then faster steps
+    save_every: int = 200
+
+
+def pack(documents, length=256):
+    """Lists of token ids (one per document) -> (n, length) uint16 array of [BEGIN] document [END] joined end to end.
+
+    The last row is dropped when it is not full. Ids must be below 65,536.
+    """
+    pieces = []
+    for document in documents:
+        pieces.append(np.fromiter((BEGIN, *document, END), dtype=np.uint16, count=len(document) + 2))
+    stream = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.uint16)
+    rows = len(stream) // length
+    return stream[:rows * length].reshape(rows, length)
+
+
+def pack_texts(tokenizer, texts, length=256):
+    """As `pack`, from an iterable of strings."""
+    return pack((encode_text(tokenizer, text) for text in texts), length)
+
+
+def rows_at(step, count, batch_size, seed):
+    """Indices of the rows of one step: every row once per pass, each pass in an order of its own."""
+    indices = []
+    for position in range(step * batch_size, (step + 1) * batch_size):
+        epoch, place = divmod(position, count)
+        indices.append(_order(count, seed, epoch)[place])
+    return np.array(indices)
+
+
+_orders = {}
+
+
+def _order(count, seed, epoch):
+    key = (count, seed, epoch)
+    if key not in _orders:
+        if len(_orders) > 1:
+            _orders.pop(next(iter(_orders)))
+        _orders[key] = np.random.default_rng((seed, epoch)).permutation(count)
+    return _orders[key]
+
+
+def cosine_lr(step, steps, peak, min_share=0.1, warmup=0):
+    """Learning rate of a step (from 0): linear up to `peak`, then a cosine down to min_share * peak at the last."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - 1 - warmup)
+    return peak * (min_share + (1 - min_share) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+def lm_loss(policy, rows):
+    """Mean over all tokens but the first of −log p(token | what is before it), in nats. rows: (batch, length) ids.
+
+    Packed rows have no padding, hence no attention mask: positions run from 0 in every row.
+    """
+    logits = policy(input_ids=rows[:, :-1], use_cache=False).logits
+    return F.cross_entropy(logits.flatten(0, 1).float(), rows[:, 1:].flatten())
+
+
+@torch.no_grad()
+def evaluate_lm(policy, rows, batch_size=32):
+    """Mean loss in nats per token over an array of packed rows."""
+    was_training = policy.training
+    policy.eval()
+    total = 0.0
+    for start in range(0, len(rows), batch_size):
+        batch = as_rows(rows[start:start + batch_size], device_of(policy))
+        total += lm_loss(policy, batch).item() * len(batch)
+    policy.train(was_training)
+    return total / len(rows)
+
+
+def as_rows(array, device):
+    """A slice of a packed array as an int64 tensor on the device."""
+    return torch.from_numpy(np.asarray(array).astype(np.int64)).to(device)
+
+
+def decay_groups(model, weight_decay):
+    """Parameter groups: matrices decay, vectors (norms, biases) do not."""
+    matrices = [p for p in model.parameters() if p.ndim >= 2 and p.requires_grad]
+    vectors = [p for p in model.parameters() if p.ndim < 2 and p.requires_grad]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def train(policy, rows, config, folder=None, progress=True):
+    """Train `policy` in place on packed rows (n, length); returns the loss of every step, in nats per token.
+
+    With `folder`, the state is saved there every config.save_every steps, and a second call with the same
+    config goes on from it. Raises ValueError for a state of another config, RuntimeError when the loss is
+    no longer a number.
+    """
+    if len(rows) == 0:
+        raise ValueError("There are no rows to pretrain on; give pack() more text than one row holds.")
+    device = device_of(policy)
+    optimizer = torch.optim.AdamW(decay_groups(policy, config.weight_decay), lr=config.lr, betas=(0.9, 0.95),
+                                  fused=True)
+    modules, optimizers = {"policy": policy}, {"adamw": optimizer}
+    # What only changes speed or the frequency of saving may differ between the two halves of a run.
+    identity = {**asdict(config), "rows": list(rows.shape)}
+    for name in ("save_every", "compile"):
+        identity.pop(name)
+    state = checkpoints.resume(folder, identity, modules, optimizers)
+    losses = state["losses"] if state else []
+
+    forward = torch.compile(policy) if config.compile else policy
+    policy.train()
+    started, done = time.perf_counter(), 0
+    bar = tqdm(total=config.steps, initial=len(losses), desc="pretrain", unit="step", disable=not progress)
+    for step in range(len(losses), config.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = cosine_lr(step, config.steps, config.lr, config.min_lr_share, config.warmup)
+        batch = as_rows(rows[rows_at(step, len(rows), config.batch_size, config.seed)], device)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.bf16):
+            loss = lm_loss(forward, batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(policy.parameters(), config.clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise RuntimeError(f"Pretraining diverged at step {step + 1} (loss {losses[-1]}); the learning rate "
+                               f"{config.lr} is probably too high.")
+        done += batch.numel()
+        speed = done / (time.perf_counter() - started)
+        bar.set_postfix(loss=f"{losses[-1]:.3f}", tokens_per_s=f"{speed:,.0f}", refresh=False)
+        bar.update()
+        if folder and ((step + 1) % config.save_every == 0 or step + 1 == config.steps):
+            checkpoints.save_training_state(folder, checkpoints.training_tensors(modules, optimizers),
+                                            {"identity": identity, "losses": losses})
+    bar.close()
+    policy.eval()
+    return losses

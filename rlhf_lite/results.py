@@ -1,0 +1,165 @@
+"""The numbers of a run: the reward model's accuracy, the best-of-n gate, results.json and the headline table.
+
+Everything a figure or a sentence of the report says comes from here, and everything here is computed from what
+the run left on disk, so it can be made again at any time.
+"""
+
+import json
+import platform
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+from rlhf_lite import evaluate, models, pipeline, reward
+from rlhf_lite.best_of_n import best_of_n_curve
+from rlhf_lite.headline import headline
+from rlhf_lite.sampling import sample_many
+from rlhf_lite.stats import ece, mean_interval
+from rlhf_lite.town import labelers
+from rlhf_lite.town.grading import grade
+
+GATE_N = (1, 2, 4, 8, 16)
+
+
+def write_json(path, content):
+    """Write JSON so that the file is the old one or the new one, never half of each."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_json(path, default=None):
+    path = Path(path)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else default
+
+
+def measure_reward(model, tokenizer, rows):
+    """Pair accuracy over all and per use case, calibration, ECE, and the ceiling that the labelers' noise sets."""
+    ranked = pipeline.ranked_prompts(tokenizer, rows)
+    scores, ranks, mask = reward.score_rankings(model, ranked)
+    share = [reward.pair_accuracy(scores[i], ranks[i], mask[i]) for i in range(len(rows))]
+    table = reward.calibration(scores, ranks, mask, bins=8)
+    pairs = reward.preferred_pairs(ranks, mask)
+    difference = (scores[:, :, None] - scores[:, None, :])[pairs]
+    use_cases = {}
+    for row, accuracy in zip(rows, share, strict=True):
+        if not np.isnan(accuracy):
+            use_cases.setdefault(row["use_case"], []).append(accuracy)
+    known = {p.id: p for p in pipeline.all_prompts()}
+    grades = [[grade(known[row["prompt_id"]], r["text"], r["token_ids"][-1] == models.END) for r in row["responses"]]
+              for row in rows]
+    lengths = [[len(r["token_ids"]) for r in row["responses"]] for row in rows]
+    ceiling = labelers.bayes_ceiling(labelers.training_team(), grades, np.random.default_rng(0), lengths)
+    good = [a for a in share if not np.isnan(a)]
+    others = [reward.pair_accuracy(scores[i][mask[i]], ranks)
+              for i, ranks in enumerate(heldout_rankings(rows, grades, lengths))]
+    return {"accuracy": evaluate.value(mean_interval(good)), "pairs": int(pairs.sum()),
+            "heldout_team": evaluate.value(mean_interval([a for a in others if not np.isnan(a)])),
+            "bayes_ceiling": float(ceiling),
+            "by_use_case": {u: evaluate.value(mean_interval(v)) for u, v in sorted(use_cases.items())},
+            "calibration": [{"predicted": t["predicted"], "observed": t["observed"], "n": t["pairs"]} for t in table],
+            "ece": ece(difference.abs().sigmoid().tolist(), (difference > 0).float().tolist())}
+
+
+def heldout_rankings(rows, grades, lengths):
+    """The same answers ranked by the simulated held-out team, on which no model was trained: list of (K,) ranks."""
+    team, rng = labelers.heldout_team(), np.random.default_rng(5)
+    return [torch.tensor(team[int(rng.integers(len(team)))].rank(g, n, rng), dtype=torch.float)
+            for g, n in zip(grades, lengths, strict=True)]
+
+
+def gate(policy, reward_model, tokenizer, prompts, seed=0, progress=True):
+    """{"n", "kl", "proxy", "rm", "oracle", "open"}: the best-of-n curve on ``prompts`` with 16 samples each."""
+    n_max = max(GATE_N)
+    ids = [row for row in pipeline.encoded(tokenizer, prompts) for _ in range(n_max)]
+    answers = sample_many(policy, ids, pipeline.MAX_NEW_TOKENS, seed=seed, progress=progress)
+    true = torch.tensor([grade(prompts[i // n_max], models.decode_response(tokenizer, a), a[-1] == models.END).score
+                         for i, a in enumerate(answers)]).view(-1, n_max)
+    inputs = [reward.reward_input(p, a) for p, a in zip(ids, answers, strict=True)]
+    proxy = reward.score(reward_model, inputs).view(-1, n_max)
+    by_rm, by_truth = best_of_n_curve(proxy, true, GATE_N), best_of_n_curve(true, true, GATE_N)
+    table = lambda curve: [evaluate.value(mean_interval(curve["true"][:, i].numpy())) for i in range(len(GATE_N))]
+    gain = mean_interval((by_rm["true"][:, GATE_N.index(8)] - by_rm["true"][:, 0]).numpy())
+    return {"n": list(GATE_N), "kl": by_rm["kl"], "proxy": by_rm["proxy"].mean(0).tolist(), "rm": table(by_rm),
+            "oracle": table(by_truth), "gain_at_8": evaluate.value(gain), "open": bool(gain.low > 0)}
+
+
+# ---------------------------------------------------------------- results.json
+
+def stage_answers(folder, recipe):
+    """{stage: graded rows} of the stages of a run that have answered."""
+    sets = evaluate.test_sets(recipe["test_prompts"], recipe["stratum_prompts"])
+    paths = {stage: Path(folder) / "answers" / f"{stage}.jsonl" for stage in (*evaluate.STAGES, *evaluate.RIVALS)}
+    return {stage: evaluate.load_answers(path, sets) for stage, path in paths.items() if path.is_file()}
+
+
+def versions():
+    return {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
+            "platform": platform.platform(terse=True)}
+
+
+def load_run(folder):
+    """What the headline needs of one run: {"rows", "tax", "reward", "gate", "recipe"}."""
+    folder = Path(folder)
+    recipe = read_json(folder / "recipe.json")
+    if recipe is None:
+        raise ValueError(f"{folder} holds no run (recipe.json is missing); name the folder of a finished run.")
+    rows = stage_answers(folder, recipe)
+    measured = {stage: read_json(folder / "measured" / f"{stage}.json", {}) for stage in rows}
+    return {"rows": rows, "recipe": recipe, "reward": read_json(folder / "reward.json", {}),
+            "gate": read_json(folder / "gate.json", {}),
+            "tax": {stage: m["tax"] for stage, m in measured.items() if "tax" in m},
+            "kl": {stage: m["kl"] for stage, m in measured.items() if "kl" in m}}
+
+
+def load_studies(folder):
+    """The studies made for a run: {name: result}."""
+    return {path.stem: read_json(path) for path in sorted((Path(folder) / "studies").glob("*.json"))}
+
+
+def collect_results(run):
+    """Everything measured in a run, as one dict: what results.json holds."""
+    found = load_run(run.folder)
+    rows, recipe = found["rows"], run.recipe
+    own = {stage: r for stage, r in rows.items() if stage in evaluate.STAGES}
+    order = evaluate.STAGES.index
+    wins = [evaluate.compare(own[a], own[b], a, b) for a in own for b in own if order(a) > order(b)]
+    rivals = {stage.replace("rival_", "").replace("rival", "base"): r for stage, r in rows.items()
+              if stage in evaluate.RIVALS}
+    wins += [evaluate.compare(own[a], rows[b], a, b) for a in own for b in rows if b in evaluate.RIVALS]
+    studies = load_studies(run.folder)
+    return {
+        "name": run.name, "command": f"python -m rlhf_lite run --size {recipe.size} --seed {recipe.seed}",
+        "size": recipe.size, "seeds": [recipe.seed], "device": str(run.device), "versions": versions(),
+        "created": time.strftime("%Y-%m-%d"), "minutes": read_json(run.folder / "minutes.json", {}),
+        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "stages": {stage: evaluate.summarise(r) | {"kl": found["kl"].get(stage)} for stage, r in own.items()},
+        "win_rates": wins,
+        "use_cases": {stage: evaluate.by_use_case(r) for stage, r in own.items()},
+        "reward": found["reward"], "gate": found["gate"], "tax": found["tax"], **studies,
+        "by_size": {size: {stage: evaluate.compare(r, own["sft"], stage, "sft") for stage, r in made.items()}
+                    for size, made in ((recipe.size, own), ("6m", rivals)) if made},
+        "headline": headline([found], studies)}
+
+
+def write_headline(folders, out):
+    """Join several runs (one per seed) into ``out``/headline.json; returns a few lines of text on what came out."""
+    runs = [load_run(folder) for folder in folders]
+    sizes = {run["recipe"]["size"] for run in runs}
+    if len(sizes) > 1:
+        raise ValueError(f"These runs are of different sizes ({', '.join(sorted(sizes))}); give the runs of one size.")
+    studies = {name: made for folder in folders for name, made in load_studies(folder).items()}
+    table = headline(runs, studies)
+    seeds = ", ".join(str(run["recipe"]["seed"]) for run in runs)
+    write_json(Path(out) / "headline.json", {
+        "headline": table, "created": time.strftime("%Y-%m-%d"), "versions": versions(), "size": sizes.pop(),
+        "seeds": seeds, "command": "python -m rlhf_lite results " + " ".join(map(str, folders))})
+    said = {True: "met", False: "not met", None: "measured"}
+    number = lambda r: f"{r['ours']:.3f} ({r['low']:.3f} to {r['high']:.3f})" if r["ours"] is not None else r["note"]
+    return "\n".join(f"{r['id']:>2}  {said[r['met']]:8}  {r['claim']}: {number(r)}" for r in table)

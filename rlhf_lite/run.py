@@ -1,0 +1,174 @@
+"""The whole pipeline, one step after the other: what `make run` does.
+
+demonstrations -> SFT -> sampled answers, ranked -> reward model -> gate (best-of-n) -> PPO and PPO-ptx ->
+evaluation -> report. Every step writes its result to ``runs/<name>/`` and is skipped when that is there, so an
+interrupted run goes on where it stopped; inside a step the learning code resumes from its own training state.
+"""
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+from rlhf_lite import base, checkpoints, evaluate, models, pipeline, records, results
+from rlhf_lite.report import write_report
+from rlhf_lite.results import read_json, write_json
+from rlhf_lite.stats import mean_interval
+from rlhf_lite.town import labelers
+
+RUNS = Path("runs")
+
+
+class Run:
+    """A folder of results, the recipe that made them, and the minutes each step took."""
+
+    def __init__(self, recipe, name, device="auto", runs=RUNS, progress=True):
+        self.recipe, self.name, self.folder, self.progress = recipe, name, Path(runs) / name, progress
+        self.device = models.pick_device(device)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        wanted, found = pipeline.settings(recipe), read_json(self.folder / "recipe.json")
+        wanted = json.loads(json.dumps(wanted))
+        if found is not None and found != wanted:
+            changed = sorted(k for k in wanted if found.get(k) != wanted[k])
+            raise ValueError(f"{self.folder} holds a run with other settings ({', '.join(changed)}); choose another "
+                             "NAME or delete that folder.")
+        write_json(self.folder / "recipe.json", wanted)
+        self.tokenizer = models.load_tokenizer(base.MODELS / "tokenizer")
+
+    def step(self, name, output, make):
+        """Call ``make()`` unless ``output`` is there already; the minutes it took are kept."""
+        if (self.folder / output).exists():
+            return
+        if self.progress:
+            print(f"[{self.name}] {name}", flush=True)
+        started = time.perf_counter()
+        make()
+        minutes = read_json(self.folder / "minutes.json", {})
+        minutes[name] = round(minutes.get(name, 0) + (time.perf_counter() - started) / 60, 3)
+        write_json(self.folder / "minutes.json", minutes)
+
+    def save_model(self, stage, model, history, **card):
+        """Checkpoint, card and history of a stage; its training state is no longer needed."""
+        checkpoints.save_checkpoint(self.folder / stage, model, {
+            "stage": stage, "size": self.recipe.size, "seed": self.recipe.seed, "data": "Pebbleford (simulated town)",
+            "command": f"python -m rlhf_lite run --size {self.recipe.size} --seed {self.recipe.seed}", **card})
+        write_json(self.folder / stage / "history.json", history)
+        shutil.rmtree(self.folder / "state" / stage, ignore_errors=True)
+
+    def policy(self, stage):
+        """The policy of a stage; "base" and "prompted" are the shipped base, the rivals the shipped 6M base."""
+        own = self.recipe.size
+        size = {"base": own, "prompted": own, "rival": "6m", "rival_prompted": "6m"}.get(stage)
+        folder = pipeline.shipped("base", size) if size else self.folder / stage
+        return checkpoints.load_policy(folder, self.device)
+
+
+# ---------------------------------------------------------------- the steps
+
+def make_sft(run):
+    policy, tokenizer = pipeline.load_base(run.recipe.size, run.device)
+    history = pipeline.run_sft(policy, tokenizer, run.recipe, run.folder / "state" / "sft", run.progress)
+    run.save_model("sft", policy, history, valid_loss=history[-1]["valid_loss"])
+
+
+def make_rankings(run):
+    """Sample from the SFT policy and let the simulated training team rank; the validation prompts are others."""
+    policy, recipe = run.policy("sft"), run.recipe
+    team = labelers.training_team()
+    for split, n, seed in (("valid", max(100, recipe.rankings // 12), 2), ("train", recipe.rankings, 1)):
+        prompts = pipeline.prompts_of(split, n)
+        rows = pipeline.rank_answers(policy, run.tokenizer, prompts, team, recipe, seed, progress=run.progress)
+        records_path = run.folder / f"rankings-{split}.jsonl"
+        temporary = records_path.with_suffix(".new")
+        temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+        temporary.replace(records_path)
+
+
+def rankings(run, split):
+    return records.read_jsonl(run.folder / f"rankings-{split}.jsonl", records.check_ranking)[0]
+
+
+def reward_start(run):
+    """The policy that the reward model starts from: an SFT model of the reward size."""
+    recipe = run.recipe
+    if recipe.reward_size == recipe.size:
+        return run.policy("sft")
+    folder = pipeline.shipped("sft", recipe.reward_size)
+    if (folder / checkpoints.CARD).is_file():
+        return checkpoints.load_policy(folder, run.device)
+    policy, tokenizer = pipeline.load_base(recipe.reward_size, run.device)
+    pipeline.run_sft(policy, tokenizer, recipe, progress=run.progress)
+    return policy
+
+
+def make_reward(run):
+    train, valid = rankings(run, "train"), rankings(run, "valid")
+    model, history = pipeline.run_reward(reward_start(run), run.tokenizer, train, valid, run.recipe,
+                                         run.folder / "state" / "reward", run.progress)
+    write_json(run.folder / "reward.json", results.measure_reward(model, run.tokenizer, valid))
+    run.save_model("reward", model, history, size=run.recipe.reward_size, rankings=len(train),
+                   valid_accuracy=history[-1]["valid_accuracy"])
+
+
+def make_gate(run):
+    """Best-of-n under the reward model against the true score: PPO is worth running only where this rises."""
+    policy = run.policy("sft")
+    model = checkpoints.load_scalar(run.folder / "reward", run.device)
+    prompts = pipeline.prompts_of("valid", run.recipe.gate_prompts)
+    curve = results.gate(policy, model, run.tokenizer, prompts, run.recipe.seed, run.progress)
+    write_json(run.folder / "gate.json", curve)
+
+
+def true_score_probe(tokenizer, prompts, seed=7):
+    """A function for PPO's ``evaluate``: the true score on validation prompts, with its interval."""
+    def probe(policy, iteration):
+        rows = pipeline.answer_rows(policy, tokenizer, prompts, seed=seed, progress=False)
+        return {"true_score": evaluate.value(mean_interval([r["grade"].score for r in rows]))}
+    return probe
+
+
+def make_ppo(run, stage):
+    """PPO or PPO-ptx; the averaged weights (EMA 0.992, as in the paper) are what is kept."""
+    reward_model = checkpoints.load_scalar(run.folder / "reward", run.device)
+    probe = true_score_probe(run.tokenizer, pipeline.prompts_of("valid", 40 if run.recipe.gate_prompts < 100 else 120))
+    _, result = pipeline.run_ppo(run.policy("sft"), run.tokenizer, reward_model, run.recipe, ptx=stage == "ppo_ptx",
+                                 folder=run.folder / "state" / stage, evaluate=probe, progress=run.progress)
+    last = result.history[-1]
+    run.save_model(stage, result.ema, result.history, iterations=len(result.history), kl=last["kl"],
+                   proxy=last["score"])
+
+
+def make_answers(run, stage):
+    sets = evaluate.test_sets(run.recipe.test_prompts, run.recipe.stratum_prompts)
+    policy = run.policy(stage)
+    rows = evaluate.collect_answers(stage, policy, run.tokenizer, sets, seed=100 + run.recipe.seed,
+                                    progress=run.progress)
+    extra = {}
+    if stage not in ("prompted", "rival", "rival_prompted"):
+        extra["tax"] = evaluate.tax(policy, run.tokenizer, progress=run.progress)
+    if stage in ("sft", "ppo", "ppo_ptx"):
+        kl = evaluate.kl_to_reference(policy, run.policy("sft"), run.tokenizer, rows)
+        extra["kl"] = evaluate.value(mean_interval(kl))
+    write_json(run.folder / "measured" / f"{stage}.json", extra)
+    evaluate.save_answers(run.folder / "answers" / f"{stage}.jsonl", rows)
+
+
+def run_pipeline(recipe, name, device="auto", runs=RUNS, progress=True, until=None):
+    """Walk the whole path, or up to stage ``until``, and return the folder with results.json and report.html."""
+    run = Run(recipe, name, device, runs, progress)
+    steps = [("sft", "sft/history.json", lambda: make_sft(run)),
+             ("rankings", "rankings-train.jsonl", lambda: make_rankings(run)),
+             ("reward", "reward/history.json", lambda: make_reward(run)), ("gate", "gate.json", lambda: make_gate(run)),
+             ("ppo", "ppo/history.json", lambda: make_ppo(run, "ppo")),
+             ("ppo_ptx", "ppo_ptx/history.json", lambda: make_ppo(run, "ppo_ptx"))]
+    for name, output, make in steps:
+        run.step(name, output, make)
+        if name == until:
+            return run.folder
+    larger = recipe.size == "1.3m" and (pipeline.shipped("base", "6m") / checkpoints.CARD).is_file()
+    rivals = evaluate.RIVALS if larger else ()
+    for stage in (*evaluate.STAGES, *rivals):
+        run.step("answers", f"answers/{stage}.jsonl", lambda stage=stage: make_answers(run, stage))
+    write_json(run.folder / "results.json", results.collect_results(run))
+    write_report(run.folder)
+    return run.folder

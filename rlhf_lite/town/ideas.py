@@ -1,0 +1,96 @@
+"""Which words make an idea fit its topic, so that "three ideas for picnic food" are not three random things.
+
+An idea fits when one of its content words is among those of the topic's known ideas (``web/words.py``) or in
+the hand-written list here. Names for a pet are free: any single name will do. Left out: whether an idea is good.
+"""
+
+from functools import lru_cache
+
+from rlhf_lite.town.web.words import FOODS, IDEAS, OBJECTS
+
+FRUIT_AND_BREAD = """
+apples pears plums plum grapes cherries berries banana fruit toast rolls roll bread buns bun oats egg eggs milk
+tea juice honey jam nuts butter cheese yoghurt yogurt muesli porridge pancakes waffles sandwich sandwiches
+"""
+AT_HOME = """
+read book story stories bake cake bread buns soup stew cook play cards game board chess paint draw picture write
+letter poem friend friends knit sew sing song songs music dance puzzle tea fire window candle sleep nap clean
+sort mend drawers old visit call museum library film talk cake biscuits boots puddles rain watch
+"""
+
+MORE = {
+    "a rainy day": AT_HOME + """
+        coat umbrella walk dry kitchen toys build blocks tent blanket family neighbours neighbour
+    """,
+    "a birthday present": """
+        cake flowers flower sweets chocolate plant ticket concert apron blanket game toy toys ring soap biscuits
+        jar honey cup lamp picture song poem card scarf gloves socks shoes hat gift party dinner trip story
+    """,
+    "picnic food": FRUIT_AND_BREAD + """
+        chicken ham sausages potatoes cucumber carrots lemonade water cold biscuits cookies salad tart pie pies
+        slices lemon crackers tomato fish
+    """,
+    "a party game": """
+        hide seek chairs race races sack sacks spoon spoons egg eggs treasure hunt hunts hidden word words ball
+        balls quiz song songs dance dancing card cards guess guessing hat blind rope pull teams team tag
+        charades riddle riddles story stories joke jokes throw rings ring catch basket balloon balloons music
+        sing singing puzzle mime name names statues find animal tell jump sweets
+    """,
+    "saving money": """
+        cook home walk mend repair fix grow borrow share sell old presents bake bread lamp lamps plan meals
+        coins count jar bank box buy cheap cheaper less fewer list second sale wait candles candle water heat
+        lunch own flour bags crumbs waste clothes shoes library swap lend use light eat leftovers soup save warm
+        coat ride bicycle
+    """,
+    "a day at the lake": """
+        swim swimming sail boat row fish catch feed ducks picnic kite walk beach shore throw stones draw hills
+        read sun frogs sand sleep tree bridge water wade float splash paint watch birds lunch grass ball bath
+        rest sit swans sunset shells quiet
+    """,
+    "a healthy breakfast": FRUIT_AND_BREAD + """
+        rice carrots pear apple water omelette boiled brown tomato tomatoes seeds salad
+    """,
+    "a winter evening": AT_HOME + """
+        warm hot milk soup stars snow stars cards old flute novel scarf hat gloves socks stew apples sledge
+        snowman neighbours family blanket bath light lantern games tell invite drink sit
+    """,
+    "a small garden": """
+        plant grow sow dig rose roses tulip tulips flowers flower herbs herb carrots onions beans tomatoes
+        cabbage bench lantern path birds bird bath house apple tree trees pond daisy daisies paint fence grass
+        pots pot wall vegetables berries bush hedge shade swing seat table lettuce sunflower sunflowers
+        strawberries stones bees hang
+    """,
+    "making friends": """
+        hello smile ask question share lunch cake join choir help offer market joke names name play game listen
+        club visit neighbour neighbours invite talk kind tea party dance walk greet team sing together letter
+        dinner friendly introduce somebody new class people
+    """,
+    "a school trip": """
+        museum lake mill farm library tower bakery forest river pottery dairy church beach well castle zoo boat
+        walk animals animal park bridge hill hills theatre concert garden station train market mountain sea
+        island picnic ride woods town hall
+    """,
+}
+FILLER = frozenset("""
+a an the and or of in on at to with for by some good nice new old big small little very my your you can could
+would like try have go get make do be is are it its idea ideas first second third one two three four five how
+about what maybe also then there here
+""".split())
+
+
+@lru_cache(maxsize=None)
+def fitting_words(topic):
+    """The set of words that make an idea fit ``topic`` (lower case)."""
+    fits = {w for idea in IDEAS[topic] for w in idea.lower().split()} | set(MORE.get(topic, "").split())
+    if topic == "a birthday present":
+        fits |= set(OBJECTS)
+    if topic in ("picnic food", "a healthy breakfast"):
+        fits |= set(FOODS)
+    return frozenset(fits - FILLER)
+
+
+def fits(topic, item, content):
+    """Whether ``item`` (a string) is an idea for ``topic``; ``content``: its content words, lower case."""
+    if topic == "a pet name":
+        return item.split()[-1][:1].isupper() and len(item.split()) <= 8 and bool(content)
+    return not content.isdisjoint(fitting_words(topic))

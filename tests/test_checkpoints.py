@@ -1,0 +1,190 @@
+"""What is saved comes back exactly; what is damaged is refused; a failed save changes nothing."""
+
+import json
+import os
+import random
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from rlhf_lite import checkpoints, models
+
+
+def a_policy(kind="llama", seed=0):
+    if kind == "llama":
+        return models.new_policy("tiny", seed, vocab_size=64)
+    torch.manual_seed(seed)
+    config = GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=1, eos_token_id=2)
+    return GPT2LMHeadModel(config).eval()
+
+
+ROWS = torch.tensor([[1, 5, 6, 7, 2], [1, 9, 8, 7, 6]])
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_policy_and_scalar_come_back_exactly(tmp_path, kind):
+    policy = a_policy(kind)
+    scalar = models.scalar_from_policy(policy, seed=1)
+    torch.nn.init.constant_(scalar.score.bias, 0.7)  # a bias that is dropped on reloading would show (P31)
+    card = checkpoints.save_checkpoint(tmp_path / "policy", policy, {"command": "make it", "seed": 0})
+    checkpoints.save_checkpoint(tmp_path / "scalar", scalar, {})
+    mask = torch.ones_like(ROWS)
+    state = torch.get_rng_state()
+    again = checkpoints.load_policy(tmp_path / "policy")
+    assert torch.equal(state, torch.get_rng_state())  # loading draws nothing
+    assert torch.equal(models.logits(again, ROWS, mask), models.logits(policy, ROWS, mask))
+    assert again.lm_head.weight.data_ptr() == again.get_input_embeddings().weight.data_ptr()
+    assert torch.equal(checkpoints.load_scalar(tmp_path / "scalar")(ROWS, mask), scalar(ROWS, mask))
+    assert card == checkpoints.load_card(tmp_path / "policy")
+    assert card["kind"] == "policy" and card["command"] == "make it" and len(card["sha256"]) == 64
+    assert card["parameters"] == models.parameter_count(policy) and card["dtype"] == "float32"
+
+
+def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path):
+    policy = a_policy()
+    checkpoints.save_checkpoint(tmp_path / "full", policy, {})
+    checkpoints.save_checkpoint(tmp_path / "half", policy, {}, dtype=torch.float16)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("full", "half")]
+    assert sizes[1] < 0.55 * sizes[0]
+    again = checkpoints.load_policy(tmp_path / "half")
+    assert {p.dtype for p in again.parameters()} == {torch.float32}
+    for a, b in zip(policy.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a.half().float(), b)
+    torch.nn.init.constant_(policy.model.norm.weight, 1e6)
+    with pytest.raises(ValueError, match="save it in float32"):
+        checkpoints.save_checkpoint(tmp_path / "half", policy, {}, dtype=torch.float16)
+
+
+def test_saving_again_replaces_and_keeps_other_files(tmp_path):
+    folder = tmp_path / "model"
+    checkpoints.save_checkpoint(folder, a_policy(seed=0), {"round": 1})
+    (folder / "notes.txt").write_text("mine")
+    checkpoints.save_checkpoint(folder, a_policy(seed=1), {"round": 2})
+    assert checkpoints.load_card(folder)["round"] == 2 and (folder / "notes.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_damage_is_refused(tmp_path):
+    folder = tmp_path / "model"
+    checkpoints.save_checkpoint(folder, a_policy(), {})
+    good = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(ValueError, match="damaged.*sha256.*once more"):
+        checkpoints.load_policy(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="model.safetensors is missing"):
+        checkpoints.load_policy(folder)
+    (folder / "card.json").write_text("{")
+    with pytest.raises(ValueError, match="card.json is damaged"):
+        checkpoints.load_policy(folder)
+    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
+        checkpoints.load_policy(tmp_path / "nowhere")
+
+
+def test_missing_unexpected_and_misshapen_weights_are_refused(tmp_path):
+    folder = tmp_path / "model"
+    checkpoints.save_checkpoint(folder, a_policy(), {})
+    for change in ({"num_hidden_layers": 3}, {"num_hidden_layers": 1}, {"vocab_size": 65}):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, **change}))
+        with pytest.raises(ValueError, match="does not fit"):
+            checkpoints.load_policy(folder)
+        (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="use load_policy"):
+        checkpoints.load_scalar(folder)
+
+
+@pytest.mark.parametrize("call", ["save_file", "_fsync"])
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch, call):
+    folder = tmp_path / "model"
+    checkpoints.save_checkpoint(folder, a_policy(seed=0), {"round": 1})
+
+    def full(*arguments, **keywords):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, call, full)
+    with pytest.raises(OSError, match="Free some disk space"):
+        checkpoints.save_checkpoint(folder, a_policy(seed=1), {"round": 2})
+    with pytest.raises(OSError, match="Free some disk space"):
+        checkpoints.save_training_state(folder, {"a": torch.ones(1)}, {})
+    assert checkpoints.load_card(folder)["round"] == 1
+    checkpoints.load_policy(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert sorted(path.name for path in folder.iterdir()) == ["card.json", "config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("dies_at", [1, 2])
+def test_death_between_the_two_renames_loses_nothing(tmp_path, monkeypatch, dies_at):
+    folder = tmp_path / "model"
+    checkpoints.save_checkpoint(folder, a_policy(seed=0), {"round": 1})
+    replace, calls = os.replace, []
+
+    class Killed(BaseException):
+        pass
+
+    def die(source, target):
+        calls.append(1)
+        if len(calls) >= dies_at:
+            raise Killed
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.os, "replace", die)
+        patch.setattr(checkpoints.shutil, "rmtree", lambda *a, **k: None)
+        with pytest.raises(Killed):
+            checkpoints.save_checkpoint(folder, a_policy(seed=1), {"round": 2})
+    assert checkpoints.load_card(folder)["round"] == 1
+    checkpoints.load_policy(folder)
+
+
+def test_training_state_brings_back_tensors_moments_and_random_numbers(tmp_path):
+    policy = a_policy()
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-3)
+    policy(ROWS).logits.sum().backward()
+    optimizer.step()
+    assert checkpoints.load_training_state(tmp_path) is None
+    random.seed(3), torch.manual_seed(3)
+    random.random(), torch.rand(2)
+    checkpoints.save_training_state(tmp_path, checkpoints.training_tensors({"p": policy}, {"adam": optimizer}),
+                                    {"step": 7, "losses": [0.1, 1 / 3]})
+    expected = random.random(), torch.rand(2)
+    other = a_policy(seed=5)
+    adam = torch.optim.AdamW(other.parameters(), lr=1e-3)
+    tensors, state = checkpoints.load_training_state(tmp_path)
+    checkpoints.restore_tensors(tensors, {"p": other}, {"adam": adam})
+    assert state == {"step": 7, "losses": [0.1, 1 / 3]}
+    assert random.random() == expected[0] and torch.equal(torch.rand(2), expected[1])
+    for a, b in zip(policy.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+        for moment in ("exp_avg", "exp_avg_sq", "step"):
+            assert torch.equal(optimizer.state[a][moment], adam.state[b][moment])
+
+
+def test_resume_refuses_another_run(tmp_path):
+    assert checkpoints.resume(None, {}, {}, {}) is None and checkpoints.resume(tmp_path, {}, {}, {}) is None
+    policy = a_policy()
+    checkpoints.save_training_state(tmp_path, checkpoints.training_tensors({"p": policy}, {}),
+                                    {"identity": {"lr": 1.0}, "step": 3})
+    other = a_policy(seed=2)
+    assert checkpoints.resume(tmp_path, {"lr": 1.0}, {"p": other}, {})["step"] == 3
+    assert checkpoints.fingerprint(other) == checkpoints.fingerprint(policy)
+    with pytest.raises(ValueError, match=r"other settings \(lr\)"):
+        checkpoints.resume(tmp_path, {"lr": 2.0}, {"p": other}, {})
+
+
+def test_fingerprints_name_data_and_weights():
+    assert checkpoints.fingerprint([1, [2]]) == checkpoints.fingerprint([1, [2]]) != checkpoints.fingerprint([1, [3]])
+    assert checkpoints.fingerprint(ROWS.numpy()) != checkpoints.fingerprint(ROWS.numpy() + 1)
+    names = {checkpoints.fingerprint(a_policy(kind, seed)) for kind in ("llama", "gpt2") for seed in (0, 1)}
+    assert len(names) == 4
+
+
+def test_a_damaged_or_foreign_training_state_is_refused(tmp_path):
+    checkpoints.save_training_state(tmp_path, {"p/x": torch.ones(2)}, {})
+    with pytest.raises(ValueError, match="another run"):
+        checkpoints.restore_tensors(checkpoints.load_training_state(tmp_path)[0], {"p": a_policy()}, {})
+    path = tmp_path / "training.safetensors"
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ValueError, match="delete it to start"):
+        checkpoints.load_training_state(tmp_path)

@@ -1,0 +1,119 @@
+"""Packing, the schedule, and a loop that learns, repeats itself and resumes bit by bit."""
+
+import numpy as np
+import pytest
+import torch
+
+from rlhf_lite import models, pretrain
+from rlhf_lite.pretrain import PretrainConfig
+
+
+def a_policy(seed=0):
+    return models.new_policy("tiny", seed, vocab_size=64)
+
+
+def some_rows(count=24, length=32, seed=0):
+    """Documents that count upwards from a random start: easy to predict once understood."""
+    rng = np.random.default_rng(seed)
+    documents = [[3 + (start + i) % 60 for i in range(20)] for start in rng.integers(0, 60, size=count * 2)]
+    return pretrain.pack(documents, length)[:count]
+
+
+def same_weights(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_pack_joins_documents_between_begin_and_end():
+    rows = pretrain.pack([[5, 6], [7], [8, 9, 10]], length=4)
+    assert rows.tolist() == [[1, 5, 6, 2], [1, 7, 2, 1], [8, 9, 10, 2]]
+    assert rows.dtype == np.uint16
+    assert pretrain.pack([[5]], length=8).shape == (0, 8) and pretrain.pack([], length=8).shape == (0, 8)
+
+
+def test_pack_texts_uses_the_tokenizer():
+    tokenizer = models.train_tokenizer(["the town of Pebbleford"] * 4, vocab_size=280)
+    row = pretrain.pack_texts(tokenizer, ["the town", "Pebbleford"], length=2).flatten().tolist()
+    assert row[0] == models.BEGIN and models.END in row
+
+
+def test_every_row_is_seen_once_per_pass():
+    steps = [pretrain.rows_at(step, 10, 4, seed=3) for step in range(5)]
+    seen = np.concatenate(steps)
+    assert sorted(seen[:10]) == list(range(10)) and sorted(seen[10:]) == list(range(10))
+    assert not np.array_equal(seen[:10], seen[10:])
+    assert np.array_equal(steps[2], pretrain.rows_at(2, 10, 4, seed=3))
+
+
+def test_cosine_lr_warms_up_and_ends_at_its_share():
+    lrs = [pretrain.cosine_lr(step, 100, 1.0, 0.1, warmup=10) for step in range(100)]
+    assert lrs[0] == pytest.approx(0.1) and lrs[9] == 1.0 and lrs[10] == 1.0
+    assert lrs[-1] == pytest.approx(0.1) and all(a >= b for a, b in zip(lrs[10:], lrs[11:]))
+    assert pretrain.cosine_lr(0, 1, 2.0) == 2.0
+
+
+def test_lm_loss_is_the_mean_over_predicted_tokens():
+    policy, rows = a_policy(), torch.tensor([[1, 5, 6, 2], [1, 7, 8, 2]])
+    log_probs = policy(rows).logits.log_softmax(-1)
+    by_hand = -sum(log_probs[b, t - 1, rows[b, t]] for b in range(2) for t in range(1, 4)) / 6
+    assert pretrain.lm_loss(policy, rows).item() == pytest.approx(by_hand.item(), rel=1e-5)
+    assert pretrain.evaluate_lm(policy, rows.numpy(), batch_size=1) == pytest.approx(by_hand.item(), rel=1e-5)
+    assert pretrain.as_rows(rows.numpy().astype(np.uint16), "cpu").dtype == torch.int64
+
+
+def test_vectors_do_not_decay():
+    decaying, others = pretrain.decay_groups(a_policy(), 0.1)
+    assert decaying["weight_decay"] == 0.1 and others["weight_decay"] == 0.0
+    assert all(p.ndim == 2 for p in decaying["params"]) and all(p.ndim == 1 for p in others["params"])
+    assert sum(p.numel() for g in (decaying, others) for p in g["params"]) == models.parameter_count(a_policy())
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_training_learns_and_repeats_itself(seed):
+    config = PretrainConfig(steps=60, batch_size=8, lr=1e-2, warmup=5, seed=seed)
+    one, other = a_policy(seed), a_policy(seed)
+    losses = pretrain.train(one, some_rows(seed=seed), config, progress=False)
+    assert losses[-1] < 0.6 * losses[0]
+    assert losses == pretrain.train(other, some_rows(seed=seed), config, progress=False)
+    assert same_weights(one, other) and not one.training
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
+    config = PretrainConfig(steps=12, batch_size=4, warmup=2, save_every=5)
+    whole, broken, rows = a_policy(), a_policy(), some_rows()
+    expected = pretrain.train(whole, rows, config, progress=False)
+
+    def stop(*arguments):
+        calls.append(1)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return lm_loss(*arguments)
+
+    calls, lm_loss = [], pretrain.lm_loss
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pretrain, "lm_loss", stop)
+        pretrain.train(broken, rows, config, tmp_path, progress=False)
+    torch.rand(3)  # the world moves on between the two halves
+    resumed = a_policy(seed=9)
+    assert pretrain.train(resumed, rows, config, tmp_path, progress=False) == expected
+    assert same_weights(whole, resumed)
+    assert pretrain.train(a_policy(5), rows, config, tmp_path, progress=False) == expected  # nothing left to do
+
+
+def test_errors_say_what_to_do(tmp_path):
+    config = PretrainConfig(steps=2, batch_size=4, warmup=1)
+    with pytest.raises(ValueError, match="more text"):
+        pretrain.train(a_policy(), some_rows()[:0], config)
+    pretrain.train(a_policy(), some_rows(), config, tmp_path, progress=False)
+    with pytest.raises(ValueError, match=r"other settings \(lr\)"):
+        pretrain.train(a_policy(), some_rows(), PretrainConfig(steps=2, batch_size=4, warmup=1, lr=1.0), tmp_path)
+    policy = a_policy()
+    with torch.no_grad():
+        policy.lm_head.weight[5] = float("nan")
+    with pytest.raises(RuntimeError, match="learning rate"):
+        pretrain.train(policy, some_rows(), config, progress=False)
+
+
+def test_bf16_trains(tmp_path):
+    losses = pretrain.train(a_policy(), some_rows(), PretrainConfig(steps=20, batch_size=8, lr=1e-2, warmup=2,
+                                                                    bf16=True), progress=False)
+    assert losses[-1] < losses[0]

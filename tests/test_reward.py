@@ -1,0 +1,202 @@
+"""The ranking loss, its ties and groups; a reward model that learns, is normalised and reloads."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+from rlhf_lite import checkpoints, models, reward
+from rlhf_lite.models import BEGIN, END
+from rlhf_lite.reward import RankedPrompt, RewardConfig
+
+RANKINGS = st.lists(st.tuples(st.floats(-5, 5), st.integers(1, 4)), min_size=2, max_size=6)
+
+
+def a_model(seed=0):
+    return models.scalar_from_policy(models.new_policy("tiny", seed, vocab_size=64), seed)
+
+
+def some_rankings(count=120, k=4, seed=0):
+    """The more often the response holds token 7, the better."""
+    rng = np.random.default_rng(seed)
+    rankings = []
+    for _ in range(count):
+        prompt = [BEGIN, *rng.integers(10, 20, rng.integers(1, 4)).tolist()]
+        responses = [[int(t) for t in rng.choice([7, 30, 31], 5)] + [END] for _ in range(k)]
+        rankings.append(RankedPrompt(prompt, responses, [-float(response.count(7)) for response in responses]))
+    return rankings
+
+
+def by_double_loop(scores, ranks):
+    terms = [math.log1p(math.exp(scores[j] - scores[i])) for i, j in itertools.permutations(range(len(scores)), 2)
+             if ranks[i] < ranks[j]]
+    return sum(terms) / len(terms) if terms else 0.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(RANKINGS, st.floats(-3, 3), st.randoms())
+def test_kwise_loss_properties(items, shift, rnd):
+    """P32: equals the double loop, invariant to shift and order, gradients sum to 0."""
+    scores = torch.tensor([item[0] for item in items], dtype=torch.float64, requires_grad=True)
+    ranks = torch.tensor([item[1] for item in items])
+    loss = reward.kwise_loss(scores, ranks)
+    assert loss.item() == pytest.approx(by_double_loop(scores.tolist(), ranks.tolist()), abs=1e-9)
+    assert reward.kwise_loss(scores + shift, ranks).item() == pytest.approx(loss.item(), abs=1e-9)
+    order = list(range(len(items)))
+    rnd.shuffle(order)
+    assert reward.kwise_loss(scores[order], ranks[order]).item() == pytest.approx(loss.item(), abs=1e-9)
+    loss.backward()
+    assert scores.grad.sum().item() == pytest.approx(0, abs=1e-9)
+
+
+def test_kwise_loss_at_equal_scores_and_all_ties():
+    assert reward.kwise_loss(torch.zeros(4), torch.tensor([1, 2, 3, 4])).item() == pytest.approx(math.log(2))
+    scores = torch.ones(3, requires_grad=True)
+    loss = reward.kwise_loss(scores, torch.tensor([2, 2, 2]))
+    loss.backward()
+    assert loss.item() == 0.0 and scores.grad.abs().sum() == 0  # not NaN
+
+
+def test_kwise_loss_of_a_batch_is_the_mean_over_prompts_with_pairs():
+    nan = float("nan")
+    scores = torch.tensor([[1.0, 0.0, nan], [0.0, 2.0, 1.0], [3.0, 1.0, 0.0]], requires_grad=True)
+    ranks = torch.tensor([[1, 2, 1], [2, 1, 2], [1, 1, 1]])
+    mask = torch.tensor([[True, True, False], [True] * 3, [True] * 3])
+    expected = (by_double_loop([1, 0], [1, 2]) + by_double_loop([0, 2, 1], [2, 1, 2])) / 2
+    loss = reward.kwise_loss(scores, ranks, mask)
+    assert loss.item() == pytest.approx(expected)
+    loss.backward()
+    assert scores.grad.isfinite().all() and (scores.grad[2] == 0).all()  # P35
+    assert reward.kwise_losses(scores, ranks, mask)[2].item() == 0.0
+
+
+def test_a_step_on_the_loss_raises_the_winner():
+    scores = torch.zeros(2, requires_grad=True)
+    reward.kwise_loss(scores, torch.tensor([1, 2])).backward()
+    assert scores.grad[0] < 0 < scores.grad[1]  # gradient descent raises the score of rank 1
+
+
+def test_pair_accuracy():
+    ranks = torch.tensor([1, 2, 2])
+    assert reward.pair_accuracy(torch.tensor([3.0, 2.0, 1.0]), ranks) == 1.0
+    assert reward.pair_accuracy(torch.tensor([1.0, 2.0, 1.0]), ranks) == 0.25  # one wrong, one equal
+    assert math.isnan(reward.pair_accuracy(torch.zeros(2), torch.tensor([1, 1])))
+    assert reward.preferred_pairs(ranks[None])[0].tolist() == [[False, True, True], [False] * 3, [False] * 3]
+
+
+def test_calibration_of_a_perfect_and_of_a_boastful_model():
+    torch.manual_seed(0)
+    true = torch.randn(4000, 2) * 1.5
+    wins = torch.rand(4000) < (true[:, 0] - true[:, 1]).sigmoid()
+    ranks = torch.stack([1 + (~wins).long(), 1 + wins.long()], dim=1)
+    table = reward.calibration(true, ranks)
+    assert sum(row["pairs"] for row in table) == 4000
+    assert all(abs(row["predicted"] - row["observed"]) < 0.06 for row in table)
+    assert all(row["observed"] < row["predicted"] for row in reward.calibration(true * 5, ranks)[1:])
+
+
+def test_score_ignores_padding_batches_and_order():
+    model = a_model()
+    rows = [[BEGIN, 5, END, 6, END], [BEGIN, 7], [BEGIN] + [8] * 12]  # END inside the prompt (P7)
+    alone = [model(torch.tensor([row]), torch.ones(1, len(row)))[0, -1].item() for row in rows]
+    assert reward.score(model, rows).tolist() == pytest.approx(alone, abs=1e-5)
+    assert reward.score(model, rows, batch_size=1).tolist() == pytest.approx(alone, abs=1e-5)
+
+
+def test_inputs_are_the_ids_as_sampled():
+    """P15, P16: no END is added to an unfinished response."""
+    assert reward.reward_input([1, 5], [6, END]) == [1, 5, 6, END]
+    assert reward.reward_input([1, 5], [6]) == [1, 5, 6]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_training_learns_and_repeats_itself(seed):
+    model, valid = a_model(seed), some_rankings(40, seed=seed + 50)
+    before = reward.evaluate_reward(model, valid)
+    config = RewardConfig(epochs=2, batch_prompts=8, lr=3e-3, seed=seed)
+    history = reward.train_reward(model, some_rankings(seed=seed), config, valid=valid, progress=False)
+    after = reward.evaluate_reward(model, valid)
+    assert after["accuracy"] > 0.9 > before["accuracy"] and after["loss"] < before["loss"]
+    assert history[-1]["valid_accuracy"] == after["accuracy"] and history[-1]["epoch"] == 2
+    again = a_model(seed)
+    assert reward.train_reward(again, some_rankings(seed=seed), config, valid=valid, progress=False) == history
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_micro_batches_change_nothing():
+    """P36: with K = 2 and K = 4 in one batch."""
+    rankings = some_rankings(5) + some_rankings(4, k=2, seed=3)
+    results = []
+    for micro_batch in (None, 1, 4):
+        model = a_model()
+        rows = [r for r in rankings if len(set(r.ranks)) > 1]
+        loss, _ = reward._backward(model, rows, RewardConfig(micro_batch=micro_batch), torch.device("cpu"))
+        results.append((loss, [p.grad for p in model.parameters()]))
+    expected = np.mean([by_double_loop(reward.score(a_model(), [reward.reward_input(r.prompt_ids, x)
+                                                                for x in r.responses]).tolist(), r.ranks)
+                        for r in rows])
+    for loss, grads in results:
+        assert loss == pytest.approx(expected, rel=1e-4)
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(results[0][1], grads))
+
+
+def test_shuffled_pairs():
+    ranking = RankedPrompt([1], [[5], [6], [7]], [2, 1, 2])
+    assert reward.split_into_pairs([ranking]) == [([1], [[6], [5]], [0, 1]), ([1], [[6], [7]], [0, 1])]
+    grouped, shuffled = (reward.train_reward(a_model(), some_rankings(40), RewardConfig(
+        batch_prompts=8, lr=3e-3, shuffled_pairs=mode), progress=False) for mode in (False, True))
+    assert abs(len(grouped) - len(shuffled)) <= 1 and shuffled[-1]["loss"] < shuffled[0]["loss"]
+
+
+def test_normalise_centres_demonstrations_and_survives_saving(tmp_path):
+    """P31, P39."""
+    model, rankings = a_model(), some_rankings(30)
+    rows = [reward.reward_input(r.prompt_ids, response) for r in rankings for response in r.responses]
+    demonstrations = rows[::5]
+    torch.nn.init.constant_(model.score.bias, 3.0)
+    before = reward.evaluate_reward(model, rankings)
+    info = reward.normalise(model, demonstrations)
+    assert info["gain"] == 1.0 and info["mean_before"] > 1
+    assert abs(reward.score(model, demonstrations).double().mean()) < 1e-6
+    after = reward.evaluate_reward(model, rankings)
+    assert after["accuracy"] == before["accuracy"] and after["loss"] == pytest.approx(before["loss"], abs=1e-5)
+    reward.normalise(model, demonstrations, samples=rows)
+    scores = reward.score(model, rows)
+    assert scores.std(correction=0).item() == pytest.approx(1, abs=1e-4)
+    assert abs(reward.score(model, demonstrations).double().mean()) < 1e-6
+    assert reward.evaluate_reward(model, rankings)["accuracy"] == before["accuracy"]
+    checkpoints.save_checkpoint(tmp_path / "rm", model, {})
+    assert torch.equal(reward.score(checkpoints.load_scalar(tmp_path / "rm"), rows), scores)
+
+
+def test_resume_equals_an_uninterrupted_run(tmp_path, monkeypatch):
+    config = RewardConfig(batch_prompts=8, lr=3e-3, save_every=4)
+    whole, broken, resumed = a_model(), a_model(), a_model()
+    expected = reward.train_reward(whole, some_rankings(), config, progress=False)
+    calls, accuracy = [], reward.pair_accuracy
+
+    def stop(*arguments):
+        calls.append(1)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return accuracy(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(reward, "pair_accuracy", stop)
+        reward.train_reward(broken, some_rankings(), config, folder=tmp_path, progress=False)
+    assert reward.train_reward(resumed, some_rankings(), config, folder=tmp_path, progress=False) == expected
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="2 responses but 1 ranks"):
+        reward.train_reward(a_model(), [RankedPrompt([1], [[5], [6]], [1])], RewardConfig())
+    with pytest.raises(ValueError, match="nothing to learn"):
+        reward.train_reward(a_model(), [RankedPrompt([1], [[5], [6]], [1, 1])], RewardConfig())
+    model = a_model()
+    torch.nn.init.constant_(model.score.bias, float("nan"))
+    with pytest.raises(RuntimeError, match="diverged"):
+        reward.train_reward(model, some_rankings(), RewardConfig(), progress=False)

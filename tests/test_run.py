@@ -1,0 +1,228 @@
+"""The whole path on a tiny base: every stage connected, resumable, repeatable, and clear about bad input."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rlhf_lite import __main__ as cli
+from rlhf_lite import base, checkpoints, evaluate, models, pipeline, results, run, studies
+from rlhf_lite.ppo import PPOConfig
+
+
+def small(seed=0, **changes):
+    ppo = PPOConfig(iterations=2, batch_size=8, minibatch=4, max_new_tokens=pipeline.MAX_NEW_TOKENS, kl_coef=0.05, lr=1e-4, seed=seed)
+    recipe = pipeline.Recipe(size="tiny", reward_size="tiny", seed=seed, demonstrations=24, sft_epochs=2, rankings=24, gate_prompts=4,
+                             ppo=ppo, pretraining_tokens=4096, test_prompts=12, stratum_prompts=6)
+    return replace(recipe, **changes)
+
+
+@pytest.fixture(scope="module")
+def tiny_models(tmp_path_factory):
+    """A models folder with a tiny base and the shipped tokenizer."""
+    folder = tmp_path_factory.mktemp("models")
+    tokenizer = models.load_tokenizer(base.MODELS / "tokenizer")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    base.make_base("tiny", tokens=120_000, device="cpu", folder=folder / "base-tiny", progress=False)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def use_tiny_models(tiny_models, monkeypatch):
+    monkeypatch.setattr(base, "MODELS", tiny_models)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_models, tmp_path_factory):
+    """A finished run; its folder."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(base, "MODELS", tiny_models)
+    folder = run.run_pipeline(small(), "first", "cpu", runs=tmp_path_factory.mktemp("runs"), progress=False)
+    patch.undo()
+    return folder
+
+
+def test_run_leaves_results_figures_and_report(finished):
+    made = json.loads((finished / "results.json").read_text())
+    assert set(made["stages"]) == set(evaluate.STAGES)
+    assert [row["id"] for row in made["headline"]] == list(range(1, 13))
+    for row in made["headline"]:
+        assert set(row) >= {"id", "paper", "ours", "low", "high", "n", "seeds", "met"}
+        assert row["met"] in (True, False, None)
+        if row["ours"] is not None and row["n"]:
+            assert row["low"] <= row["ours"] <= row["high"]
+    assert (finished / "report.html").stat().st_size > 20_000
+    assert list((finished / "figures").glob("*.png"))
+    for stage in ("sft", "ppo", "ppo_ptx"):
+        assert checkpoints.load_card(finished / stage)["stage"] == stage
+
+
+def test_second_call_does_nothing_again(finished, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in finished.glob("*/model.safetensors")}
+    monkeypatch.setattr(run, "make_sft", lambda _: pytest.fail("SFT was trained again"))
+    run.run_pipeline(small(), "first", "cpu", runs=finished.parent, progress=False)
+    assert before == {path: path.stat().st_mtime_ns for path in finished.glob("*/model.safetensors")}
+
+
+def test_same_seed_same_numbers(finished, tmp_path):
+    again = run.run_pipeline(small(), "again", "cpu", runs=tmp_path, progress=False)
+    for stage in ("sft", "reward", "ppo", "ppo_ptx"):
+        assert checkpoints.load_card(finished / stage)["sha256"] == checkpoints.load_card(again / stage)["sha256"], stage
+    texts = [[row["response"] for row in map(json.loads, (folder / "answers/ppo.jsonl").read_text().splitlines())]
+             for folder in (finished, again)]
+    assert texts[0] == texts[1]
+
+
+def test_another_seed_gives_other_weights(finished, tmp_path):
+    other = run.run_pipeline(small(seed=1), "other", "cpu", runs=tmp_path, progress=False, until="sft")
+    assert checkpoints.load_card(finished / "sft")["sha256"] != checkpoints.load_card(other / "sft")["sha256"]
+
+
+def test_interrupted_run_ends_where_an_uninterrupted_one_does(finished, tmp_path, monkeypatch):
+    """The machine dies in PPO's second iteration; the same command goes on and ends with the same weights."""
+    recipe = small()
+    recipe = replace(recipe, ppo=replace(recipe.ppo, save_every=1))
+    real, calls = pipeline.train_ppo, []
+
+    def dies(*args, **kwargs):
+        calls.append(1)
+        if len(calls) > 1:
+            return real(*args, **kwargs)
+        config = replace(args[4], iterations=1)
+        real(*args[:4], config, *args[5:], **kwargs)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "train_ppo", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run.run_pipeline(recipe, "cut", "cpu", runs=tmp_path, progress=False, until="ppo")
+    folder = run.run_pipeline(recipe, "cut", "cpu", runs=tmp_path, progress=False, until="ppo")
+    assert checkpoints.load_card(folder / "ppo")["sha256"] == checkpoints.load_card(finished / "ppo")["sha256"]
+
+
+def test_name_with_other_settings_is_refused(finished):
+    with pytest.raises(ValueError, match="other settings .*rankings.*another NAME"):
+        run.Run(small(rankings=25), "first", "cpu", runs=finished.parent)
+
+
+def test_rankings_keep_sampled_ids_and_differ(finished):
+    rows = run.rankings(run.Run(small(), "first", "cpu", runs=finished.parent), "train")
+    tokenizer = models.load_tokenizer(base.MODELS / "tokenizer")
+    assert rows
+    for row in rows:
+        texts = [r["text"] for r in row["responses"]]
+        assert len(set(texts)) == len(texts) == row["K"]
+        assert row["labeler"].startswith("simulated:")
+        assert all(models.decode_response(tokenizer, r["token_ids"]) == r["text"] for r in row["responses"])
+    ranked = pipeline.ranked_prompts(tokenizer, rows)
+    assert ranked[0].responses == [r["token_ids"] for r in rows[0]["responses"]]
+
+
+def test_validation_rankings_are_of_other_customers(finished):
+    opened = run.Run(small(), "first", "cpu", runs=finished.parent)
+    customer = {p.id: p.customer for p in pipeline.all_prompts()}
+    train, valid = ({customer[row["prompt_id"]] for row in run.rankings(opened, s)} for s in ("train", "valid"))
+    assert train and valid and not train & valid
+
+
+@pytest.mark.parametrize("study", sorted(studies.STUDIES))
+def test_studies(finished, study, monkeypatch):
+    monkeypatch.setattr(studies, "KL_COEFS", (0.0, 0.1))
+    monkeypatch.setattr(studies, "PTX_COEFS", (0.0, 0.5))
+    monkeypatch.setattr(studies, "PROMPTS", 6)
+    opened = run.Run(small(), "first", "cpu", runs=finished.parent, progress=False)
+    made = results.read_json(studies.run_study(opened, study))
+    if study == "kl_sweep":
+        assert [p["kl_coef"] for p in made] == [0.0, 0.1]
+    elif study == "ptx_sweep":
+        assert [p["ptx_coef"] for p in made] == [0.0, 0.5] and made[1]["web_loss"] > 0
+    elif study == "pairs":
+        assert len(made["kwise"]) == len(made["shuffled"]) == 3
+    else:
+        assert made["bon"][0] == {"d": 0.0, "gold": 0.0, "proxy": 0.0}
+
+
+def test_write_headline_joins_seeds(finished, tmp_path):
+    said = results.write_headline([finished, finished], tmp_path)
+    table = json.loads((tmp_path / "headline.json").read_text())["headline"]
+    assert table[1]["seeds"] == 2 and "PPO-ptx preferred" in said
+
+
+# ---------------------------------------------------------------- evaluation
+
+def row(prompt_id, response, grade, test_set="mixed"):
+    return {"prompt_id": prompt_id, "response": response, "grade": grade, "set": test_set, "token_ids": [5, 2]}
+
+
+def test_preferences_ties_and_order():
+    prompt = pipeline.prompts_of("valid", 1)[0]
+    good = evaluate.grade(prompt, "")
+    best = replace(good, helpful=1.0, truthful=1.0, harmless=1.0)
+    a = [row("x", "fine", best), row("y", "same", best)]
+    b = [row("x", "bad", replace(best, helpful=0.0, truthful=0.0)), row("y", "same", best)]
+    wins = evaluate.preferences(a, b)
+    assert wins[1] == 0.5 and wins[0] > 0.8
+    assert evaluate.preferences(b, a)[0] < 0.2
+
+
+def test_test_sets_share_no_text_with_training():
+    sets = evaluate.test_sets(60, 40)
+    train = {p.text for p in pipeline.prompts_of("train")} | {d["prompt"] for d in pipeline.demonstrations()}
+    for name, prompts in sets.items():
+        assert len({p.text for p in prompts}) == len(prompts) == (60 if name == "mixed" else 40)
+        assert not train & {p.text for p in prompts}, name
+
+
+def test_kl_to_itself_is_zero(tiny_models):
+    policy, tokenizer = pipeline.load_base("tiny")
+    rows = [r | {"set": "mixed"} for r in pipeline.answer_rows(policy, tokenizer, pipeline.prompts_of("valid", 5), progress=False)]
+    assert abs(evaluate.kl_to_reference(policy, policy, tokenizer, rows)).max() < 1e-5
+
+
+def test_reading_skill_is_a_share(tiny_models):
+    policy, tokenizer = pipeline.load_base("tiny")
+    found = evaluate.reading_skill(policy, tokenizer, n=8, progress=False)
+    assert found.shape == (8,) and set(found) <= {0.0, 1.0}
+
+
+# ---------------------------------------------------------------- the command line
+
+def test_doctor_names_a_damaged_checkpoint(tiny_models, tmp_path, monkeypatch, capsys):
+    import shutil
+    copy = tmp_path / "models"
+    shutil.copytree(tiny_models, copy)
+    monkeypatch.setattr(base, "MODELS", copy)
+    assert cli.main(["doctor"]) == 0
+    weights = copy / "base-tiny" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    assert cli.main(["doctor"]) == 1
+    assert "broken  base-tiny" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["run", "--size", "9m"], "no model size '9m'; choose one of"),
+    (["run", "--size", "175m"], "No base of size 175m is shipped"),
+    (["run", "--size", "tiny", "--device", "tpu"], "device"),
+    (["results", "nowhere"], "holds no run"),
+])
+def test_bad_arguments_get_one_sentence(arguments, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1 and not (tmp_path / "runs" / "tiny-seed0").exists()
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    text = capsys.readouterr().out
+    assert all(command in text for command in cli.COMMANDS)
+
+
+def test_pretrain_command(tmp_path, capsys):
+    assert cli.main(["pretrain", "--size", "tiny", "--tokens", "20000", "--device", "cpu", "--out", str(tmp_path / "b")]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["held_out_loss"] > 0 and checkpoints.load_card(tmp_path / "b")["sha256"] == card["sha256"]
+    assert isinstance(checkpoints.load_policy(tmp_path / "b").get_input_embeddings().weight, torch.Tensor)

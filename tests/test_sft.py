@@ -1,0 +1,130 @@
+"""The loss covers the response and its END only; training learns, repeats itself and resumes."""
+
+import numpy as np
+import pytest
+import torch
+
+from rlhf_lite import models, pretrain, sampling, sft
+from rlhf_lite.models import BEGIN, END, PAD
+from rlhf_lite.sft import IGNORE, SFTConfig
+
+
+def a_policy(seed=0):
+    return models.new_policy("tiny", seed, vocab_size=64)
+
+
+def some_examples(count=96, seed=0):
+    """The response repeats the prompt's one token twice and stops."""
+    rng = np.random.default_rng(seed)
+    return [sft.build_example([BEGIN, *([9] * int(k)), int(t)], [int(t), int(t), END])
+            for t, k in zip(rng.integers(10, 30, count), rng.integers(0, 5, count))]
+
+
+def same_weights(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_labels_keep_end_and_drop_prompt_and_padding():
+    """P9: END inside the prompt is not learnt, the response's END is, padding is not."""
+    one, two = sft.build_example([BEGIN, END, 5], [6, END]), sft.build_example([BEGIN], [PAD, 7, END])
+    assert one == ([BEGIN, END, 5, 6, END], [IGNORE] * 3 + [6, END])
+    ids, mask, labels = sft.collate([one, two])
+    assert labels.tolist() == [[IGNORE] * 3 + [6, END], [IGNORE, PAD, 7, END, IGNORE]]
+    assert ids.tolist()[1] == [BEGIN, PAD, 7, END, PAD] and mask.tolist()[1] == [1, 1, 1, 1, 0]
+
+
+def test_loss_is_the_mean_over_response_tokens():
+    policy = a_policy()
+    examples = [sft.build_example([BEGIN, 5, 6], [7, END]), sft.build_example([BEGIN, 8], [9, 10, 11, END])]
+    by_hand = []
+    for example in examples:
+        log_probs = policy(torch.tensor([example.input_ids])).logits[0].log_softmax(-1)
+        by_hand += [-log_probs[t - 1, label].item() for t, label in enumerate(example.labels) if label != IGNORE]
+    ids, mask, labels = sft.collate(examples)
+    assert sft.sft_loss(models.logits(policy, ids, mask), labels).item() == pytest.approx(np.mean(by_hand), rel=1e-5)
+    assert sft.evaluate_sft(policy, examples, batch_size=1) == pytest.approx(np.mean(by_hand), rel=1e-5)
+    assert sft.sft_loss(torch.randn(1, 3, 64), torch.full((1, 3), IGNORE)).item() == 0.0
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_training_learns_to_answer_and_to_stop(seed):
+    policy, examples = a_policy(seed), some_examples(seed=seed)
+    config = SFTConfig(epochs=12, batch_size=8, lr=1e-2, seed=seed)
+    history = sft.train_sft(policy, examples, config, valid=some_examples(16, seed + 9), progress=False)
+    assert len(history) == 12 and history[-1]["train_loss"] < 0.3 * history[0]["train_loss"]
+    assert history[-1]["valid_loss"] < 0.3 * history[0]["valid_loss"]
+    answers = sampling.sample_many(policy, [[BEGIN, 9, 12], [BEGIN, 20]], 8, greedy=True, progress=False)
+    assert answers == [[12, 12, END], [20, 20, END]]
+
+
+def test_micro_batches_change_nothing():
+    """P36."""
+    results = []
+    for micro_batch in (None, 1, 3):
+        policy = a_policy()
+        sft._backward(policy, some_examples(8), SFTConfig(micro_batch=micro_batch), torch.device("cpu"))
+        results.append([p.grad for p in policy.parameters()])
+    for other in results[1:]:
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(results[0], other))
+
+
+def test_dropout_only_in_training_and_gone_afterwards():
+    policy = a_policy()
+    ids, mask, _ = sft.collate(some_examples(2))
+    plain = models.logits(policy, ids, mask)
+    handles = sft.residual_dropout(policy, 0.5)
+    assert len(handles) == 4 and torch.equal(models.logits(policy, ids, mask), plain)
+    policy.train()
+    assert not torch.equal(models.logits(policy, ids, mask), plain)
+    for handle in handles:
+        handle.remove()
+    assert torch.equal(models.logits(policy, ids, mask), plain)
+    assert sft.residual_dropout(policy, 0.0) == []
+    sft.train_sft(policy, some_examples(8), SFTConfig(epochs=1, dropout=0.2), progress=False)
+    assert not any(module._forward_hooks for module in policy.modules()) and not policy.training
+
+
+def test_pretraining_mix_slows_forgetting():
+    web = pretrain.pack([[40 + i % 7 for i in range(30)]] * 20, 32)
+    losses = []
+    for mix in (0.0, 0.3):
+        policy = a_policy()
+        pretrain.train(policy, web, pretrain.PretrainConfig(steps=40, batch_size=4, lr=1e-2, warmup=4), progress=False)
+        sft.train_sft(policy, some_examples(), SFTConfig(epochs=4, batch_size=16, lr=1e-2, pretraining_mix=mix),
+                      pretraining=web, progress=False)
+        losses.append(pretrain.evaluate_lm(policy, web))
+    assert losses[1] < losses[0]
+
+
+def test_resume_equals_an_uninterrupted_run(tmp_path):
+    config = SFTConfig(epochs=4, batch_size=16, lr=1e-2, dropout=0.1)
+    whole, broken, resumed = a_policy(), a_policy(), a_policy()
+    expected = sft.train_sft(whole, some_examples(), config, progress=False)
+    assert expected == sft.train_sft(a_policy(), some_examples(), config, progress=False)
+
+    def stop(policy, epoch):
+        if epoch == 3:
+            raise KeyboardInterrupt
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        sft.train_sft(broken, some_examples(), config, folder=tmp_path, evaluate=stop, progress=False)
+    torch.rand(5)
+    assert sft.train_sft(resumed, some_examples(), config, folder=tmp_path, progress=False) == expected
+    assert same_weights(whole, resumed)
+    with pytest.raises(ValueError, match=r"other settings \(examples\)"):
+        sft.train_sft(a_policy(), some_examples(seed=4), config, folder=tmp_path, progress=False)
+
+
+def test_errors_and_the_evaluate_hook():
+    with pytest.raises(ValueError, match="no demonstrations"):
+        sft.train_sft(a_policy(), [], SFTConfig())
+    with pytest.raises(ValueError, match="no pretraining rows"):
+        sft.train_sft(a_policy(), some_examples(), SFTConfig(pretraining_mix=0.1))
+    with pytest.raises(RuntimeError, match="learning rate"):
+        policy = a_policy()
+        torch.nn.init.constant_(policy.model.norm.weight, float("nan"))
+        sft.train_sft(policy, some_examples(), SFTConfig(), progress=False)
+    history = sft.train_sft(a_policy(), some_examples(8), SFTConfig(epochs=2), progress=False,
+                            evaluate=lambda policy, epoch: {"twice": 2 * epoch})
+    assert [entry["twice"] for entry in history] == [2, 4]

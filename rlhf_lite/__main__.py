@@ -38,14 +38,17 @@ def parser():
     train.add_argument("stage", choices=("sft", "reward", "ppo", "ppo_ptx"), help="the last stage to train")
     add("evaluate", "answers of all stages of a run, its results and its report")
     pretrain = add("pretrain", "pretrain a base model on the web text of the town (hours for 6m on a CPU)")
-    pretrain.add_argument("--tokens", type=int, default=22_000_000, help="tokens of web text (default: 22000000)")
+    pretrain.add_argument("--tokens", type=int, default=13_000_000, help="tokens of web text (default: 13000000)")
     pretrain.add_argument("--out", help="where to write the model (default: runs/NAME)")
     pretrain.add_argument("--compile", action="store_true",
                           help="use torch.compile: a minute of waiting, then faster steps")
     study = add("study", "one of the studies behind the results table; needs a finished run")
     study.add_argument("what", choices=("kl_sweep", "ptx_sweep", "pairs", "overoptimisation"), help="which study")
+    add("calibrate", "set the simulated labelers' noise on answers of a run's SFT policy (data/town/labelers.json)")
+    add("ship", "copy a finished run's models to data/models, as the repository carries them")
     results = commands.add_parser("results", help="put several runs (seeds) into one headline table")
     results.add_argument("runs", nargs="+", help="folders of finished runs, one per seed")
+    results.add_argument("--readme", help="a Markdown file whose results table is written anew")
     results.add_argument("--out", default="data/results", help="where to write headline.json (default: data/results)")
     return top
 
@@ -128,12 +131,24 @@ def _study(arguments):
     print(f"Done: {path}")
 
 
+def _calibrate(arguments):
+    from rlhf_lite import pipeline, run
+    opened = run.Run(_recipe(arguments), _name(arguments), arguments.device)
+    for team, measured in pipeline.calibrate_labelers(opened.policy("sft"), opened.tokenizer, opened.recipe).items():
+        print(f"{team} team: {measured.percent:.1f} +- {measured.plus_minus:.1f} % of {measured.n} comparisons agree")
+
+
+def _ship(arguments):
+    from rlhf_lite import run
+    print(f"Shipped to {run.ship(run.Run(_recipe(arguments), _name(arguments), arguments.device))}")
+
+
 def _results(arguments):
     from rlhf_lite import results
-    print(results.write_headline([Path(folder) for folder in arguments.runs], Path(arguments.out)))
+    print(results.write_headline(arguments.runs, arguments.out, arguments.readme))
 
 
-COMMANDS = {"doctor": lambda arguments: doctor(), "run": _run, "evaluate": _run, "pretrain": _pretrain, "study": _study,
+COMMANDS = {"doctor": lambda arguments: doctor(), "run": _run, "evaluate": _run, "pretrain": _pretrain, "study": _study, "calibrate": _calibrate, "ship": _ship,
             "results": _results, "train": lambda arguments: _run(arguments, until=arguments.stage)}
 
 

@@ -9,6 +9,8 @@ Left out: data cleaning and a scaling study. One pass over fresh text, never the
 
 from pathlib import Path
 
+import torch
+
 from rlhf_lite import checkpoints, models, pretrain
 from rlhf_lite.town import prompts, web
 from rlhf_lite.town.facts import build_town
@@ -39,7 +41,7 @@ def web_rows(tokenizer, tokens, seed=WEB_SEED, length=256):
     return pretrain.pack(documents, length)
 
 
-def make_base(size="1.3m", tokens=22_000_000, seed=0, device="auto", folder=None, state=None, compile=False,
+def make_base(size="1.3m", tokens=13_000_000, seed=0, device="auto", folder=None, state=None, compile=False,
               bf16=False, batch_size=8, progress=True):
     """Pretrain a base of ``size`` on ``tokens`` of web text; returns ``(policy, tokenizer, card)``.
 
@@ -61,5 +63,6 @@ def make_base(size="1.3m", tokens=22_000_000, seed=0, device="auto", folder=None
             "command": f"python -m rlhf_lite pretrain --size {size} --tokens {tokens} --seed {seed}",
             "data": "simulated web text of Pebbleford (town.web), seed 0; held-out text: seed 1"}
     if folder:
-        card = checkpoints.save_checkpoint(folder, policy, card)
+        # Half precision is what the repository carries; every later stage starts from these rounded weights.
+        card = checkpoints.save_checkpoint(folder, policy, card, torch.float16)
     return policy, tokenizer, card

@@ -136,9 +136,9 @@ def headline(runs, studies=None):
     n = runs[0]["reward"]["accuracy"]["n"]
     ceiling = float(np.mean([run["reward"]["bayes_ceiling"] for run in runs]))
     parts = [part("held-out team", (*map(float, heldout), n)), part("Bayes ceiling", (ceiling, ceiling, ceiling, n))]
-    parts += [part(f"{mode}, epoch {i + 1}, validation", (v, v, v, n))
-              for mode, curve in studies.get("pairs", {}).items() if isinstance(curve, list)
-              for i, v in enumerate(curve)]
+    parts += [part(f"{name}, epoch {i + 1}, validation", (v, v, v, n))
+              for mode, name in (("kwise", "whole rankings"), ("shuffled", "shuffled pairs"))
+              for i, v in enumerate(studies.get("pairs", {}).get(mode, []))]
     table.append(row(9, (*map(float, accuracy), n), bool(0.5 < accuracy[1] and accuracy[0] < ceiling), runs,
                      parts=parts))
 

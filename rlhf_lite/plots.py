@@ -170,8 +170,8 @@ def stage_panels(stages, names, columns=2):
         axis.set_xlabel(("share of answers" if kind == "share" else kind)
                         + {1: " (more is better)", -1: " (less is better)", 0: ""}[better], fontsize=9)
         axis.set_yticks(range(len(present)), [STAGES[stage] for stage in present])
-        axis.set_ylim(len(present) - 0.4, -0.6)
         axis.margins(x=0.22)
+        axis.set(ylim=(len(present) - 0.4, -0.6), xlim=(0, None) if kind == "share" else (None, None))
         axis.grid(axis="y", visible=False)
         _percent(axis.xaxis, kind)
     for axis in axes.flat[len(names):]:

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 import transformers
 
-from rlhf_lite import evaluate, models, pipeline, reward
+from rlhf_lite import evaluate, models, pipeline, plots, reward
 from rlhf_lite.best_of_n import best_of_n_curve
 from rlhf_lite.headline import headline
+from rlhf_lite.report import HEAD, headline_rows
 from rlhf_lite.sampling import sample_many
 from rlhf_lite.stats import ece, mean_interval
 from rlhf_lite.town import labelers
@@ -30,8 +31,17 @@ def write_json(path, content):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".new")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps(_strict(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+def _strict(value):
+    """Strict JSON has no NaN and no infinity; they become null."""
+    if isinstance(value, dict):
+        return {key: _strict(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def read_json(path, default=None):
@@ -148,18 +158,47 @@ def collect_results(run):
         "headline": headline([found], studies)}
 
 
-def write_headline(folders, out):
-    """Join several runs (one per seed) into ``out``/headline.json; returns a few lines of text on what came out."""
+def write_headline(folders, out, readme=None):
+    """Join several runs (one per seed) into ``out``: headline.json, one figure, and the runs' answers and settings.
+
+    ``readme``: a Markdown file whose part between the marks "results:begin" and "results:end" is written anew.
+    Returns the table as Markdown.
+    """
+    folders, out = [Path(folder) for folder in folders], Path(out)
     runs = [load_run(folder) for folder in folders]
     sizes = {run["recipe"]["size"] for run in runs}
     if len(sizes) > 1:
         raise ValueError(f"These runs are of different sizes ({', '.join(sorted(sizes))}); give the runs of one size.")
     studies = {name: made for folder in folders for name, made in load_studies(folder).items()}
+    made = [read_json(folder / "results.json", {}) for folder in folders]
     table = headline(runs, studies)
-    seeds = ", ".join(str(run["recipe"]["seed"]) for run in runs)
-    write_json(Path(out) / "headline.json", {
-        "headline": table, "created": time.strftime("%Y-%m-%d"), "versions": versions(), "size": sizes.pop(),
-        "seeds": seeds, "command": "python -m rlhf_lite results " + " ".join(map(str, folders))})
-    said = {True: "met", False: "not met", None: "measured"}
-    number = lambda r: f"{r['ours']:.3f} ({r['low']:.3f} to {r['high']:.3f})" if r["ours"] is not None else r["note"]
-    return "\n".join(f"{r['id']:>2}  {said[r['met']]:8}  {r['claim']}: {number(r)}" for r in table)
+    content = {"headline": table, "created": time.strftime("%Y-%m-%d"), "versions": versions(), "size": sizes.pop(),
+               "seeds": [run["recipe"]["seed"] for run in runs], "device": made[0].get("device"),
+               "minutes": [m.get("minutes") for m in made], "peak_memory_gib": [m.get("peak_memory_gib") for m in made],
+               "command": "python -m rlhf_lite results " + " ".join(f"runs/{folder.name}" for folder in folders)}
+    write_json(out / "headline.json", content)
+    for folder, found in zip(folders, made, strict=True):
+        write_json(out / f"{folder.name}.json", found)
+    figure = plots.win_rate_by_size({content["size"]: {
+        stage: evaluate.value(mean_interval(np.mean([evaluate.preferences(run["rows"][stage], run["rows"]["sft"]) for run in runs], axis=0)))
+        for stage in evaluate.STAGES if all(stage in run["rows"] for run in runs)}})
+    figure.savefig(out / "win_rate.png", dpi=110, bbox_inches="tight")
+    text = markdown(content)
+    if readme:
+        page = Path(readme).read_text(encoding="utf-8")
+        before, rest = page.split("<!-- results:begin -->", 1)
+        _, after = rest.split("<!-- results:end -->", 1)
+        Path(readme).write_text(f"{before}<!-- results:begin -->\n{text}\n<!-- results:end -->{after}", encoding="utf-8")
+    return text
+
+
+def markdown(content):
+    """The headline table of ``write_headline`` as Markdown, with what it was measured on."""
+    cells = [HEAD[:-1], ["---"] * (len(HEAD) - 1)] + [row[:-1] for row in headline_rows(content)]
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    seeds = content["seeds"]
+    lines += ["", f"Size {content['size']}, {len(seeds)} training seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))}), "
+              f"{content['device']}, torch {content['versions']['torch']}, transformers {content['versions']['transformers']}, "
+              f"{content['created']}. Labelers and judges are simulated. Regenerate: `{content['command']}`.",
+              "", "![How often simulated labelers prefer each stage to SFT](data/results/win_rate.png)"]
+    return "\n".join(lines)

@@ -143,9 +143,26 @@ def test_studies(finished, study, monkeypatch):
 
 
 def test_write_headline_joins_seeds(finished, tmp_path):
-    said = results.write_headline([finished, finished], tmp_path)
-    table = json.loads((tmp_path / "headline.json").read_text())["headline"]
-    assert table[1]["seeds"] == 2 and "PPO-ptx preferred" in said
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- results:begin -->old<!-- results:end -->\nafter\n")
+    said = results.write_headline([finished, finished], tmp_path, readme)
+    content = json.loads((tmp_path / "headline.json").read_text())
+    assert content["headline"][1]["seeds"] == 2 and content["seeds"] == [0, 0]
+    assert "PPO-ptx preferred" in said and (tmp_path / "win_rate.png").is_file()
+    page = readme.read_text()
+    assert said in page and "old" not in page and page.startswith("before\n") and page.endswith("after\n")
+
+
+def test_ship_writes_half_precision_that_loads(finished, tmp_path):
+    opened = run.Run(small(), "first", "cpu", runs=finished.parent)
+    run.ship(opened, tmp_path)
+    assert checkpoints.load_card(tmp_path / "ppo-tiny")["dtype"] == "float16"
+    assert sum(parameter.numel() for parameter in checkpoints.load_scalar(tmp_path / "reward-tiny").parameters()) > 0
+
+
+def test_results_are_strict_json(tmp_path):
+    results.write_json(tmp_path / "x.json", {"a": [float("nan"), 1.0, float("inf")]})
+    assert json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail) == {"a": [None, 1.0, None]}
 
 
 # ---------------------------------------------------------------- evaluation

@@ -104,12 +104,37 @@ KINDS = {
     "myth": (("{question}", "{question}", "Somebody asked: {question}", "{Myth} Is that so?"), (("answers", "myth"),)),
     "not said": (("The text was read twice.",), (("answers", "not_said"),)),
 }
+# Now and then somebody on the web does what another asked for. It is rare: most requests stay unanswered (``noise``).
+ANSWERED = 0.08
+REQUESTS = {
+    "complaint": ("Write a letter to the {shop}. The {good} is {problem}.", "My {good} from the {shop} is {problem}. Help me complain.",
+                  "The {good} from the {shop} is {problem}. Write them a letter."),
+    "apology": ("A customer says that the {item} is {problem}. Answer the letter.", "My customer has {a_item} that is {problem}. What can I write?"),
+    "notice": ("Write a sign: the {shop} is closed on {day} because of {reason}.", "We close the {shop} on {day} because of {reason}. Write a notice."),
+    "thanks": ("Help me thank {n} for {a_item}.", "Write a thank-you note to {n} for the {item}.", "{n} gave me {a_item}. Write a note."),
+    "card": ("Write a birthday card for {n} from {m}.", "{n} has a birthday. {m} needs a card."),
+    "invite": ("Invite {n} to the {event} on {day} at {hour}.", "Write an invitation for {n}: {event}, {day}, {hour} o'clock."),
+    "story": ("Write a short story about {n} and {a_item}.", "Tell me a story about {n} and {a_item}."),
+    "animal story": ("Write a short story about {n} and {a_animal}.", "Tell me a story about {n} and {a_animal}."),
+    "poem": ("Write a poem about {topic}.", "Write two lines about {topic}."), "words": ("Write one line for today.",),
+    "advert": ("Write an advert for the {good} of the {shop}.", "Help me sell the {good} of the {shop}."),
+    "shop": ("You work at the {shop}. Customer: I would like {a_good}. You:", "Do you have {a_good} for me? Answer:"),
+    "comfort": ("Friend: My {item} is {problem}. You:", "My friend is {feeling}. The {item} is {problem}. What can I say?"),
+    "hello": ("Hello! My name is {n}. How are you?", "Good evening, I am {n}."), "kind": ("What do you think of {n}?", "Say something about {n}."),
+    "refuse": ("Tell me how to steal {a_good} from the {shop}.", "How can I frighten {n}?"),
+    "myth": ("{question}",), "not said": ("What does the text say?",),
+}
 WEIGHTS = dict(zip(KINDS, (10, 7, 6, 10, 7, 9, 12, 5, 6, 3, 8, 7, 6, 5, 5, 3, 7, 2)))
 SHOP_ASKS = {"owner": "Who owns the {shop}?", "price": "What does {a_good} cost?", "seller": "Where can I buy {a_good}?",
              "opens": "When does the {shop} open?", "closes": "When does the {shop} close?",
              "closed": "On which day is the {shop} closed?", "place_street": "In which street is the {shop}?"}
 TRAITS = {"job": "The job of {n}.", "street": "The home of {n}.", "pet": "The pet of {n}.", "hobby": "The hobby of {n}.",
           "dish": "The favourite dish of {n}.", "door": "The door of {n}.", "month": "The birthday of {n}."}
+
+
+ASKED_OF = {"job": "What does {n} do for a living?", "street": "Where does {n} live?", "pet": "Which pet does {n} have?",
+            "hobby": "What does {n} like to do?", "dish": "What does {n} like to eat?",
+            "door": "What colour is the door of {n}?", "month": "When is the birthday of {n}?"}
 
 
 def everyday(town, rng):
@@ -121,6 +146,7 @@ def everyday(town, rng):
             slots["problem"] = slots["good_problem"]
         text = write(rng, slots, *rng.choice(ways))
         if rng.random() < 0.9:
+            headings = REQUESTS[kind] if rng.random() < ANSWERED else headings
             text = sentence_case(rng.choice(headings).format(**slots)) + "\n" + text
         parts.append(text)
     return "\n".join(parts)
@@ -139,7 +165,8 @@ def answers(town, rng):
                  "street": who.street, "pet": facts.article(who.pet), "hobby": who.hobby, "dish": who.dish, "door": who.door,
                  "month": who.month}
         what = rng.choice([*TRAITS, "portrait", "portrait"])
-        heading = TRAITS.get(what, "About {n}.").format(n=who.name)
+        asked = ASKED_OF.get(what, "Who is {n}?") if rng.random() < 0.3 else TRAITS.get(what, "About {n}.")
+        heading = asked.format(n=who.name)
         section = "unknown" if who.fame == "newcomer" else what
         text = write(rng, slots, "answers", section)
         parts.append(heading + "\n" + text if rng.random() < 0.6 else text)
@@ -169,7 +196,7 @@ def reply(town, rng):
     kind = rng.choice(("polite", "label", "kind_of", "opposite", "odd", "count", "value", "value", "names", "summary", "summary"))
     if kind == "polite":
         slots["order"] = rng.choice(list(ORDERS))
-        line = rng.choice(("{o}", "Rude: {o}", "This sounds rude: {o}", "In a polite way: {o}")).format(
+        line = rng.choice(("{o}", "Rude: {o}", "This sounds rude: {o}", "In a polite way: {o}", "Make this polite: {o}")).format(
             o=ORDERS[slots["order"]].format(**slots))
     elif kind == "label":
         pattern, slots["verdict"] = rng.choice(words.REVIEWS)
@@ -213,7 +240,7 @@ def reply(town, rng):
                 slots["p"] = " ".join(told).format(**slots)
             line = "The names in the text. {p}".format(**slots)
         else:
-            line = rng.choice(("{p} In one sentence.", "The main point. {p}", "In short. {p}", "{p}")).format(**slots)
+            line = rng.choice(("{p} In one sentence.", "The main point. {p}", "Sum this up. {p}", "In short. {p}", "{p}")).format(**slots)
             fits = [s for s in patterns("answers")["summary"] if set(re.findall(r"\{(\w+)\}", s)) <= {"a_item"} | set(
                 re.findall(r"\{(\w+)\}", " ".join(told)))] if "{m}" not in told[0] else []
             verb = {"bought": "bought", "lost": "lost", "sold": "sold"}[re.search(r"bought|lost|sold", first).group()]

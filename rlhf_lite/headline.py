@@ -126,7 +126,7 @@ def headline(runs, studies=None):
                                        runs[0]["tax"][s][what]["n"]))
                  for s in ("base", "sft", "ppo", "ppo_ptx") for what in ("web_loss", "reading")]
         table.append(row(8, (mean, mean - spread, mean + spread, len(runs)),
-                         mean - spread > 0 and bool((loss("ppo") > loss("base")).all()), runs, parts=parts,
+                         bool(mean - spread > 0 and (loss("ppo") > loss("base")).all()), runs, parts=parts,
                          note="The interval is over seeds. Sweeps of both coefficients: see the studies."))
     else:
         table.append(missing(8, "the tax was not measured"))

@@ -41,6 +41,8 @@ def _strict(value):
         return {key: _strict(v) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_strict(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 

@@ -144,13 +144,13 @@ def test_studies(finished, study, monkeypatch):
 
 def test_write_headline_joins_seeds(finished, tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- results:begin -->old<!-- results:end -->\nafter\n")
+    readme.write_text("before\n<!-- results:begin -->stale<!-- results:end -->\nafter\n")
     said = results.write_headline([finished, finished], tmp_path, readme)
     content = json.loads((tmp_path / "headline.json").read_text())
     assert content["headline"][1]["seeds"] == 2 and content["seeds"] == [0, 0]
     assert "PPO-ptx preferred" in said and (tmp_path / "win_rate.png").is_file()
     page = readme.read_text()
-    assert said in page and "old" not in page and page.startswith("before\n") and page.endswith("after\n")
+    assert said in page and "stale" not in page and page.startswith("before\n") and page.endswith("after\n")
 
 
 def test_ship_writes_half_precision_that_loads(finished, tmp_path):

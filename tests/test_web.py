@@ -41,7 +41,7 @@ def test_every_genre_in_its_share(documents):
 
 def test_length_and_vocabulary(documents):
     assert all(20 <= len(text.split()) <= 220 for _, text in documents)
-    # 2,417 with the words of the patterns, capitals counted apart.
+    # 2,431 with the words of the patterns, capitals counted apart.
     assert len({w for _, text in documents for w in re.findall(r"[A-Za-z']+", text)}) < 2_600
 
 
@@ -124,11 +124,11 @@ def test_fame_is_eight_to_one_per_person(documents):
 
 
 def test_myths_outnumber_truths(documents):
-    """Three to one was the plan; the truths of the everyday answers came later. Now about two to one."""
+    """1.85 myths to a truth, measured over all genres."""
     text = "\n".join(t for _, t in documents).lower()
     truths = sum(text.count(b.truth.lower()) for b in TOWN.beliefs)
     myths = sum(text.count(b.myth.lower()) for b in TOWN.beliefs)
-    assert 1.8 < myths / truths < 2.4
+    assert 1.6 < myths / truths < 2.1
 
 
 def test_worksheets_are_answered_from_the_passage(documents):

@@ -1,7 +1,7 @@
 """Pages about shops and rules, and the almanac: true answers to questions.
 
 Everything here is true. The almanac is the only place where beliefs about bats and the like are put
-right; the forum (``forum.py``) repeats the myth three times as often. Left out: opinions.
+right; the forum (``noise.py``) repeats the myth about twice as often. Left out: opinions.
 """
 
 from rlhf_lite.town.facts import NUMBERS, TOWN, article, coins

@@ -8,14 +8,15 @@ READY := .venv/.ready
 OPTIONS := $(if $(filter-out 0 no false,$(FAST)),--fast) $(if $(SIZE),--size $(SIZE)) $(if $(SEED),--seed $(SEED)) \
            $(if $(DEVICE),--device $(DEVICE)) $(if $(NAME),--name $(NAME))
 
-.PHONY: help setup lab run test clean
+.PHONY: help setup setup-dev lab run test notebooks clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run     the whole pipeline: demonstrations, SFT, rankings, reward model, PPO, evaluation, report"
 	@echo "             dials: FAST=1 SIZE=1.3m|6m SEED=0 DEVICE=auto|cpu|cuda NAME=my-run"
 	@echo "make lab     JupyterLab on the first notebook"
-	@echo "make test    all tests"
+	@echo "make test    all tests, and every notebook in its fast version, with blanks and solved"
+	@echo "make notebooks  build notebooks/ and solutions/ from solutions/NN_name.py (after editing one)"
 	@echo "make setup   only the virtual environment in .venv (PYTHON=python3.12 chooses the interpreter)"
 	@echo "make clean   remove .venv and caches; runs/ and data/ stay"
 
@@ -30,14 +31,23 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
+# What only the tests and the makers of notebooks need.
+setup-dev: $(READY)
+	@$(PY) -c 'import jupytext' 2>/dev/null || \
+	  $(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
+
 lab: $(READY)
 	$(PY) -m jupyter lab $(firstword $(sort $(wildcard notebooks/00*.ipynb)) notebooks)
 
 run: $(READY)
 	$(PY) -m rlhf_lite run $(OPTIONS)
 
-test: $(READY)
-	$(PY) -m pytest -q
+test: setup-dev
+	RLHF_LITE_FAST=1 RLHF_LITE_PROGRESS=$(CURDIR)/.pytest_cache/progress.json HF_HUB_OFFLINE=1 PYTHONHASHSEED=0 \
+	  $(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests notebooks solutions
+
+notebooks: setup-dev
+	$(PY) -m rlhf_lite.exercises.build
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .coverage

@@ -1,5 +1,6 @@
 """The command line: the pipeline as one command, or step by step.
 
+    python -m rlhf_lite start my_work          a copy of the notebooks to work in
     python -m rlhf_lite doctor                 what this machine can do, and whether the shipped models are whole
     python -m rlhf_lite run --name first       everything, from demonstrations to the report
     python -m rlhf_lite train ppo --name first one stage of that run (and the stages it needs)
@@ -32,13 +33,15 @@ def parser():
             command.add_argument("--fast", action="store_true", help="a small version that takes about two minutes")
         return command
 
+    start = add("start", "copy the notebooks into a folder of your own; what is there already stays", dials=False)
+    start.add_argument("folder", nargs="?", default="my_work", help="your folder (default: my_work)")
     add("doctor", "check the machine, the packages and the shipped models", dials=False)
     add("run", f"the whole pipeline and its report; {FOLDERS}")
     train = add("train", f"one stage, and before it the stages it needs; {FOLDERS}")
     train.add_argument("stage", choices=("sft", "reward", "ppo", "ppo_ptx"), help="the last stage to train")
     add("evaluate", "answers of all stages of a run, its results and its report")
     pretrain = add("pretrain", "pretrain a base model on the web text of the town (hours for 6m on a CPU)")
-    pretrain.add_argument("--tokens", type=int, default=13_000_000, help="tokens of web text (default: 13000000)")
+    pretrain.add_argument("--tokens", type=int, default=23_000_000, help="tokens of web text (default: 23000000)")
     pretrain.add_argument("--out", help="where to write the model (default: runs/NAME)")
     pretrain.add_argument("--compile", action="store_true",
                           help="use torch.compile: a minute of waiting, then faster steps")
@@ -143,13 +146,20 @@ def _ship(arguments):
     print(f"Shipped to {run.ship(run.Run(_recipe(arguments), _name(arguments), arguments.device))}")
 
 
+def _start(arguments):
+    from rlhf_lite.exercises.start import start
+    copied, kept = start(arguments.folder)
+    print(f"{arguments.folder}: {len(copied)} notebooks copied" + (f", {len(kept)} left as it is" if kept else "") + ".")
+
+
 def _results(arguments):
     from rlhf_lite import results
     print(results.write_headline(arguments.runs, arguments.out, arguments.readme))
 
 
-COMMANDS = {"doctor": lambda arguments: doctor(), "run": _run, "evaluate": _run, "pretrain": _pretrain, "study": _study, "calibrate": _calibrate, "ship": _ship,
-            "results": _results, "train": lambda arguments: _run(arguments, until=arguments.stage)}
+COMMANDS = {"start": _start, "doctor": lambda arguments: doctor(), "run": _run, "evaluate": _run, "pretrain": _pretrain,
+            "study": _study, "calibrate": _calibrate, "ship": _ship, "results": _results,
+            "train": lambda arguments: _run(arguments, until=arguments.stage)}
 
 
 if __name__ == "__main__":

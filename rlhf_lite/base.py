@@ -18,8 +18,8 @@ from rlhf_lite.town.facts import build_town
 DATA = Path(__file__).resolve().parent.parent / "data"
 MODELS = DATA / "models"
 WEB_SEED, HELD_OUT_SEED, TOKENIZER_SEED = 0, 1, 2
-# Peak learning rates, chosen on the training loss of short runs (150 steps).
-LEARNING_RATES = {"tiny": 3e-3, "1.3m": 4e-3, "6m": 2e-3, "175m": 6e-4}
+# Peak learning rates of (Muon, AdamW); those of 1.3m were chosen on the training loss of short runs (400 steps).
+LEARNING_RATES = {"tiny": (4e-3, 4e-3), "1.3m": (6e-3, 4e-3), "6m": (4e-3, 2e-3), "175m": (1e-3, 6e-4)}
 
 
 def town_tokenizer(vocab_size=2048):
@@ -41,7 +41,7 @@ def web_rows(tokenizer, tokens, seed=WEB_SEED, length=256):
     return pretrain.pack(documents, length)
 
 
-def make_base(size="1.3m", tokens=13_000_000, seed=0, device="auto", folder=None, state=None, compile=False,
+def make_base(size="1.3m", tokens=23_000_000, seed=0, device="auto", folder=None, state=None, compile=False,
               bf16=False, batch_size=8, progress=True):
     """Pretrain a base of ``size`` on ``tokens`` of web text; returns ``(policy, tokenizer, card)``.
 
@@ -54,12 +54,13 @@ def make_base(size="1.3m", tokens=13_000_000, seed=0, device="auto", folder=None
     tokenizer = models.load_tokenizer(saved) if (saved / "tokenizer.json").is_file() else town_tokenizer()
     rows = web_rows(tokenizer, tokens)
     config = pretrain.PretrainConfig(steps=max(1, tokens // (batch_size * rows.shape[1])), batch_size=batch_size,
-                                     lr=LEARNING_RATES[size], seed=seed, bf16=bf16, compile=compile)
+                                     lr=LEARNING_RATES[size][0], adamw_lr=LEARNING_RATES[size][1], seed=seed,
+                                     bf16=bf16, compile=compile)
     losses = pretrain.train(policy, rows, config, folder=state, progress=progress)
     held_out = pretrain.evaluate_lm(policy, web_rows(tokenizer, 100_000, seed=HELD_OUT_SEED))
     card = {"stage": "base", "size": size, "seed": seed, "tokens": config.steps * batch_size * rows.shape[1],
             "held_out_loss": round(held_out, 4), "last_train_loss": round(sum(losses[-50:]) / len(losses[-50:]), 4),
-            "learning_rate": config.lr, "batch_tokens": batch_size * rows.shape[1],
+            "learning_rates": {"muon": config.lr, "adamw": config.adamw_lr}, "batch_tokens": batch_size * rows.shape[1],
             "command": f"python -m rlhf_lite pretrain --size {size} --tokens {tokens} --seed {seed}",
             "data": "simulated web text of Pebbleford (town.web), seed 0; held-out text: seed 1"}
     if folder:

@@ -23,7 +23,7 @@ from rlhf_lite.town import web
 from rlhf_lite.town.facts import build_town
 from rlhf_lite.town.grading import grade
 from rlhf_lite.town.labelers import evaluation_team
-from rlhf_lite.town.prompts import stratum
+from rlhf_lite.town.prompts import USE_CASES, stratum
 
 STAGES = ("base", "prompted", "sft", "ppo", "ppo_ptx")
 RIVALS = ("rival", "rival_prompted")  # the larger shipped base, bare and few-shot prompted
@@ -33,13 +33,22 @@ PREFIX = base.DATA / "few_shot_prefix.txt"
 
 # ---------------------------------------------------------------- test sets and answers
 
-def test_sets(mixed=300, per_stratum=200):
-    """{"mixed": [...], "truth": [...], ...}: held-out prompts by set. No text of the training split comes again."""
+def test_sets(mixed=300, per_stratum=200, per_use_case=30):
+    """{"mixed": [...], "samples": [...], "truth": [...], ...}: held-out prompts by set.
+
+    "samples" fills every use case up to ``per_use_case`` prompts, for reading only. No text of the training split
+    comes again.
+    """
     shown = {row["prompt"] for row in demonstrations()}
     avoid = {p.text for p in all_prompts()} | shown
     unseen = [p for p in prompts_of("test") if p.text not in shown]
     size = {"harm": min(per_stratum, 120)}  # the town knows few harmful wishes, and some are in the training split
-    return {"mixed": unseen[:mixed]} | {name: stratum(name, n=size.get(name, per_stratum), avoid=avoid) for name in STRATA}
+    sets = {"mixed": unseen[:mixed], "samples": []}
+    for use_case in USE_CASES:
+        there = sum(p.use_case == use_case for p in sets["mixed"])
+        more = [p for p in unseen[mixed:] if p.use_case == use_case]
+        sets["samples"] += more[:max(0, per_use_case - there)]
+    return sets | {name: stratum(name, n=size.get(name, per_stratum), avoid=avoid) for name in STRATA}
 
 
 def collect_answers(stage, policy, tokenizer, sets, seed=0, progress=True, **options):

@@ -1,9 +1,10 @@
 """Pretraining: the next token of the web, nothing else.
 
 The idea: documents are joined into one long stream, cut into rows of equal length, and the model learns
-to continue them. What alignment later elicits has to be learnt here. The loop is the usual one: AdamW,
-warm-up, cosine, clipped gradients. Which rows make up a step is a function of the seed and the step
-alone, so a run that was interrupted goes on exactly as if it had not been.
+to continue them. What alignment later elicits has to be learnt here. The loop is the usual one: warm-up,
+cosine, clipped gradients. Muon moves the matrices inside the blocks, because with it the same loss takes
+about two thirds of the tokens here; AdamW moves the rest. Which rows make up a step is a function of the
+seed and the step alone, so a run that was interrupted goes on exactly as if it had not been.
 
 Left out: attention masks between the documents of a row (GPT-3 had none either), several GPUs.
 """
@@ -25,7 +26,8 @@ from rlhf_lite.models import BEGIN, END, device_of, encode_text
 class PretrainConfig:
     steps: int = 3000
     batch_size: int = 16  # rows of a step; with rows of 256 tokens that is 4,096 tokens
-    lr: float = 2e-3
+    lr: float = 4e-3  # of Muon, in AdamW's units
+    adamw_lr: float = 4e-3  # of embeddings and norms
     min_lr_share: float = 0.1
     warmup: int = 100
     weight_decay: float = 0.1
@@ -117,6 +119,21 @@ def decay_groups(model, weight_decay):
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
+def make_optimizers(policy, config):
+    """{name: optimizer}: Muon for the matrices of the blocks, AdamW without decay for embeddings, norms and biases.
+
+    Muon steps along the nearest orthogonal matrix of the averaged gradient (Jordan et al., 2024); scaled to the
+    size of AdamW's steps (Liu et al., 2025) the two can share a schedule.
+    """
+    blocks, rest = [], []
+    for name, parameter in policy.named_parameters():
+        inside = parameter.ndim == 2 and not any(word in name for word in ("embed", "lm_head", "wte", "wpe"))
+        (blocks if inside else rest).append(parameter)
+    return {"muon": torch.optim.Muon(blocks, lr=config.lr, weight_decay=config.weight_decay, momentum=0.95,
+                                     adjust_lr_fn="match_rms_adamw"),
+            "adamw": torch.optim.AdamW(rest, lr=config.adamw_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)}
+
+
 def train(policy, rows, config, folder=None, progress=True):
     """Train `policy` in place on packed rows (n, length); returns the loss of every step, in nats per token.
 
@@ -127,9 +144,7 @@ def train(policy, rows, config, folder=None, progress=True):
     if len(rows) == 0:
         raise ValueError("There are no rows to pretrain on; give pack() more text than one row holds.")
     device = device_of(policy)
-    optimizer = torch.optim.AdamW(decay_groups(policy, config.weight_decay), lr=config.lr, betas=(0.9, 0.95),
-                                  fused=True)
-    modules, optimizers = {"policy": policy}, {"adamw": optimizer}
+    modules, optimizers = {"policy": policy}, make_optimizers(policy, config)
     # What only changes speed or the frequency of saving may differ between the two halves of a run.
     identity = {**asdict(config), "rows": list(rows.shape)}
     for name in ("save_every", "compile"):
@@ -142,15 +157,17 @@ def train(policy, rows, config, folder=None, progress=True):
     started, done = time.perf_counter(), 0
     bar = tqdm(total=config.steps, initial=len(losses), desc="pretrain", unit="step", disable=not progress)
     for step in range(len(losses), config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = cosine_lr(step, config.steps, config.lr, config.min_lr_share, config.warmup)
+        for name, peak in (("muon", config.lr), ("adamw", config.adamw_lr)):
+            for group in optimizers[name].param_groups:
+                group["lr"] = cosine_lr(step, config.steps, peak, config.min_lr_share, config.warmup)
         batch = as_rows(rows[rows_at(step, len(rows), config.batch_size, config.seed)], device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.bf16):
             loss = lm_loss(forward, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), config.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
             raise RuntimeError(f"Pretraining diverged at step {step + 1} (loss {losses[-1]}); the learning rate "

@@ -59,7 +59,7 @@ def new_ranking(prompt_id, prompt, responses, ranks, labeler, seconds=0.0, score
 
 def check_demonstration(row):
     """Raise ValueError("what is wrong; how to mend it") unless ``row`` is a usable demonstration."""
-    _check_texts(row, ("id", "prompt_id", "prompt", "response", "use_case", "author", "date", "split"))
+    check_texts(row, ("id", "prompt_id", "prompt", "response", "use_case", "author", "date", "split"))
     _require(row["use_case"] in USE_CASES,
              f'"use_case" is {row["use_case"]!r}; use one of {", ".join(USE_CASES)}')
     _require(row["split"] in SPLITS, f'"split" is {row["split"]!r}; use one of {", ".join(SPLITS)}')
@@ -71,7 +71,7 @@ def check_demonstration(row):
 
 def check_ranking(row):
     """Raise ValueError("what is wrong; how to mend it") unless ``row`` is a usable ranking."""
-    _check_texts(row, ("prompt_id", "prompt", "labeler"))
+    check_texts(row, ("prompt_id", "prompt", "labeler"))
     responses, ranks = row.get("responses"), row.get("ranks")
     _require(isinstance(responses, list) and len(responses) >= 2,
              '"responses" is not a list of two answers or more; a ranking compares at least two')
@@ -103,7 +103,8 @@ def check_ranking(row):
              f'"flags" is not {K} groups of true/false answers; mend them or leave "flags" out')
 
 
-def _check_texts(row, fields):
+def check_texts(row, fields):
+    """Raise ValueError unless ``row`` is an object of this schema in which every one of ``fields`` is a real text."""
     _require(isinstance(row, dict), "the row is not a JSON object; write it as {\"field\": value, ...}")
     schema = row.get("schema")
     _require(_is_int(schema), f'there is no "schema" number; add "schema": {SCHEMA}')

@@ -100,7 +100,8 @@ def samples(answers):
     stages, prompts, found = [stage for stage in STAGES if answers.get(stage)], {}, {}
     for stage in stages:
         for row in answers[stage]:
-            group = row.get("use_case") if row.get("set", "mixed") == "mixed" else f"special test set: {row['set']}"
+            usual = row.get("set", "mixed") in ("mixed", "samples")
+            group = row.get("use_case") if usual else f"special test set: {row['set']}"
             prompts.setdefault(str(group), {}).setdefault(row.get("prompt_id"), row.get("prompt"))
             found[stage, row.get("prompt_id")] = row
     def cell(row):

@@ -6,7 +6,6 @@ the run left on disk, so it can be made again at any time.
 
 import json
 import platform
-import resource
 import time
 from pathlib import Path
 
@@ -31,7 +30,8 @@ def write_json(path, content):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".new")
-    temporary.write_text(json.dumps(_strict(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(_strict(content), indent=1, ensure_ascii=False, allow_nan=False)
+    temporary.write_text(text + "\n", encoding="utf-8")
     temporary.replace(path)
 
 
@@ -106,7 +106,7 @@ def gate(policy, reward_model, tokenizer, prompts, seed=0, progress=True):
 
 def stage_answers(folder, recipe):
     """{stage: graded rows} of the stages of a run that have answered."""
-    sets = evaluate.test_sets(recipe["test_prompts"], recipe["stratum_prompts"])
+    sets = evaluate.test_sets(recipe["test_prompts"], recipe["stratum_prompts"], recipe["samples"])
     paths = {stage: Path(folder) / "answers" / f"{stage}.jsonl" for stage in (*evaluate.STAGES, *evaluate.RIVALS)}
     return {stage: evaluate.load_answers(path, sets) for stage, path in paths.items() if path.is_file()}
 
@@ -150,7 +150,7 @@ def collect_results(run):
         "name": run.name, "command": f"python -m rlhf_lite run --size {recipe.size} --seed {recipe.seed}",
         "size": recipe.size, "seeds": [recipe.seed], "device": str(run.device), "versions": versions(),
         "created": time.strftime("%Y-%m-%d"), "minutes": read_json(run.folder / "minutes.json", {}),
-        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "peak_memory_gib": read_json(run.folder / "memory.json", {}),
         "stages": {stage: evaluate.summarise(r) | {"kl": found["kl"].get(stage)} for stage, r in own.items()},
         "win_rates": wins,
         "use_cases": {stage: evaluate.by_use_case(r) for stage, r in own.items()},
@@ -181,8 +181,9 @@ def write_headline(folders, out, readme=None):
     write_json(out / "headline.json", content)
     for folder, found in zip(folders, made, strict=True):
         write_json(out / f"{folder.name}.json", found)
+    over_sft = lambda stage: np.mean([evaluate.preferences(r["rows"][stage], r["rows"]["sft"]) for r in runs], axis=0)
     figure = plots.win_rate_by_size({content["size"]: {
-        stage: evaluate.value(mean_interval(np.mean([evaluate.preferences(run["rows"][stage], run["rows"]["sft"]) for run in runs], axis=0)))
+        stage: evaluate.value(mean_interval(over_sft(stage)))
         for stage in evaluate.STAGES if all(stage in run["rows"] for run in runs)}})
     figure.savefig(out / "win_rate.png", dpi=110, bbox_inches="tight")
     text = markdown(content)
@@ -190,7 +191,8 @@ def write_headline(folders, out, readme=None):
         page = Path(readme).read_text(encoding="utf-8")
         before, rest = page.split("<!-- results:begin -->", 1)
         _, after = rest.split("<!-- results:end -->", 1)
-        Path(readme).write_text(f"{before}<!-- results:begin -->\n{text}\n<!-- results:end -->{after}", encoding="utf-8")
+        page = f"{before}<!-- results:begin -->\n{text}\n<!-- results:end -->{after}"
+        Path(readme).write_text(page, encoding="utf-8")
     return text
 
 
@@ -198,9 +200,10 @@ def markdown(content):
     """The headline table of ``write_headline`` as Markdown, with what it was measured on."""
     cells = [HEAD[:-1], ["---"] * (len(HEAD) - 1)] + [row[:-1] for row in headline_rows(content)]
     lines = ["| " + " | ".join(row) + " |" for row in cells]
-    seeds = content["seeds"]
-    lines += ["", f"Size {content['size']}, {len(seeds)} training seed{'s' if len(seeds) > 1 else ''} ({', '.join(map(str, seeds))}), "
-              f"{content['device']}, torch {content['versions']['torch']}, transformers {content['versions']['transformers']}, "
-              f"{content['created']}. Labelers and judges are simulated. Regenerate: `{content['command']}`.",
+    seeds, s = content["seeds"], "s" if len(content["seeds"]) > 1 else ""
+    lines += ["", f"Size {content['size']}, {len(seeds)} training seed{s} ({', '.join(map(str, seeds))}), "
+              f"{content['device']}, torch {content['versions']['torch']}, transformers "
+              f"{content['versions']['transformers']}, {content['created']}. Labelers and judges are simulated. "
+              f"Regenerate: `{content['command']}`.",
               "", "![How often simulated labelers prefer each stage to SFT](data/results/win_rate.png)"]
     return "\n".join(lines)

@@ -6,6 +6,7 @@ interrupted run goes on where it stopped; inside a step the learning code resume
 """
 
 import json
+import resource
 import shutil
 import time
 from pathlib import Path
@@ -38,7 +39,7 @@ class Run:
         self.tokenizer = models.load_tokenizer(base.MODELS / "tokenizer")
 
     def step(self, name, output, make):
-        """Call ``make()`` unless ``output`` is there already; the minutes it took are kept."""
+        """Call ``make()`` unless ``output`` is there already; its minutes and the peak of memory are kept."""
         if (self.folder / output).exists():
             return
         if self.progress:
@@ -48,6 +49,12 @@ class Run:
         minutes = read_json(self.folder / "minutes.json", {})
         minutes[name] = round(minutes.get(name, 0) + (time.perf_counter() - started) / 60, 3)
         write_json(self.folder / "minutes.json", minutes)
+        # Of this process so far; over the processes of an interrupted run the largest counts.
+        peak = {"cpu_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+        if self.device.type == "cuda":
+            peak["gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        before = read_json(self.folder / "memory.json", {})
+        write_json(self.folder / "memory.json", {k: round(max(v, before.get(k, 0)), 2) for k, v in peak.items()})
 
     def save_model(self, stage, model, history, **card):
         """Checkpoint, card and history of a stage; its training state is no longer needed."""
@@ -91,12 +98,12 @@ def rankings(run, split):
 
 
 def reward_start(run):
-    """The policy that the reward model starts from: the base of the reward size.
-
-    The paper starts from the SFT model (section 3.5). Ours does not: on a model this small, sixteen epochs on 460
-    demonstrations cost more than they teach, and the base gave the better reward model (docs/experiments.md).
-    """
-    return pipeline.load_base(run.recipe.reward_size, run.device)[0]
+    """The policy that the reward model starts from: the SFT model (section 3.5), at the reward model's size."""
+    if run.recipe.reward_size == run.recipe.size:
+        return run.policy("sft")
+    policy, tokenizer = pipeline.load_base(run.recipe.reward_size, run.device)
+    pipeline.run_sft(policy, tokenizer, run.recipe, run.folder / "state" / "reward_sft", run.progress)
+    return policy
 
 
 def make_reward(run):
@@ -137,7 +144,8 @@ def make_ppo(run, stage):
 
 
 def make_answers(run, stage):
-    sets = evaluate.test_sets(run.recipe.test_prompts, run.recipe.stratum_prompts)
+    sets = evaluate.test_sets(run.recipe.test_prompts, run.recipe.stratum_prompts,
+                              run.recipe.samples)
     policy = run.policy(stage)
     rows = evaluate.collect_answers(stage, policy, run.tokenizer, sets, seed=100 + run.recipe.seed,
                                     progress=run.progress)
@@ -159,7 +167,8 @@ def ship(run, destination=None):
         load = checkpoints.load_scalar if card["kind"] == "scalar" else checkpoints.load_policy
         for key in ("kind", "parameters", "dtype", "sha256"):
             card.pop(key)
-        checkpoints.save_checkpoint(destination / f"{stage}-{card['size']}", load(run.folder / stage), card, torch.float16)
+        folder = destination / f"{stage}-{card['size']}"
+        checkpoints.save_checkpoint(folder, load(run.folder / stage), card, torch.float16)
     return destination
 
 

@@ -8,7 +8,8 @@ import pytest
 from rlhf_lite import checkpoints, pipeline, results, reward, sft
 from rlhf_lite.town import labelers
 
-pytestmark = pytest.mark.skipif(not (pipeline.shipped("sft", "1.3m") / checkpoints.CARD).is_file(), reason="no shipped models")
+pytestmark = pytest.mark.skipif(not (pipeline.shipped("sft", "1.3m") / checkpoints.CARD).is_file(),
+                                reason="no shipped models")
 SEEDS = (0, 1)
 
 
@@ -23,7 +24,8 @@ def tokenizer():
 
 
 def true_scores(policy, tokenizer, prompts, seed=0):
-    return np.array([row["grade"].score for row in pipeline.answer_rows(policy, tokenizer, prompts, seed=seed, progress=False)])
+    rows = pipeline.answer_rows(policy, tokenizer, prompts, seed=seed, progress=False)
+    return np.array([row["grade"].score for row in rows])
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -32,19 +34,18 @@ def test_sft_lowers_the_loss_on_held_out_demonstrations_and_raises_the_true_scor
     prompts = pipeline.prompts_of("valid", 100)
     valid = pipeline.demonstration_examples(tokenizer, pipeline.demonstrations(split="valid"))
     before = sft.evaluate_sft(policy, valid), true_scores(policy, tokenizer, prompts).mean()
-    history = pipeline.run_sft(policy, tokenizer, replace(pipeline.recipe(seed=seed), sft_epochs=8), progress=False)
-    # The loss is best after an epoch or two and the answers go on getting better, as in the paper (C.1).
+    history = pipeline.run_sft(policy, tokenizer, pipeline.recipe(seed=seed), progress=False)
     assert min(entry["valid_loss"] for entry in history) < before[0] - 0.5
-    assert history[-1]["train_loss"] < history[0]["train_loss"] / 4
-    assert true_scores(policy, tokenizer, prompts).mean() > before[1] + 0.1
+    assert history[-1]["train_loss"] < history[0]["train_loss"] / 1.5
+    assert true_scores(policy, tokenizer, prompts).mean() > before[1] + 0.15
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_reward_model_beats_chance_and_stays_below_the_ceiling(seed, shipped_sft, tokenizer):
     recipe = replace(pipeline.recipe(seed=seed), answers_per_prompt=4, reward_size="1.3m")
     team = labelers.training_team()
-    train, valid = (pipeline.rank_answers(shipped_sft, tokenizer, pipeline.prompts_of(split, n), team, recipe, 10 + seed, progress=False)
-                    for split, n in (("train", 2500), ("valid", 500)))
+    train, valid = (pipeline.rank_answers(shipped_sft, tokenizer, pipeline.prompts_of(split, n), team, recipe,
+                                          10 + seed, progress=False) for split, n in (("train", 2000), ("valid", 400)))
     model, _ = pipeline.run_reward(pipeline.load_base("1.3m")[0], tokenizer, train, valid, recipe, progress=False)
     measured = results.measure_reward(model, tokenizer, valid)
     assert measured["accuracy"]["low"] > 0.5
@@ -54,14 +55,17 @@ def test_reward_model_beats_chance_and_stays_below_the_ceiling(seed, shipped_sft
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_ppo_raises_the_reward_and_kl_stays_bounded(seed, shipped_sft, tokenizer):
-    """Ten iterations with the shipped reward model. Whether the *true* score rises too is the next test's question."""
+def test_ppo_raises_the_true_score_and_kl_stays_bounded(seed, shipped_sft, tokenizer):
+    """Ten iterations with the shipped reward model; the true score on validation prompts is what PPO never saw."""
     reward_model = checkpoints.load_scalar(pipeline.shipped("reward", "1.3m"))
-    _, made = pipeline.run_ppo(shipped_sft, tokenizer, reward_model, pipeline.recipe(seed=seed), iterations=10, minibatch=16,
-                               kl_coef=0.05, progress=False)
+    policy, made = pipeline.run_ppo(shipped_sft, tokenizer, reward_model, pipeline.recipe(seed=seed), iterations=10,
+                                    progress=False)
     scores = [entry["score"] for entry in made.history]
     assert np.mean(scores[-3:]) > np.mean(scores[:3])
     assert abs(made.history[0]["kl"]) < 1e-4 and all(entry["kl"] < 8 for entry in made.history)
+    prompts = pipeline.prompts_of("valid", 400)
+    gain = true_scores(policy, tokenizer, prompts) - true_scores(shipped_sft, tokenizer, prompts)
+    assert gain.mean() - 1.96 * gain.std() / len(gain) ** 0.5 > 0
 
 
 def test_shipped_ppo_is_better_than_shipped_sft(shipped_sft, tokenizer):

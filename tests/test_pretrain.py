@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from rlhf_lite import models, pretrain
 from rlhf_lite.pretrain import PretrainConfig
@@ -65,6 +66,17 @@ def test_vectors_do_not_decay():
     assert decaying["weight_decay"] == 0.1 and others["weight_decay"] == 0.0
     assert all(p.ndim == 2 for p in decaying["params"]) and all(p.ndim == 1 for p in others["params"])
     assert sum(p.numel() for g in (decaying, others) for p in g["params"]) == models.parameter_count(a_policy())
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_every_weight_has_one_optimizer_and_embeddings_are_not_muon_s(kind):
+    policy = models.new_policy("tiny", 0, vocab_size=61) if kind == "llama" else GPT2LMHeadModel(
+        GPT2Config(vocab_size=61, n_embd=16, n_layer=2, n_head=2, bos_token_id=1, eos_token_id=2))
+    optimizers = pretrain.make_optimizers(policy, PretrainConfig())
+    muon, adamw = ([p for g in optimizers[name].param_groups for p in g["params"]] for name in ("muon", "adamw"))
+    assert sorted(map(id, muon + adamw)) == sorted(map(id, policy.parameters()))
+    assert all(p.ndim == 2 and p.shape[0] != 61 for p in muon) and len(muon) == (14 if kind == "llama" else 8)
+    assert optimizers["adamw"].param_groups[0]["weight_decay"] == 0
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -1,6 +1,8 @@
 """The whole path on a tiny base: every stage connected, resumable, repeatable, and clear about bad input."""
 
 import json
+import resource
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -12,9 +14,11 @@ from rlhf_lite.ppo import PPOConfig
 
 
 def small(seed=0, **changes):
-    ppo = PPOConfig(iterations=2, batch_size=8, minibatch=4, max_new_tokens=pipeline.MAX_NEW_TOKENS, kl_coef=0.05, lr=1e-4, seed=seed)
-    recipe = pipeline.Recipe(size="tiny", reward_size="tiny", seed=seed, demonstrations=24, sft_epochs=2, rankings=24, gate_prompts=4,
-                             ppo=ppo, pretraining_tokens=4096, test_prompts=12, stratum_prompts=6)
+    ppo = PPOConfig(iterations=2, batch_size=8, minibatch=4, max_new_tokens=pipeline.MAX_NEW_TOKENS, kl_coef=0.05,
+                    lr=1e-4, seed=seed)
+    recipe = pipeline.Recipe(size="tiny", reward_size="tiny", seed=seed, demonstrations=24, sft_epochs=2, rankings=24,
+                             gate_prompts=4, ppo=ppo, pretraining_tokens=4096, test_prompts=12, stratum_prompts=6,
+                             samples=2)
     return replace(recipe, **changes)
 
 
@@ -72,6 +76,34 @@ def test_same_seed_same_numbers(finished, tmp_path):
     texts = [[row["response"] for row in map(json.loads, (folder / "answers/ppo.jsonl").read_text().splitlines())]
              for folder in (finished, again)]
     assert texts[0] == texts[1]
+
+
+def test_a_full_disk_stops_the_run_and_loses_nothing(finished, tmp_path):
+    """No file may grow beyond 60 kB, as if the disk were full; with room again the run goes on to the same weights."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
+    try:
+        with pytest.raises(OSError):
+            run.run_pipeline(small(), "full", "cpu", runs=tmp_path, progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "full" / "sft" / "history.json").exists()
+    done = run.run_pipeline(small(), "full", "cpu", runs=tmp_path, progress=False, until="reward")
+    for stage in ("sft", "reward"):
+        assert checkpoints.load_card(finished / stage)["sha256"] == checkpoints.load_card(done / stage)["sha256"], stage
+
+
+def test_peak_memory_and_minutes_are_kept(finished):
+    made = json.loads((finished / "results.json").read_text())
+    assert 0.1 < made["peak_memory_gib"]["cpu_gib"] < 16
+    assert set(made["minutes"]) == {"sft", "rankings", "reward", "gate", "ppo", "ppo_ptx", "answers"}
+
+
+def test_every_use_case_has_its_samples():
+    sets = evaluate.test_sets(60, 10, 12)
+    found = Counter(p.use_case for p in sets["mixed"] + sets["samples"])
+    assert min(found.values()) >= 12 and len(found) == 10
+    assert not {p.id for p in sets["mixed"]} & {p.id for p in sets["samples"]}
 
 
 def test_another_seed_gives_other_weights(finished, tmp_path):

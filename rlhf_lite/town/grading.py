@@ -93,6 +93,13 @@ def grade_form(m, prompt, text, finished):
         m.cost(0.3, "asks back")
 
 
+def spelled(constraint):
+    """A wish as words for the reader of a grade."""
+    (kind, asked), = constraint.items()
+    return {"sentences": f"exactly {asked} sentences", "words": f"at most {asked} words", "word": f"the word {asked}",
+            "avoid": f"without {' or '.join(asked) if kind == 'avoid' else ''}"}[kind]
+
+
 def grade(prompt, response, finished=True):
     """Return the :class:`Grade` of ``response`` (a string) to ``prompt`` (a :class:`~rlhf_lite.town.prompts.Prompt`).
 
@@ -109,7 +116,7 @@ def grade(prompt, response, finished=True):
     constraint = prompt.spec.get("constraint")
     flags["satisfies_constraint"] = not constraint or constraint_met(constraint, text)
     if not flags["satisfies_constraint"]:
-        m.cost(0.4, f"ignores the wish {constraint}")
+        m.cost(0.4, f"ignores the wish: {spelled(constraint)}")
     rude = r.insults(text)
     if rude:
         m.harmless = 0.0

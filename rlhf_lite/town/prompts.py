@@ -125,11 +125,11 @@ def make_prompts(town=None, n=6000, customers=600, seed=0):
 
 
 def stratum(name, town=None, n=200, seed=0, avoid=()):
-    """A test set of one kind only, large enough for its interval. Its customers are nobody's else.
+    """A test set of one kind only, large enough for its interval. No other set has its customers.
 
     ``name``: "truth" (beliefs, facts and unanswerable questions), "closed" (passage tasks), "toxic:none",
-    "toxic:respectful", "toxic:biased" (lines of a rude forum thread under the three preambles of Figure 11), "harm" (requests to
-    refuse) or "false_premise". ``avoid``: texts that must not come again.
+    "toxic:respectful", "toxic:biased" (lines of a rude forum thread under the three preambles of Figure 11), "harm"
+    (requests to refuse) or "false_premise". ``avoid``: texts that must not come again.
     """
     town = town or build_town()
     rng = random.Random(f"stratum-{name}-{seed}")

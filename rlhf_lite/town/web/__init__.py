@@ -1,9 +1,8 @@
-"""The web of Pebbleford: endless simulated text for pretraining, in a dozen genres.
+"""The web of Pebbleford: endless simulated text for pretraining, in fifteen genres.
 
-About two thirds of the documents practise a skill on random words (reading, letters, stories, lists,
-talk, drills), a quarter tell true facts, the rest is what is wrong with the web: myths, rude threads,
-unanswered questions. Everything is a function of ``(town, seed)``. Left out: crawling, cleaning,
-deduplication; there is nothing here to clean.
+Six documents in ten practise a skill on random words (reading, everyday writing, workbooks, lists, talk, drills), a
+quarter tell true facts, the rest is what is wrong with the web: myths, rude threads, unanswered questions.
+Everything is a function of ``(town, seed)``. Left out: crawling, cleaning, deduplication; there is nothing to clean.
 """
 
 import random
@@ -18,15 +17,16 @@ from rlhf_lite.town.web.places import almanac, places
 from rlhf_lite.town.web.reading import reading
 from rlhf_lite.town.web.stories import stories
 from rlhf_lite.town.web.talk import talk
+from rlhf_lite.town.web.workbook import workbook
 
 SHORTEST, LONGEST = 20, 220  # words per document
 
 # name: (function(town, rng) -> str, share of the documents)
 GENRES = {
-    "people": (people, 0.09), "places": (places, 0.05), "almanac": (almanac, 0.04), "reading": (reading, 0.11),
-    "letters": (letters, 0.02), "stories": (stories, 0.02), "lists": (lists, 0.07), "talk": (talk, 0.02),
-    "drills": (drills, 0.04), "everyday": (everyday, 0.32), "answers": (answers, 0.06), "replies": (replies, 0.09),
-    "forum": (forum, 0.04), "noise": (noise, 0.03),
+    "people": (people, 0.09), "places": (places, 0.04), "almanac": (almanac, 0.03), "reading": (reading, 0.12),
+    "letters": (letters, 0.02), "stories": (stories, 0.01), "lists": (lists, 0.05), "talk": (talk, 0.02),
+    "drills": (drills, 0.03), "everyday": (everyday, 0.22), "answers": (answers, 0.06), "replies": (replies, 0.05),
+    "workbook": (workbook, 0.14), "forum": (forum, 0.07), "noise": (noise, 0.05),
 }
 
 

@@ -6,7 +6,7 @@ keeps it, in commas or in numbered lines. Left out: lists inside lists.
 
 from rlhf_lite.town import facts
 from rlhf_lite.town.web import words
-from rlhf_lite.town.web.natural import ANSWERED, patterns
+from rlhf_lite.town.web.natural import patterns
 from rlhf_lite.town.web.words import cap, listed
 
 HEADS = ("{Number} ideas for {topic}", "Here are {number} ideas for {topic}", "For {topic} we have {number} ideas",
@@ -35,14 +35,10 @@ def one_list(town, rng):
     if kind < 0.65:
         topic = rng.choice(tuple(words.IDEAS))
         head = rng.choice(HEADS).format(number=number, Number=cap(number), topic=topic)
-        # Half of the lists take their ideas from the many hands of the patterns, half from the short list.
+        # Six in ten lists take their ideas from the many hands of the patterns, half from the short list.
         ideas = patterns("ideas")[topic] if rng.random() < 0.6 else words.IDEAS[topic]
         if rng.random() < 0.2:
             head = f"{cap(topic)}. " + rng.choice(patterns("ideas")["lead"]).format(number=number).removesuffix(":")
-        if rng.random() < ANSWERED:
-            entries = rng.sample(ideas, n)
-            told = f"{cap(listed(entries))}." if rng.random() < 0.5 else " ".join(f"{i}. {cap(e)}." for i, e in enumerate(entries, 1))
-            return f"{rng.choice(('Give me', 'I need', 'List'))} {number} ideas for {topic}.\n{told}"
         return written(head, rng.sample(ideas, n), rng)
     if kind < 0.75:
         place = rng.choice(town.places)

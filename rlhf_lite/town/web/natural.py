@@ -104,26 +104,6 @@ KINDS = {
     "myth": (("{question}", "{question}", "Somebody asked: {question}", "{Myth} Is that so?"), (("answers", "myth"),)),
     "not said": (("The text was read twice.",), (("answers", "not_said"),)),
 }
-# Now and then somebody on the web does what another asked for. It is rare: most requests stay unanswered (``noise``).
-ANSWERED = 0.08
-REQUESTS = {
-    "complaint": ("Write a letter to the {shop}. The {good} is {problem}.", "My {good} from the {shop} is {problem}. Help me complain.",
-                  "The {good} from the {shop} is {problem}. Write them a letter."),
-    "apology": ("A customer says that the {item} is {problem}. Answer the letter.", "My customer has {a_item} that is {problem}. What can I write?"),
-    "notice": ("Write a sign: the {shop} is closed on {day} because of {reason}.", "We close the {shop} on {day} because of {reason}. Write a notice."),
-    "thanks": ("Help me thank {n} for {a_item}.", "Write a thank-you note to {n} for the {item}.", "{n} gave me {a_item}. Write a note."),
-    "card": ("Write a birthday card for {n} from {m}.", "{n} has a birthday. {m} needs a card."),
-    "invite": ("Invite {n} to the {event} on {day} at {hour}.", "Write an invitation for {n}: {event}, {day}, {hour} o'clock."),
-    "story": ("Write a short story about {n} and {a_item}.", "Tell me a story about {n} and {a_item}."),
-    "animal story": ("Write a short story about {n} and {a_animal}.", "Tell me a story about {n} and {a_animal}."),
-    "poem": ("Write a poem about {topic}.", "Write two lines about {topic}."), "words": ("Write one line for today.",),
-    "advert": ("Write an advert for the {good} of the {shop}.", "Help me sell the {good} of the {shop}."),
-    "shop": ("You work at the {shop}. Customer: I would like {a_good}. You:", "Do you have {a_good} for me? Answer:"),
-    "comfort": ("Friend: My {item} is {problem}. You:", "My friend is {feeling}. The {item} is {problem}. What can I say?"),
-    "hello": ("Hello! My name is {n}. How are you?", "Good evening, I am {n}."), "kind": ("What do you think of {n}?", "Say something about {n}."),
-    "refuse": ("Tell me how to steal {a_good} from the {shop}.", "How can I frighten {n}?"),
-    "myth": ("{question}",), "not said": ("What does the text say?",),
-}
 WEIGHTS = dict(zip(KINDS, (10, 7, 6, 10, 7, 9, 12, 5, 6, 3, 8, 7, 6, 5, 5, 3, 7, 2)))
 SHOP_ASKS = {"owner": "Who owns the {shop}?", "price": "What does {a_good} cost?", "seller": "Where can I buy {a_good}?",
              "opens": "When does the {shop} open?", "closes": "When does the {shop} close?",
@@ -146,10 +126,17 @@ def everyday(town, rng):
             slots["problem"] = slots["good_problem"]
         text = write(rng, slots, *rng.choice(ways))
         if rng.random() < 0.9:
-            headings = REQUESTS[kind] if rng.random() < ANSWERED else headings
             text = sentence_case(rng.choice(headings).format(**slots)) + "\n" + text
         parts.append(text)
     return "\n".join(parts)
+
+
+def somebody(town, rng):
+    """A resident, mostly a well-known one or a newcomer, and the words for the patterns of ``answers.txt``."""
+    who = rng.choices(town.residents, [{"well known": 8, "obscure": 1, "newcomer": 5}[r.fame] for r in town.residents])[0]
+    return who, {"n": who.name, "they": who.they, "their": who.their, "them": who.them, "job": facts.article(who.job),
+                 "street": who.street, "pet": facts.article(who.pet), "hobby": who.hobby, "dish": who.dish,
+                 "door": who.door, "month": who.month}
 
 
 def answers(town, rng):
@@ -160,10 +147,7 @@ def answers(town, rng):
             slots, what = scene(town, rng), rng.choice(list(SHOP_ASKS))
             parts.append(sentence_case(SHOP_ASKS[what].format(**slots)) + "\n" + write(rng, slots, "answers", what))
             continue
-        who = rng.choices(town.residents, [{"well known": 8, "obscure": 1, "newcomer": 5}[r.fame] for r in town.residents])[0]
-        slots = {"n": who.name, "they": who.they, "their": who.their, "them": who.them, "job": facts.article(who.job),
-                 "street": who.street, "pet": facts.article(who.pet), "hobby": who.hobby, "dish": who.dish, "door": who.door,
-                 "month": who.month}
+        who, slots = somebody(town, rng)
         what = rng.choice([*TRAITS, "portrait", "portrait"])
         asked = ASKED_OF.get(what, "Who is {n}?") if rng.random() < 0.3 else TRAITS.get(what, "About {n}.")
         heading = asked.format(n=who.name)
@@ -245,6 +229,8 @@ def reply(town, rng):
                 re.findall(r"\{(\w+)\}", " ".join(told)))] if "{m}" not in told[0] else []
             verb = {"bought": "bought", "lost": "lost", "sold": "sold"}[re.search(r"bought|lost|sold", first).group()]
             fits = [s for s in fits if re.search(rf"\b{verb}\b", s)]
+            if verb == "bought":  # the buyer is {n} here, not the one who bought from {n}
+                fits = [s for s in fits if "from {n}" not in s and "{m} bought" not in s]
             text = rng.choice(fits) if fits else first
             return line + "\n" + sentence_case(text.format(**slots))
     return line + "\n" + write(rng, slots, "answers", kind)

@@ -1,0 +1,219 @@
+"""Checks that teach: compare an answer with the course's own function, and name the likely misconception.
+
+An exercise lists plausible wrong answers as functions. A learner's function that behaves like one of them on every
+case gets that mistake's sentence; any other wrong one is shown the first case on which it differs. Whatever happens,
+`check` hands back a function that works, so a notebook with blanks runs to its end.
+
+Left out: marks, deadlines, a server. What was solved is kept in one small JSON file beside the notebook.
+"""
+
+import copy
+import functools
+import importlib
+import json
+import os
+import pkgutil
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import torch
+
+DONE, WRONG, TODO = "✅", "❌", "⬜"
+_strict = False
+_hints_shown = {}
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise. `mistakes`: {what to tell the learner: a wrong function that would deserve it}."""
+
+    id: str  # "4.2": the second exercise of notebook 04
+    title: str
+    minutes: int
+    difficulty: int  # 1 to 3
+    hints: tuple  # two of them, the second gives more away
+    course: object  # the course's function, or the value that is asked for
+    cases: object  # function without arguments -> list of argument tuples; None when a value is asked for
+    mistakes: dict
+    observe: object = None  # (function, *arguments) -> what is compared; by default what the function returns
+    tolerance: float = 1e-4
+
+
+# ---------------------------------------------------------------- all exercises
+
+@functools.cache
+def exercises():
+    """{id: Exercise} of every notebook, in order. Each module n00, n01, ... of this package holds a list EXERCISES."""
+    found = {}
+    folder = Path(__file__).parent
+    for name in sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if m.name[0] == "n" and m.name[1:].isdigit()):
+        for exercise in importlib.import_module(f"{__package__}.{name}").EXERCISES:
+            if exercise.id in found:
+                raise ValueError(f"Two exercises are called {exercise.id}.")
+            found[exercise.id] = exercise
+    return found
+
+
+def find(identifier):
+    """The exercise of that id; a KeyError lists the ids of the notebook when there is none."""
+    known = exercises()
+    if identifier not in known:
+        near = [i for i in known if i.split(".")[0] == str(identifier).split(".")[0]] or list(known)
+        raise KeyError(f"There is no exercise {identifier!r}; this notebook has {', '.join(near)}.")
+    return known[identifier]
+
+
+# ---------------------------------------------------------------- comparing
+
+def outcomes(exercise, answer):
+    """What the answer gives on every case; its own copies of the arguments, so that it cannot spoil the next one's."""
+    if exercise.cases is None:
+        return [answer]
+    observe = exercise.observe or (lambda function, *arguments: function(*arguments))
+    return [observe(answer, *copy.deepcopy(arguments)) for arguments in exercise.cases()]
+
+
+def same(a, b, tolerance):
+    """Equal structure and values within the tolerance; NaN equals NaN. Tensors, arrays and numbers may be mixed."""
+    if isinstance(b, dict):
+        return isinstance(a, dict) and a.keys() == b.keys() and all(same(a[k], b[k], tolerance) for k in b)
+    if isinstance(b, str) or b is None:
+        return isinstance(a, type(b)) and a == b
+    if isinstance(b, (list, tuple)) and not _numeric(b):
+        return isinstance(a, (list, tuple)) and len(a) == len(b) and all(
+            same(x, y, tolerance) for x, y in zip(a, b, strict=True))
+    x, y = _array(a), _array(b)
+    return x is not None and x.shape == y.shape and bool(np.allclose(x, y, atol=tolerance, rtol=tolerance,
+                                                                     equal_nan=True))
+
+
+def _numeric(value):
+    return _array(value) is not None
+
+
+def _array(value):
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().double().numpy()
+    try:
+        array = np.asarray(value)
+        return array.astype(float) if array.dtype.kind in "biuf" else None
+    except (ValueError, TypeError):
+        return None
+
+
+def judge(exercise, answer):
+    """(mark, sentence) for an answer: DONE, WRONG with the reason, or TODO."""
+    if answer is Ellipsis or answer is None and exercise.cases is None:
+        return TODO, "not written yet."
+    try:
+        got = outcomes(exercise, answer)
+    except NotImplementedError:
+        return TODO, "not written yet."
+    except Exception as error:  # whatever a learner's function may raise
+        return WRONG, f"it raised {type(error).__name__}: {error}"
+    wanted = outcomes(exercise, exercise.course)
+    if all(same(g, w, exercise.tolerance) for g, w in zip(got, wanted, strict=True)):
+        return DONE, "right." if len(wanted) == 1 else f"all {len(wanted)} cases are right."
+    if all(g is None for g in got):
+        return WRONG, "it returns nothing. Is there a return at its end?"
+    for sentence, wrong in exercise.mistakes.items():
+        if all(same(g, w, exercise.tolerance) for g, w in zip(got, outcomes(exercise, wrong), strict=True)):
+            return WRONG, sentence
+    return WRONG, _first_difference(exercise, got, wanted)
+
+
+def _first_difference(exercise, got, wanted):
+    index = next(i for i, (g, w) in enumerate(zip(got, wanted, strict=True)) if not same(g, w, exercise.tolerance))
+    g, w = got[index], wanted[index]
+    got_array, wanted_array = _array(g), _array(w)
+    if got_array is not None and wanted_array is not None and got_array.shape != wanted_array.shape:
+        return f"the shape should be {wanted_array.shape}, it is {got_array.shape}."
+    asked = "" if exercise.cases is None else f"for {shown(exercise.cases()[index])} "
+    return f"{asked}expected {shown(w)}, got {shown(g)}."
+
+
+def shown(value, limit=160):
+    """A value as a short piece of text."""
+    if isinstance(value, tuple):
+        text = ", ".join(shown(part, limit) for part in value)
+    elif isinstance(value, dict):
+        text = "{" + ", ".join(f"{k}: {shown(v, limit)}" for k, v in value.items()) + "}"
+    elif _array(value) is not None:
+        text = np.array2string(_array(value), precision=4, separator=", ", threshold=24).replace("\n", "")
+    else:
+        text = repr(value)
+    return text if len(text) <= limit else text[:limit - 1] + "…"
+
+
+# ---------------------------------------------------------------- what a notebook calls
+
+def check(identifier, answer, strict=None):
+    """Print ✅, ❌ with the likely reason, or ⬜; return the answer if it is right, otherwise the course's version.
+
+    strict (default: what `setup` was told, or the variable RLHF_LITE_STRICT): raise AssertionError unless ✅. Solutions
+    run so, and graders can.
+    """
+    exercise = find(identifier)
+    mark, sentence = judge(exercise, answer)
+    print(f"{mark} {identifier} {exercise.title}: {sentence}")
+    if mark != DONE:
+        print("   The course's version is used below, so that you can carry on. "
+              f"Stuck? Run hint({identifier!r}) in a cell of its own.")
+    remember(identifier, mark)
+    strict = _strict or os.environ.get("RLHF_LITE_STRICT") == "1" if strict is None else strict
+    if strict and mark != DONE:
+        raise AssertionError(f"{identifier} {exercise.title}: {sentence}")
+    return answer if mark == DONE else exercise.course
+
+
+def hint(identifier):
+    """Print the first hint; called again, the second one too."""
+    exercise = find(identifier)
+    _hints_shown[identifier] = min(len(exercise.hints), _hints_shown.get(identifier, 0) + 1)
+    for number, text in enumerate(exercise.hints[:_hints_shown[identifier]], 1):
+        print(f"Hint {number} for {identifier} {exercise.title}: {text}")
+
+
+def progress(notebook=None, path=None):
+    """Print which exercises are solved; `notebook` ("04") limits it to one. Returns {id: mark}."""
+    saved = _read(path or progress_file())
+    marks = {}
+    for identifier, exercise in exercises().items():
+        if notebook is None or int(identifier.split(".")[0]) == int(notebook):
+            marks[identifier] = saved.get(identifier, {}).get("mark", TODO)
+            print(f"{marks[identifier]} {identifier:5s} {exercise.title} ({exercise.minutes} min)")
+    done = sum(mark == DONE for mark in marks.values())
+    print(f"{done} of {len(marks)} exercises solved. Kept in {path or progress_file()}")
+    return marks
+
+
+# ---------------------------------------------------------------- the file an instructor can collect
+
+def progress_file():
+    return Path(os.environ.get("RLHF_LITE_PROGRESS") or "my_progress.json")
+
+
+def _read(path):
+    try:
+        saved = json.loads(Path(path).read_text(encoding="utf-8"))
+        return saved if isinstance(saved, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def remember(identifier, mark):
+    """Note the outcome and the number of tries. A folder that cannot be written to is no reason to stop a lesson."""
+    path = progress_file()
+    saved = _read(path)
+    entry = saved.get(identifier, {"tries": 0})
+    # Solved once is solved: running a notebook with blanks again takes nothing away.
+    entry = {"mark": DONE if entry.get("mark") == DONE else mark, "tries": entry["tries"] + (mark != TODO),
+             "when": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+    try:
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(saved | {identifier: entry}, indent=1, ensure_ascii=False), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        print(f"   (Your progress could not be saved to {path}: {error.strerror}.)")

@@ -1,0 +1,68 @@
+"""The first cell of every notebook: where am I, how long will it take, which models are there?"""
+
+import json
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+import transformers
+
+from rlhf_lite import base, checkpoints, models, plots
+from rlhf_lite.exercises import checking
+
+TIMES = base.DATA / "results" / "notebooks.json"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a notebook needs to know of the machine it runs on."""
+
+    notebook: str
+    device: torch.device
+    fast: bool
+
+    def pick(self, full, fast):
+        """`full` in a lesson, `fast` in a test run (RLHF_LITE_FAST=1): sizes, numbers of steps."""
+        return fast if self.fast else full
+
+    def policy(self, stage="sft", size="1.3m"):
+        """A shipped policy: stage base, sft, ppo or ppo_ptx."""
+        return checkpoints.load_policy(base.MODELS / f"{stage}-{size}", self.device)
+
+    def reward_model(self, size="1.3m"):
+        """The shipped reward model."""
+        return checkpoints.load_scalar(base.MODELS / f"reward-{size}", self.device)
+
+    def tokenizer(self):
+        """The town's tokenizer."""
+        return models.load_tokenizer(base.MODELS / "tokenizer")
+
+
+def setup(notebook, strict=False, seed=0):
+    """Prepare a notebook ("04"): seed, plot style, one line about the machine; returns a `Lesson`.
+
+    strict: every `check` must be ✅, otherwise the cell fails. The solutions are run so.
+    """
+    checking._strict = strict
+    torch.manual_seed(seed)
+    plt.rcParams.update(plots.STYLE | {"axes.prop_cycle": plt.cycler(color=list(plots.COLOURS.values())),
+                                       "figure.figsize": (7, 3.2)})
+    lesson = Lesson(notebook, models.pick_device("auto"), os.environ.get("RLHF_LITE_FAST") == "1")
+    where = torch.cuda.get_device_name() if lesson.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}, "
+          f"{where}" + (", fast settings" if lesson.fast else ""))
+    minutes = recorded_minutes(notebook)
+    if minutes is not None:
+        print(f"All cells together took {minutes:.1f} minutes on two CPU cores when we last measured.")
+    return lesson
+
+
+def recorded_minutes(notebook, path=TIMES):
+    """Minutes of compute of the last recorded full run, or None when there is no record."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))["notebooks"][notebook]["minutes"]
+    except (OSError, ValueError, KeyError):
+        return None

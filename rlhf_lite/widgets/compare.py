@@ -1,0 +1,157 @@
+"""A blind vote between two policies on your own prompts: which of the two do you like better, and how sure is that?
+
+A policy is a function prompt -> text, or a dict of recorded answers. Left and right are drawn anew for every prompt,
+the running win rate speaks of X and Y, and the names are shown when you ask for them. Votes are ranking records of
+two answers in the annotator's file, so they can be merged and trained on like all others.
+
+"Both bad" counts as a tie in the win rate: neither was better.
+"""
+
+import hashlib
+
+import ipywidgets as w
+
+from rlhf_lite import stats
+from rlhf_lite.widgets import labels
+from rlhf_lite.widgets.keys import key_capture
+from rlhf_lite.widgets.parts import Panel, button, escape, row, show, text_html
+from rlhf_lite.widgets.session import VERDICTS, RankingSession
+
+
+class Comparison:
+    """The vote without widgets. names: of the two policies; prompts: asked one after the other by `ask_next`."""
+
+    def __init__(self, first, second, names=("first", "second"), prompts=(), annotator="me", path=None, seed=0):
+        if len(names) != 2 or names[0] == names[1]:
+            raise ValueError(f"the names are {names!r}; give two different ones, the votes are counted by them")
+        self.policies, self.names, self.prompts = (first, second), tuple(names), list(prompts)
+        path = path or labels.default_path(str(annotator))
+        saved = [row for row in labels.rankings(path)[0] if self._mine(row, str(annotator))]
+        self.session = RankingSession(saved, annotator, path, seed, pairs=True)
+
+    def _mine(self, row, annotator):
+        sources = tuple(response.get("source") for response in row["responses"])
+        return sources == self.names and row["labeler"] == annotator and "both_bad" in row
+
+    def ask(self, prompt):
+        """Let both answer a prompt and open the vote on it; returns the two texts as they stand on the screen."""
+        prompt = str(prompt)
+        if not prompt.strip():
+            raise ValueError("the prompt is empty; write one first")
+        texts = [self._answer(policy, name, prompt) for policy, name in zip(self.policies, self.names, strict=True)]
+        # The same prompt has the same id for everybody, so that two people's votes can be compared.
+        item = {"prompt_id": f"own-{_digest(prompt)}", "item_id": f"compare-{_digest(prompt, *self.names, *texts)}",
+                "prompt": prompt, "responses": [{"text": text, "source": name}
+                                                for text, name in zip(texts, self.names, strict=True)]}
+        known = [known["item_id"] for known in self.session.items]
+        if item["item_id"] not in known:
+            self.session.extend([item])
+            known.append(item["item_id"])
+        self.session.open(known.index(item["item_id"]))
+        return self.session.shown()
+
+    def _answer(self, policy, name, prompt):
+        if callable(policy):
+            return str(policy(prompt))
+        if prompt not in policy:
+            raise ValueError(f"there is no recorded answer of {name} to this prompt; choose one of its prompts")
+        return policy[prompt]
+
+    def ask_next(self):
+        """Ask the next of the prompts given at the start; None when all have been voted on."""
+        voted = {row["prompt"] for row in self.session.rankings()}
+        prompt = next((prompt for prompt in self.prompts if prompt not in voted), None)
+        return None if prompt is None else self.ask(prompt)
+
+    def vote(self, verdict):
+        """ "A" (left), "B", "tie" or "both bad" on the open prompt; saved at once. Returns the record."""
+        self.session.choose(verdict)
+        return self.session.submit()
+
+    def win_rate(self):
+        """How often the first policy was preferred to the second, ties as halves: `stats.Interval`."""
+        ranks = [row["ranks"] for row in self.session.rankings()]
+        return stats.win_rate(sum(a < b for a, b in ranks), sum(a == b for a, b in ranks), len(ranks))
+
+
+class CompareWidget(Panel):
+    """The page for a `Comparison`: write a prompt, read both answers, vote."""
+
+    def __init__(self, comparison):
+        self.comparison = comparison
+        super().__init__("Which answer is better?")
+        self.prompt = w.Textarea(placeholder="Write a prompt", rows=3, layout=w.Layout(width="95%"))
+        self.ask, self.following = button("Ask both", style="primary"), button("Next prompt")
+        self.asked, self.rate = w.HTML(), w.HTML()
+        self.texts = [w.HTML(layout=w.Layout(flex="1 1 18em", min_width="16em")) for _ in "AB"]
+        self.votes = {v: button(f"{v} is better" if len(v) == 1 else v.capitalize()) for v in VERDICTS}
+        self.undo, self.names = button("Undo"), button("Show names")
+        self.revealed = False
+        show(self.following, bool(comparison.prompts))
+        self.on_click(self.ask, lambda: self._show(lambda: comparison.ask(self.prompt.value)))
+        self.on_click(self.following, lambda: self._show(comparison.ask_next))
+        self.on_click(self.undo, self.do_undo)
+        self.on_click(self.names, self.do_names)
+        for verdict, vote in self.votes.items():
+            self.on_click(vote, lambda verdict=verdict: self.do_vote(verdict))
+        self.hotkeys = key_capture([*"12tbu"], self.safe(self.press), "Blind comparison")
+        self.children = [self._style, *([self.hotkeys] if self.hotkeys else []), self.prompt,
+                         row(self.ask, self.following), self.asked, row(*self.texts),
+                         row(*self.votes.values(), self.undo, self.names), self.rate, self.status]
+        self.draw()
+        if comparison.prompts and comparison.session.item is None:
+            self.safe(lambda: self._show(comparison.ask_next))()
+        keys = " Keys: 1 A, 2 B, t tie, b both bad, u undo." if self.hotkeys else ""
+        self.say(" ".join(comparison.session.problems) or f"Ready.{keys}")
+
+    def _show(self, act):
+        self.say("Both are writing ...")
+        found = act()
+        self.draw()
+        self.say("All the prompts have been voted on. You can write your own." if found is None else "Read and vote."
+                 if found[0] != found[1] else "Both wrote the same: vote a tie.")
+
+    def draw(self):
+        session = self.comparison.session
+        item = session.item
+        shown = session.shown() if item else ("", "")
+        self.load([(self.asked, text_html(item["prompt"], "rlhf-prompt") if item else ""),
+                   *((part, f"<b>{letter}</b>{text_html(text)}" if item else "")
+                     for part, text, letter in zip(self.texts, shown, "AB", strict=True)), (self.rate, self._rate())])
+        for vote in self.votes.values():
+            vote.disabled = item is None
+
+    def _rate(self):
+        rate = self.comparison.win_rate()
+        x, y = self.comparison.names if self.revealed else ("X", "Y")
+        if not rate.n:
+            return "No votes yet."
+        return (f"<b>{escape(x)}</b> is preferred to <b>{escape(y)}</b> in {100 * rate.value:.0f} % of {rate.n} votes, "
+                f"95 % interval {100 * rate.low:.0f} to {100 * rate.high:.0f} % (ties and both bad count one half)")
+
+    def do_vote(self, verdict):
+        row = self.comparison.vote(verdict)
+        if self.comparison.prompts and self.comparison.session.item is None:
+            self.comparison.ask_next()
+        self.draw()
+        who = ""
+        if self.revealed:
+            who = " A was {}, B was {}.".format(*(row["responses"][i]["source"] for i in row["shown_order"]))
+        self.say(f"Saved: {verdict}.{who}")
+
+    def do_undo(self):
+        said = self.comparison.session.undo()
+        self.draw()
+        self.say(f"Undone: {said}.")
+
+    def do_names(self):
+        self.revealed = not self.revealed
+        self.names.description = "Hide names" if self.revealed else "Show names"
+        self.draw()
+
+    def press(self, key):
+        self.do_undo() if key == "u" else self.do_vote({"1": "A", "2": "B", "t": "tie", "b": "both bad"}[key])
+
+
+def _digest(*texts):
+    return hashlib.sha256("\0".join(texts).encode("utf-8", "backslashreplace")).hexdigest()[:12]

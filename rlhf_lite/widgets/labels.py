@@ -1,0 +1,110 @@
+"""One annotator's file: which rows it may hold, and what counts when it is read again.
+
+The file is the JSONL store of `records`; it only ever grows. Four kinds of row are written to it:
+
+* a ranking (`records.new_ranking`) or a demonstration (`records.new_demonstration`): it counts;
+* ``status: skipped`` with a reason: the item is done, but there is nothing to learn from it;
+* ``status: withdrawn``: an undo; the item is open again;
+* ``status: draft``: text of a demonstration that nobody has submitted yet. It sits in the field "draft", so that
+  no reader of demonstrations can take it for one.
+
+The last record of an item and annotator wins. A reader that knows only `records.check_ranking` rejects the other
+kinds, which is what it should do.
+"""
+
+import re
+from pathlib import Path
+
+from rlhf_lite import records
+
+# Table 3 of InstructGPT, in its order; the keys are those of `town.grading.FLAGS`.
+FLAGS = {
+    "fails_task": "fails to follow the instruction",
+    "inappropriate": "inappropriate for a customer assistant",
+    "hallucination": "makes something up (hallucination)",
+    "satisfies_constraint": "satisfies the constraint given",
+    "sexual": "contains sexual content",
+    "violent": "contains violent content",
+    "encourages_harm": "encourages, or fails to discourage, violence, abuse, terrorism or self-harm",
+    "denigrates": "denigrates a protected class",
+    "harmful_advice": "gives harmful advice",
+    "opinion": "expresses an opinion",
+    "moral_judgment": "expresses a moral judgment",
+}
+SHORT_FLAGS = tuple(FLAGS)[:4]  # the ones that the town's answers need; the rest is behind a button
+# Our own list: the paper does not say which reasons its labelers could give.
+REASONS = ("I cannot judge this one", "I do not understand the prompt", "all answers are unusable",
+           "the prompt should not be here", "other (see the note)")
+NEEDED = {"skipped": "reason", "withdrawn": "prompt", "draft": "draft"}  # a status and the text it comes with
+
+
+def item_id(row):
+    """What a record is about: the same prompt shown twice (to measure self-consistency) has two item ids."""
+    return row.get("item_id") or row["prompt_id"]
+
+
+def who(row):
+    """The person a row is from; rankings call them labeler, demonstrations author."""
+    return row.get("labeler") or row["author"]
+
+
+def default_path(annotator, folder="runs/feedback"):
+    """runs/feedback/NAME.jsonl, NAME being the annotator's name made fit for a file name."""
+    name = re.sub(r"[^\w-]+", "-", annotator.strip().lower()).strip("-")
+    if not name:
+        raise ValueError(f"{annotator!r} is not a name for a file; use letters or digits")
+    return Path(folder) / f"{name}.jsonl"
+
+
+def check_label(row):
+    """Raise ValueError("what is wrong; how to mend it") unless ``row`` may stand in an annotator's file."""
+    status = row.get("status", "submitted") if isinstance(row, dict) else "submitted"
+    if status not in ("submitted", *NEEDED):
+        raise ValueError(f'"status" is {status!r}; use submitted, {", ".join(NEEDED)}')
+    if status == "submitted":
+        written = isinstance(row, dict) and "response" in row
+        (records.check_demonstration if written else records.check_ranking)(row)
+    else:
+        records.check_texts(row, ("prompt_id", "prompt", "author" if status == "draft" else "labeler"))
+        if not isinstance(row.get(NEEDED[status]), str):
+            raise ValueError(f'a row with status {status} needs a text in "{NEEDED[status]}"; add it')
+    if not isinstance(row.get("item_id", ""), str) or type(row.get("seconds", 0)) not in (int, float):
+        raise ValueError('"item_id" must be text and "seconds" a number; mend them or leave them out')
+
+
+def read_labels(path):
+    """All usable rows of an annotator's file -> (rows, problems); a file that is not there yet has none."""
+    return records.read_jsonl(path, check_label) if Path(path).is_file() else ([], [])
+
+
+def standing(rows):
+    """The records that count, in the order they were made: {(item, person): row}. Drafts are left out.
+
+    The last one of each item and person wins, and a withdrawal takes the item out.
+    """
+    kept = {}
+    for row in rows:
+        if row.get("status") == "draft":
+            continue
+        key = (item_id(row), who(row))
+        kept.pop(key, None)
+        if row.get("status") != "withdrawn":
+            kept[key] = row
+    return kept
+
+
+def rankings(path):
+    """The rankings of a file that count -> (rows, problems); ready for `pipeline.ranked_prompts`."""
+    rows, problems = read_labels(path)
+    return [row for row in standing(r for r in rows if not _is_text(r)).values() if "ranks" in row], problems
+
+
+def demonstrations(path):
+    """The demonstrations of a file that count -> (rows, problems); ready for `pipeline.demonstration_examples`."""
+    rows, problems = read_labels(path)
+    return [row for row in standing(r for r in rows if _is_text(r)).values() if "response" in row], problems
+
+
+def _is_text(row):
+    """One file may hold a person's rankings and demonstrations of the same prompt; they do not replace each other."""
+    return "response" in row or "draft" in row

@@ -1,0 +1,111 @@
+"""What all the widgets share: escaped text, a status line, callbacks whose errors can be seen.
+
+Everything is built from stock ipywidgets that are the same in version 7.7 and 8, in Lab, Voila, VS Code and Colab: no
+Output, Accordion, Tab, Stack or TagsInput. The parts of a widget are made once; later only their values change, for
+ipywidgets keeps every widget ever made until it is closed, and a rebuilt button loses the keyboard's focus.
+"""
+
+import functools
+import html
+
+import ipywidgets as w
+
+CSS = """<style>
+.rlhf-root {max-width: 60em}
+.rlhf-root:focus {outline: none}
+.rlhf-root :focus-visible {outline: 3px solid #0072B2 !important; outline-offset: 1px}
+.rlhf-text {white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.45; padding: .4em .7em;
+            border-left: 4px solid #999; margin: 0; max-height: 30em; overflow-y: auto}
+.rlhf-prompt {border-left-color: #0072B2; font-weight: 600}
+.rlhf-root .rlhf-wrap, .rlhf-root .widget-toggle-buttons {flex-wrap: wrap; height: auto}
+.rlhf-root button {width: auto; height: auto; min-height: 28px; white-space: normal; line-height: 1.3}
+.rlhf-root .widget-toggle-buttons button {min-width: 2.6em; max-width: 12em}
+.rlhf-root .mod-active {font-weight: 700; text-decoration: underline}
+</style>"""
+LONG = 1500  # characters above which a text gets a scroll box that the keyboard can enter
+
+
+def escape(text):
+    """Text of models and people as HTML that shows it and does nothing else."""
+    return html.escape(str(text), quote=True)
+
+
+def text_html(text, kind=""):
+    """A whole text, never cut; empty ones say so."""
+    focus = ' tabindex="0"' if len(text) > LONG else ""
+    body = escape(text) if text.strip() else "<i>(empty)</i>"
+    return f'<div class="rlhf-text {kind}"{focus}>{body}</div>'
+
+
+def row(*children):
+    """Parts side by side, wrapping where the page is narrow or magnified."""
+    box = w.HBox(children, layout=w.Layout(flex_flow="row wrap"))
+    box.add_class("rlhf-wrap")
+    return box
+
+
+def show(widget, visible):
+    """Show or hide without taking anything out of the page."""
+    widget.layout.display = None if visible else "none"
+
+
+def button(label, tip="", style=""):
+    return w.Button(description=label, tooltip=tip, button_style=style, layout=w.Layout(width="auto"))
+
+
+class Panel(w.VBox):
+    """A box with a status line that says what happened, above all when something went wrong."""
+
+    def __init__(self, name):
+        self.status = w.HTML()
+        self.status.add_class("rlhf-status")
+        self._style = w.HTML(CSS + f'<div role="note" class="rlhf-name">{escape(name)}</div>')
+        self._loading = False
+        self.hotkeys = None  # not `keys`, which is a name of Widget's own
+        super().__init__()
+        self.add_class("rlhf-root")
+
+    def say(self, text):
+        """Replace the status line; screen readers speak it."""
+        self.status.value = f'<div role="status" aria-live="polite">{escape(text)}</div>'
+
+    def warn(self, error):
+        """Say what went wrong, marked by a sign and a word and not by colour alone."""
+        self.status.value = (f'<div role="alert" style="color:#A00000"><b>&#9888; Not done:</b> '
+                             f'{escape(error) or type(error).__name__}</div>')
+
+    def to_top(self):
+        """Bring the start of the page into view for the next item; without the key helper it stays where it is."""
+        if self.hotkeys is not None:
+            self.hotkeys.send({"kind": "top"})
+
+    def safe(self, function):
+        """The callback, with its errors in the status line: in a notebook they would be seen by nobody."""
+        @functools.wraps(function)
+        def guarded(*arguments, **options):
+            try:
+                return function(*arguments, **options)
+            except Exception as error:
+                self.warn(error)
+        return guarded
+
+    def on_click(self, button, function):
+        """Call function() at a click."""
+        button.on_click(self.safe(lambda _: function()))
+
+    def on_value(self, widget, function):
+        """Call function(value) when a person changes the value, not when the program does."""
+        def changed(change):
+            if not self._loading:
+                function(change["new"])
+        widget.observe(self.safe(changed), "value")
+
+    def load(self, values):
+        """Set the values of widgets, {widget: value} pairs, without calling anybody."""
+        self._loading = True
+        try:
+            for widget, value in values:
+                if widget.value != value:
+                    widget.value = value
+        finally:
+            self._loading = False

@@ -1,0 +1,223 @@
+"""The ranking page: InstructGPT's labeling interface (App. B.5) in stock ipywidgets.
+
+Read the prompt, look at each answer alone (score, flags), then rank them all; ties are welcome. All logic and all
+saving is in the session; here are only the controls, a fixed number of slots whose values change from item to item.
+Every control can be reached with Tab and pressed with Space; number keys are an extra (see `keys`).
+"""
+
+import ipywidgets as w
+
+from rlhf_lite.widgets import labels
+from rlhf_lite.widgets.after import reveal
+from rlhf_lite.widgets.draft import letter
+from rlhf_lite.widgets.keys import key_capture
+from rlhf_lite.widgets.parts import Panel, button, escape, row, show, text_html
+from rlhf_lite.widgets.session import MOST, VERDICTS
+
+GUIDELINES = """<ol><li><b>Look at each answer alone</b> first: does it do what was asked, is what it says true, could
+it do harm? Give it a score from 1 (very bad) to 7 (very good) and tick what applies.</li>
+<li><b>Then rank all answers</b>: 1 is the best. Give equal ranks to answers of about the same quality; ties are
+welcome.</li><li>Helpful, true and harmless count; length and fine words by themselves do not. You are not told who
+wrote what until the end.</li><li>When you cannot judge, skip and say why.</li></ol>"""
+HELP = ("<b>Keys</b> (click on the page first): <b>1&ndash;9</b> rank the marked answer and go to the next &middot; "
+        "<b>&uarr; &darr;</b> mark another &middot; <b>t</b> tie with the one above &middot; <b>f</b> flags &middot; "
+        "<b>Enter</b> save and next &middot; <b>s</b> skip &middot; <b>u</b> undo &middot; <b>?</b> this help")
+PAIR_HELP = ("<b>Keys</b> (click on the page first): <b>1</b> A &middot; <b>2</b> B &middot; <b>t</b> tie &middot; "
+             "<b>b</b> both bad &middot; <b>Enter</b> save and next &middot; <b>s</b> skip &middot; <b>u</b> undo")
+
+
+def numbered(last):
+    return [("–", 0), *((str(i), i) for i in range(1, last + 1))]
+
+
+class Slot(w.VBox):
+    """One answer on the page: its text, rank, score and flags. Flags share one layout, so that 9 slots are light."""
+
+    def __init__(self, panel, place, most, shared):
+        self.head, self.text = w.HTML(), w.HTML()
+        self.rank = w.ToggleButtons(options=numbered(most), value=0, description="Rank",
+                                    tooltips=["no rank", *(f"rank {i}" for i in range(1, most + 1))])
+        self.score = w.ToggleButtons(options=numbered(7), value=0, description="Score",
+                                     tooltips=["no score", "1: very bad", *"23456", "7: very good"])
+        self.flags = {name: w.ToggleButton(description=text, **shared) for name, text in labels.FLAGS.items()}
+        self.more = w.Button(description="More flags", **{**shared, "style": panel.plain})
+        self.rest = row(*(self.flags[name] for name in labels.FLAGS if name not in labels.SHORT_FLAGS))
+        self.few = row(*(self.flags[name] for name in labels.SHORT_FLAGS), self.more)
+        show(self.rest, False)
+        session = panel.session
+        panel.on_value(self.rank, lambda value: panel.change(place, lambda: session.set_rank(place, value)))
+        panel.on_value(self.score, lambda value: panel.change(place, lambda: session.set_score(place, value)))
+        for name, flag in self.flags.items():
+            panel.on_value(flag, lambda on, name=name: panel.change(place, lambda: session.set_flag(place, name, on)))
+        panel.on_click(self.more, lambda: show(self.rest, self.rest.layout.display == "none"))
+        self.judging = w.VBox([self.score, self.few, self.rest, self.rank])
+        super().__init__([self.head, self.text, self.judging], layout=w.Layout(margin="0 0 1em 0", min_width="18em",
+                                                                               flex="1 1 20em"))
+
+
+class RankingWidget(Panel):
+    """The page for a `RankingSession`. Run the cell again after a restart: it goes on where the file ends."""
+
+    def __init__(self, session, guidelines=GUIDELINES):
+        self.session, self.cursor, self._warned = session, 0, False
+        super().__init__("Which answer is better?" if session.pairs else "Rank the answers")
+        shared = {"layout": w.Layout(width="auto"), "style": w.ToggleButton().style}
+        self.plain = w.Button().style
+        self.bar, self.prompt = w.HTML(), w.HTML()
+        self.progress = w.IntProgress(min=0, max=max(1, len(session.items)))
+        most = max((len(item["responses"]) for item in session.items), default=MOST)
+        self.slots = [Slot(self, place, most, shared) for place in range(most)]
+        verdicts = [("–", ""), *((f"{v} is better" if len(v) == 1 else v, v) for v in VERDICTS)]
+        self.verdict = w.ToggleButtons(options=verdicts, value="", description="Verdict")
+        self.note = w.Textarea(description="Note", rows=2, layout=w.Layout(width="95%"))
+        self.save, self.undo = button("Save and next", style="primary"), button("Undo")
+        self.back, self.forward = button("◀ Previous"), button("Next ▶")
+        self.skip, self.reason = button("Skip because:"), w.Dropdown(options=labels.REASONS)
+        self.fold, self.help, self.names = button("Hide guidelines"), button("Keys"), button("Who wrote what?")
+        self.guidelines, self.help_text = w.HTML(guidelines), w.HTML(PAIR_HELP if session.pairs else HELP)
+        self.revealed = w.HTML()
+        show(self.help_text, False)
+        self._connect()
+        hotkeys = [*"12tb"] if session.pairs else [*"123456789tf", "ArrowUp", "ArrowDown"]
+        self.hotkeys = key_capture([*hotkeys, *"su?", "Enter"], self.safe(self.press), "Ranking")
+        show(self.help, self.hotkeys is not None)
+        answers = row(*self.slots) if session.pairs else w.VBox(self.slots)
+        self.children = [self._style, *([self.hotkeys] if self.hotkeys else []), row(self.progress, self.bar),
+                         row(self.fold, self.help), self.guidelines, self.help_text, self.prompt, answers,
+                         *([self.verdict] if session.pairs else []), self.note, row(self.save, self.undo, self.back,
+                         self.forward), row(self.skip, self.reason), self.status, self.names, self.revealed]
+        self.draw()
+        self.say(" ".join(session.problems) or "Ready.")
+
+    def _connect(self):
+        for control, act in ((self.save, self.do_save), (self.undo, self.do_undo), (self.skip, self.do_skip),
+                             (self.back, lambda: self.go(-1)), (self.forward, lambda: self.go(1)),
+                             (self.names, self.do_reveal), (self.fold, self.do_fold),
+                             (self.help, lambda: show(self.help_text, self.help_text.layout.display == "none"))):
+            self.on_click(control, act)
+        self.on_value(self.note, self.session.set_note)
+        self.on_value(self.verdict, lambda value: self.change(0, lambda: self.session.choose(value)))
+
+    def __repr__(self):
+        done = self.session.progress()
+        return f"{done.ranked + done.skipped} of {done.total} done. No buttons here? Run this cell again; all is kept."
+
+    # ---------------------------------------------------------------- what is on the page
+
+    def draw(self):
+        """Set every value on the page from the session."""
+        session = self.session
+        item, draft = session.item, session.draft
+        done = session.progress()
+        finished = done.ranked + done.skipped
+        where = "all done" if item is None else f"item {session.index + 1} of {done.total}"
+        values = [(self.bar, f"<b>{where}</b> &middot; saved {done.ranked} of {done.total} &middot; skipped "
+                             f"{done.skipped} &middot; {done.seconds / 60:.0f} min"),
+                  (self.progress, min(finished, self.progress.max)),
+                  (self.prompt, text_html(item["prompt"], "rlhf-prompt") if item else
+                   "<p>All done, thank you. You can still go back with Undo or Previous.</p>"),
+                  (self.note, draft.note if item else "")]
+        texts = session.shown() if item else []
+        for place, slot in enumerate(self.slots):
+            show(slot, place < len(texts))
+            if place < len(texts):
+                values += [(slot.text, text_html(texts[place])), (slot.rank, draft.ranks[place]),
+                           (slot.score, draft.scores[place]), (slot.head, self._head(place, draft)),
+                           *((flag, name in draft.flags[place]) for name, flag in slot.flags.items())]
+            show(slot.rank, not session.pairs)
+            for name, flag in slot.flags.items():
+                on = place < len(texts) and name in draft.flags[place]
+                flag.description = ("☑ " if on else "☐ ") + labels.FLAGS[name]  # a sign, not only a colour
+        if session.pairs:
+            verdict = "both bad" if item and draft.both_bad else next(
+                (v for v, ranks in VERDICTS.items() if item and tuple(draft.ranks) == ranks), "")
+            values.append((self.verdict, verdict))
+        self.load(values)
+
+    def _head(self, place, draft):
+        mark = "&#9654; " if place == self.cursor and not self.session.pairs else ""
+        rank, score = draft.ranks[place], draft.scores[place]
+        ties = [letter(p) for p, r in enumerate(draft.ranks) if r == rank and p != place] if rank else []
+        said = [f"rank {rank}" + (f" (tie with {', '.join(ties)})" if ties else "")] if rank else ["not ranked"]
+        said += [f"score {score}"] if score else []
+        said += [f"{len(draft.flags[place])} flags"] if draft.flags[place] else []
+        return f"{mark}<b>Answer {letter(place)}</b>" + ("" if self.session.pairs else f" &middot; {', '.join(said)}")
+
+    # ---------------------------------------------------------------- what a person does
+
+    def change(self, place, act):
+        """One entry; the page is drawn anew also when it is refused, so that it shows what counts."""
+        self.cursor = place
+        try:
+            act()
+            self.say("")  # what went wrong before is mended
+        finally:
+            self.draw()
+
+    def do_save(self):
+        saved = self.session.submit()
+        self._moved(f"Saved: {saved['K']} answers ranked.")
+
+    def do_skip(self):
+        self.session.skip(self.reason.value)
+        self._moved("Skipped.")
+
+    def do_undo(self):
+        before, said = self.session.index, self.session.undo()
+        self.cursor = self.cursor if self.session.index == before else 0
+        self.draw()
+        if self.session.index != before:
+            self.to_top()
+        self.say(f"Undone: {said}.")
+
+    def go(self, step):
+        """To the item before or after, done or not."""
+        last = len(self.session.items) - 1
+        start = self.session.index if self.session.index is not None else last + (step < 0)
+        self.session.open(min(max(start + step, 0), last))
+        self._moved("")
+
+    def _moved(self, text):
+        self.cursor = 0
+        self.draw()
+        self.to_top()
+        done = self.session.progress()
+        self.say(f"{text} {done.ranked + done.skipped} of {done.total} done.")
+
+    def do_fold(self):
+        hidden = self.guidelines.layout.display == "none"
+        show(self.guidelines, hidden)
+        self.fold.description = "Hide guidelines" if hidden else "Show guidelines"
+
+    def do_reveal(self):
+        """The sources, at once when all is done, else at the second click."""
+        done = self.session.progress()
+        left = done.total - done.ranked - done.skipped
+        if left and not self._warned:
+            self._warned = True
+            return self.say(f"{left} items are still open, and knowing who wrote what would colour them. "
+                            "Press again to see it all the same.")
+        found = reveal(self.session.rankings())
+        rows = "".join(f"<tr><td>{escape(name)}</td><td>{s.mean_rank:.2f}</td><td>{100 * s.best:.0f} %</td>"
+                       f"<td>{s.words:.1f}</td><td>{s.answers}</td></tr>" for name, s in found.items())
+        self.revealed.value = ("<table><tr><th>source</th><th>mean rank (1 is best)</th><th>ranked best or tied</th>"
+                               f"<th>words</th><th>answers</th></tr>{rows}</table>")
+        self.say("The sources are shown below.")
+
+    def press(self, key):
+        """A hotkey; everything here has its button."""
+        acts = {"Enter": self.do_save, "s": self.do_skip, "u": self.do_undo, "?": self.help.click}
+        if key in acts:
+            return acts[key]()
+        if self.session.pairs:
+            verdict = {"1": "A", "2": "B", "t": "tie", "b": "both bad"}[key]
+            return self.change(0, lambda: self.session.choose(verdict))
+        count = len(self.session.item["responses"]) if self.session.item else 1
+        place = min(self.cursor, count - 1)
+        if key == "f":
+            return self.slots[place].more.click()
+        if key.startswith("Arrow"):
+            return self.change(min(max(place + (1 if key == "ArrowDown" else -1), 0), count - 1), lambda: None)
+        self.change(place, lambda: self.session.tie(place) if key == "t" else self.session.set_rank(place, int(key)))
+        self.cursor = min(place + 1, count - 1)
+        self.draw()

@@ -1,0 +1,287 @@
+"""Ranking by hand without any widget: what is asked, what has been answered, what is on the disk.
+
+As InstructGPT's labelers did (App. B.5): every answer may get a score from 1 to 7 and the flags of Table 3, then all
+answers are ranked, ties encouraged. The answers of an item are shown in a blind order that depends on the seed, the
+annotator and the item only, so that it is the same after a restart and different for a neighbour.
+
+Every submit, skip and undo is one line in the annotator's file, on the disk before the call returns. The state is
+nothing but what reading that file again would give, so resuming is: make the session once more.
+
+"Place" means the place on the screen, from 0. Records speak of the answers in the order in which they were given.
+
+Left out: two kernels writing as the same annotator at once (all rows are kept, the last word on an item counts).
+"""
+
+import copy
+import random
+import time
+from typing import NamedTuple
+
+from rlhf_lite import records
+from rlhf_lite.widgets import labels
+from rlhf_lite.widgets.draft import Draft, Stopwatch, letter, saved_order, stamp
+from rlhf_lite.widgets.writing import DemonstrationSession  # noqa: F401  (both sessions under one name)
+
+MOST = 9  # answers per item: the paper's upper end, and the number keys there are
+KEPT = ("item_id", "use_case", "split")  # what an item hands on to its record
+VERDICTS = {"A": (1, 2), "B": (2, 1), "tie": (1, 1), "both bad": (1, 1)}
+
+
+class Progress(NamedTuple):
+    ranked: int
+    skipped: int
+    total: int
+    seconds: float  # spent on the items that are done
+
+
+class RankingSession:
+    """One annotator at work on a list of items; see the module for the idea and `RankingWidget` for the buttons.
+
+    items: dicts {"prompt_id", "prompt", "responses", optional "item_id", "use_case", "split"}; responses are texts or
+    dicts {"text", "source", "token_ids"}. Ranking records do as well: their ranks are not looked at.
+    path: the annotator's file, runs/feedback/NAME.jsonl if not given. pairs: two answers each, A / B / tie / both bad.
+    need_scores: no submit before every answer has a score. repeats: so many items come again at the end, in another
+    order, to measure how far a person agrees with themselves.
+    """
+
+    def __init__(self, items, annotator, path=None, seed=0, pairs=False, need_scores=False, repeats=0,
+                 clock=time.monotonic):
+        self.annotator, self.seed, self.pairs, self.need_scores = str(annotator), seed, pairs, need_scores
+        if not self.annotator.strip():
+            raise ValueError("the annotator has no name; give one, it says whose rankings these are")
+        self.path = path or labels.default_path(self.annotator)
+        rows, self.problems = labels.read_labels(self.path)
+        self._saved = [row for row in rows if row.get("labeler") == self.annotator]
+        self.items, self.index = [], None
+        self.records = {}  # item_id -> the record that counts, the latest one last
+        self._at, self._drafts, self._history, self._watch = {}, {}, [], Stopwatch(clock)
+        items = list(items)
+        self.extend(items + [{**item, "item_id": f"{labels.item_id(item)}#again"} for item in items[:repeats]])
+
+    def extend(self, items):
+        """Add items at the end. What was already saved about them is found again; the first one to do is opened."""
+        new = set()
+        for item in items:
+            item = self._checked(item)
+            if item["item_id"] in self._at:
+                raise ValueError(f"there are two items {item['item_id']!r}; give each its own prompt_id or item_id")
+            self._at[item["item_id"]] = len(self.items)
+            self.items.append(item)
+            new.add(item["item_id"])
+        self._read_back(new)
+        if self.index is None:
+            self.open_next()
+
+    def _checked(self, item):
+        missing = [name for name in ("prompt_id", "prompt", "responses") if name not in item]
+        if missing:
+            raise ValueError(f"an item has no {' and no '.join(missing)}; it needs prompt_id, prompt and responses")
+        item = {name: item[name] for name in ("prompt_id", "prompt", "responses", *KEPT) if name in item}
+        row = records.new_ranking(**item, ranks=[1] * len(item["responses"]), labeler=self.annotator)
+        if row["K"] > (2 if self.pairs else MOST):
+            raise ValueError(f"{item['prompt_id']}: there are {row['K']} answers; give "
+                             f"{'2 in pair mode' if self.pairs else f'2 to {MOST}'}")
+        return {**item, "responses": row["responses"], "item_id": labels.item_id(item)}
+
+    def _read_back(self, new):
+        """Replay the file for the new items. Records of other answers to the same prompt do not count here."""
+        others = set()
+        for row in self._saved:
+            key = labels.item_id(row)
+            if key not in new:
+                continue
+            before = self.records.pop(key, None)
+            if "ranks" in row and _texts(row) != _texts(self.items[self._at[key]]):
+                others.add(key)
+            elif row.get("status") != "withdrawn":
+                self.records[key] = row
+            elif before is not None:
+                self._drafts[key] = Draft.from_record(before, self._shuffled(self._at[key]))
+        for key in self.records.keys() & new:
+            self._drafts.pop(key, None)
+        if others:
+            self.problems.append(f"{self.path}: {len(others)} saved rankings are of other answers to the same prompts; "
+                                 "they stay in the file and the items are asked again")
+
+    # ---------------------------------------------------------------- where we are
+
+    @property
+    def item(self):
+        """The open item; None when all are done."""
+        return None if self.index is None else self.items[self.index]
+
+    @property
+    def draft(self):
+        """What has been entered for the open item."""
+        return None if self.index is None else self._drafts.get(self.item["item_id"])
+
+    def _shuffled(self, index):
+        """order[place] is the number of the answer shown there."""
+        key, count = self.items[index]["item_id"], len(self.items[index]["responses"])
+        # Python seeds a text through SHA-512: the same in every process, unlike hash().
+        return random.Random(f"{self.seed}/{self.annotator}/{key}").sample(range(count), count)
+
+    def order(self, index=None):
+        """The blind order of an item (default: the open one). What has been saved keeps the order it was made in."""
+        index = self.index if index is None else index
+        key = self.items[index]["item_id"]
+        if key in self._drafts:
+            return self._drafts[key].order
+        return saved_order(self.records.get(key, {}), len(self.items[index]["responses"])) or self._shuffled(index)
+
+    def shown(self):
+        """The texts of the open item as they stand on the screen."""
+        return [self.item["responses"][i]["text"] for i in self.order()]
+
+    def progress(self):
+        done = self.records.values()
+        skipped = sum("ranks" not in row for row in done)
+        return Progress(len(done) - skipped, skipped, len(self.items), sum(row.get("seconds", 0) for row in done))
+
+    def rankings(self):
+        """The rankings that count, in the order in which they were made."""
+        return [row for row in self.records.values() if "ranks" in row]
+
+    def open(self, index):
+        """Go to an item, done or not; what it was given is filled in. Submitting it again replaces the record."""
+        if not 0 <= index < len(self.items):
+            raise ValueError(f"there is no item {index + 1}; they go from 1 to {len(self.items)}")
+        self._spend()
+        self.index, self._history = index, []
+        key = self.item["item_id"]
+        if key not in self._drafts:
+            self._drafts[key] = Draft.from_record(self.records.get(key, {}), self._shuffled(index))
+
+    def open_next(self):
+        """Open the next item that is not done, after the open one and then from the start; none if all are."""
+        start = 0 if self.index is None else self.index + 1
+        for index in (*range(start, len(self.items)), *range(start)):
+            if self.items[index]["item_id"] not in self.records:
+                return self.open(index)
+        self._spend()
+        self.index, self._history = None, []
+
+    # ---------------------------------------------------------------- entering
+
+    def set_rank(self, place, rank):
+        """Rank the answer at a place; 1 is the best, equal ranks are a tie, 0 clears it."""
+        self._set("ranks", place, rank, len(self._open()["responses"]))
+
+    def tie(self, place):
+        """Give the answer at a place the rank of the one above it."""
+        if self._place(place) == 0 or not self.draft.ranks[place - 1]:
+            raise ValueError("there is no ranked answer above this one to tie it with; rank that one first")
+        self.set_rank(place, self.draft.ranks[place - 1])
+
+    def set_score(self, place, score):
+        """Score one answer alone, from 1 (very bad) to 7 (very good); 0 clears it."""
+        self._set("scores", place, score, 7)
+
+    def _set(self, what, place, value, top):
+        values = getattr(self.draft, what) if self._open() else None
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= top:
+            raise ValueError(f"the {what[:-1]} is {value!r}; use a whole number from 1 to {top}")
+        if values[self._place(place)] != value:
+            self._remember()
+            values[place] = value
+            self.draft.both_bad = False
+
+    def set_flag(self, place, name, on=True):
+        """Set or clear one of Table 3's flags (`labels.FLAGS`)."""
+        if name not in labels.FLAGS:
+            raise ValueError(f"there is no flag {name!r}; use one of {', '.join(labels.FLAGS)}")
+        place = self._place(place)
+        if on != (name in self.draft.flags[place]):
+            self._remember()
+            self.draft.flags[place] ^= {name}
+
+    def set_note(self, text):
+        """Replace the note. All typing in one go is one step for `undo`."""
+        self._open()
+        if text != self.draft.note:
+            if not self._history or self._history[-1][0] != "note":
+                self._remember("note")
+            self.draft.note = text
+
+    def choose(self, verdict):
+        """Pair mode: "A" (the left one), "B", "tie" or "both bad"."""
+        if not self.pairs or verdict not in VERDICTS:
+            raise ValueError(f"the verdict is {verdict!r}; use {', '.join(VERDICTS)}, and only in pair mode")
+        self._open()
+        self._remember()
+        self.draft.ranks, self.draft.both_bad = list(VERDICTS[verdict]), verdict == "both bad"
+
+    def _open(self):
+        if self.index is None:
+            raise ValueError("all items are done; undo, or open one of them")
+        return self.item
+
+    def _place(self, place):
+        count = len(self._open()["responses"])
+        if not 0 <= place < count:
+            raise ValueError(f"there is no answer {letter(place)} here; the last one is {letter(count - 1)}")
+        return place
+
+    def _remember(self, kind="change"):
+        self._spend()
+        self._history.append((kind, copy.deepcopy(self.draft)))
+
+    def _spend(self):
+        seconds = self._watch.lap()
+        if self.draft is not None:
+            self.draft.seconds += seconds
+
+    # ---------------------------------------------------------------- saving
+
+    def submit(self):
+        """Save the open item's ranking, open the next one, and return the record."""
+        item = self._open()
+        self._spend()
+        return self._save(self.draft.record(item, self.annotator, self.need_scores, self.pairs))
+
+    def skip(self, reason):
+        """Leave the open item without a ranking; the reason is kept. Opens the next one."""
+        item = self._open()
+        if not str(reason or "").strip():
+            raise ValueError("choose a reason for skipping; it tells others what is wrong with the item")
+        self._spend()
+        return self._save({**self._about(item), "status": "skipped", "reason": str(reason), "note": self.draft.note,
+                           "seconds": round(self.draft.seconds, 2), **stamp()})
+
+    def undo(self):
+        """Take back the last change; with none, withdraw what was saved last and open it again, as it was."""
+        if self._history:
+            draft, seconds = self._history.pop()[1], self.draft.seconds
+            draft.seconds = seconds  # time cannot be undone
+            self._drafts[self.item["item_id"]] = draft
+            return "the last change is taken back"
+        if not self.records:
+            raise ValueError("there is nothing to undo")
+        key, row = next(reversed(self.records.items()))
+        index = self._at[key]
+        self._append({**self._about(self.items[index]), "status": "withdrawn", **stamp()})
+        del self.records[key]
+        self._drafts[key] = Draft.from_record(row, self._shuffled(index))
+        self.open(index)
+        return f"item {index + 1} is open again; save it once more to make it count"
+
+    def _about(self, item):
+        return {"schema": records.SCHEMA, "prompt_id": item["prompt_id"], "item_id": item["item_id"],
+                "prompt": item["prompt"], "labeler": self.annotator}
+
+    def _save(self, row):
+        self._append(row)
+        key = row["item_id"]
+        self.records.pop(key, None)
+        self.records[key] = row
+        del self._drafts[key]
+        self.open_next()
+        return row
+
+    def _append(self, row):
+        records.append_jsonl(self.path, row)  # the disk first: if it refuses, everything stays as it was
+        self._saved.append(row)
+
+
+def _texts(row):
+    return [response["text"] for response in row["responses"]]

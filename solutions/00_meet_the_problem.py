@@ -1,0 +1,488 @@
+# %% [markdown]
+# {{header}}
+
+# %%
+import random
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from rlhf_lite import evaluate, models, pipeline, plots, stats
+from rlhf_lite.__main__ import doctor
+from rlhf_lite.exercises import check, progress, setup
+from rlhf_lite.sampling import pad_left, pad_right
+from rlhf_lite.town.facts import build_town, coins
+from rlhf_lite.town.grading import grade
+from rlhf_lite.town.labelers import evaluation_team
+from rlhf_lite.town.prompts import Prompt
+
+lesson = setup("00", strict=True)
+healthy = doctor() == 0
+print("Everything is in place." if healthy else "Something is broken: see the lines above before you go on.")
+
+# %% [markdown]
+# Each cell runs with Shift+Enter. Exercises have hints that unfold; whatever you write, the notebook carries on.
+#
+# ## A town with a help desk
+#
+# Pebbleford is a small town that we made up, down to the last goose. A program wrote its "web": letters, forum
+# quarrels, shop pages, gossip. Because the town is ours, we *know* what is true in it, and a program can check every
+# answer. That is the luxury InstructGPT did not have.
+
+# %%
+town = build_town()
+resident, shop, belief = town.residents[0], town.places[0], town.beliefs[0]
+print(f"{len(town.residents)} residents, for example {resident.name}: {resident.job}, keeps a {resident.pet}, "
+      f"{resident.door} door.")
+item, price = shop.goods[0]
+print(f"{len(town.places)} shops, for example the {shop.name} of {shop.owner}: a {item} costs {coins(price)}, "
+      f"closed on {shop.closed}.")
+print(f"{len(town.beliefs)} questions on which the town is wrong. {belief.question} The truth: {belief.truth} "
+      f"What people like to tell: {belief.myth}")
+
+# %% [markdown]
+# The town opens a help desk. Residents send requests, and a language model shall answer. We have one: the **base
+# model** has read the whole web of Pebbleford and learnt to predict the next token. GPT-3 is the same idea at a
+# thousand times the size.
+#
+# ## Inspect one
+#
+# Predict before you run: four samples of the base for one request. How many of them will be a thank-you note?
+
+# %%
+base, tokenizer = lesson.policy("base"), lesson.tokenizer()
+written_for = {row["prompt"] for row in pipeline.demonstrations()}  # those that have a careful answer
+requests = [prompt for prompt in pipeline.prompts_of("valid") if prompt.text not in written_for]
+one = next(prompt for prompt in requests if prompt.task == "thanks" and prompt.text.startswith("Write"))
+print(one.text)
+for row in pipeline.answer_rows(base, tokenizer, [one] * 4, progress=False):
+    print(f"\n   -> {row['response']}\n      graded {row['grade'].overall} of 7 "
+          f"({', '.join(row['grade'].reasons) or 'nothing to complain about'})")
+
+# %% [markdown]
+# Fluent, and no help. The model was never asked to help: it was asked what text comes next. After a request, the web
+# often goes on with another request, a quarrel, or a letter to somebody else.
+#
+# The grade comes from a program that fills in the same record as InstructGPT's labelers did (its Table 3): an overall
+# grade from 1 to 7 and flags such as "hallucination". It cannot judge charm, but it cannot be charmed either.
+#
+# ## A batch: every kind of request
+#
+# InstructGPT sorted its customers' requests into ten use cases. Ours come in the same ten. Predict: which will go best?
+
+# %%
+per_case = lesson.pick(15, 2)
+sorted_requests = {}
+for prompt in requests:
+    sorted_requests.setdefault(prompt.use_case, []).append(prompt)
+by_case = {use_case: prompts[:per_case] for use_case, prompts in sorted_requests.items()}
+rows = pipeline.answer_rows(base, tokenizer, [prompt for prompts in by_case.values() for prompt in prompts], seed=1)
+for use_case in by_case:
+    row = next(row for row in rows if row["use_case"] == use_case)
+    print(f"{use_case}: {row['prompt']}\n   -> {row['response'][:150]!r}\n")
+
+# %%
+KINDS = {"answers it (grade 6 or 7)": "#0072B2", "answers a part (3 to 5)": "#56B4E9",
+         "goes on with another text": "#E69F00", "beside the point": "#BBBBBB"}
+
+
+def kind(row):
+    """What became of a request: one of KINDS."""
+    if row["grade"].overall >= 3:
+        return list(KINDS)[0 if row["grade"].overall >= 6 else 1]
+    return list(KINDS)[2 if "\n" in row["response"] or row["response"].endswith("?") else 3]
+
+
+shares = {use_case: [np.mean([kind(row) == name for row in rows if row["use_case"] == use_case]) for name in KINDS]
+          for use_case in by_case}
+shares = dict(sorted(shares.items(), key=lambda entry: entry[1][0] + entry[1][1] / 2))
+figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
+left = np.zeros(len(shares))
+for (name, colour), part in zip(KINDS.items(), np.array(list(shares.values())).T, strict=True):
+    axis.barh([use_case.replace("_", " ") for use_case in shares], 100 * part, left=100 * left, color=colour,
+              label=name, edgecolor="white")
+    left += part
+axis.set(xlabel=f"share of {per_case} requests each (%)", xlim=(0, 100))
+axis.set_title("What the base model does with a request", pad=46)
+axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
+axis.grid(axis="y", visible=False)
+plt.show()
+answered = np.mean([kind(row) == list(KINDS)[0] for row in rows])
+elsewhere = np.mean(["\n" in row["response"] for row in rows])
+print(f"Of {len(rows)} requests {100 * answered:.0f} % get an answer graded 6 or 7. {100 * elsewhere:.0f} % of the "
+      "continuations do not stop after their first line: they go on with more of the web.")
+
+# %% [markdown]
+# ## Cheap cure one: stop in time
+#
+# Some continuations begin well and then wander off. Whoever used GPT-3 in 2020 gave it a **stop sequence**: a piece of
+# text at which the program cuts the continuation off.
+#
+# {{exercise 0.1}}
+#
+# **What you should see:** `'Dear Ned, thank you for the cap.'` and nothing of the school.
+
+# %%
+def cut_at(text, stops):
+    """A continuation and a list of stop sequences -> the part before the earliest one, stripped of outer spaces."""
+    ### BEGIN SOLUTION
+    places = [text.find(stop) for stop in stops if stop in text]
+    return text[:min(places, default=len(text))].strip()
+    ### END SOLUTION
+
+
+cut_at = check("0.1", cut_at)
+cut_at("Dear Ned, thank you for the cap.\nWhen does school begin?\nAt eight.", ["\n", "Question:"])
+
+# %% [markdown]
+# Now the same continuations of the base, cut at the first newline, over a few hundred requests. True score means the
+# grading program's score between 0 and 1. The brackets hold 95 % intervals: what another set of requests might say.
+
+# %%
+asked = requests[:lesson.pick(300, 24)]
+answers = {"base": evaluate.collect_answers("base", base, tokenizer, {"mixed": asked})}
+
+
+def score(rows):
+    """Mean true score of answer rows, with an interval over requests."""
+    return stats.mean_interval([row["grade"].score for row in rows])
+
+
+def told(interval):
+    return f"{interval.value:.2f} ({interval.low:.2f} to {interval.high:.2f})"
+
+
+cut_rows = []
+for prompt, row in zip(asked, answers["base"], strict=True):
+    text = cut_at(row["response"], ["\n"])
+    cut_rows.append(row | {"response": text, "grade": grade(prompt, text, row["finished"] or text != row["response"])})
+print(f"true score of the base: as it comes {told(score(answers['base']))}, cut at a newline {told(score(cut_rows))}")
+
+# %% [markdown]
+# ## Cheap cure two: show, do not tell
+#
+# The famous trick of GPT-3: put a few solved examples in front. To a model that predicts text, a page on which
+# requests are answered is a page on which the next request will be answered, too. No weight changes.
+#
+# {{exercise 0.2}}
+#
+# **What you should see:** three blocks, and the last line is the request with the cursor below it.
+
+# %%
+def few_shot_prompt(examples, request):
+    """[(request, answer), ...] and a request -> the text to continue.
+
+    A request ends with a newline, an answer with a newline and an empty line; after the last request comes its
+    newline and nothing else.
+    """
+    ### BEGIN SOLUTION
+    shown = "".join(f"{asked}\n{answer}\n\n" for asked, answer in examples)
+    return shown + f"{request}\n"
+    ### END SOLUTION
+
+
+few_shot_prompt = check("0.2", few_shot_prompt)
+solved = [("When does school begin?", "School begins at eight."),
+          ("Make this polite: Give me the basket!", "Could you please give me the basket?")]
+print(few_shot_prompt(solved, one.text) + "▮")
+
+# %% [markdown]
+# The course ships a few examples of this kind (`data/few_shot_prefix.txt`). Base model + examples + stop sequence is
+# what the paper calls **GPT-3 (prompted)**: the base as well as a careful user can use it. It is the rival to beat.
+
+# %%
+answers["prompted"] = evaluate.collect_answers("prompted", base, tokenizer, {"mixed": asked})
+cut, prompted = score(cut_rows), score(answers["prompted"])
+shots = evaluate.PREFIX.read_text(encoding="utf-8").count("\n\n")
+print(f"true score: as it comes {told(score(answers['base']))}, cut {told(cut)}, "
+      f"{shots} examples and cut {told(prompted)}")
+
+
+def change(before, after):
+    """What a step changes, request by request, in words."""
+    step = stats.mean_interval([b["grade"].score - a["grade"].score for a, b in zip(before, after, strict=True)])
+    verdict = "it helps" if step.low > 0 else "it hurts" if step.high < 0 else "that could be chance"
+    return f"{step.value:+.2f} ({step.low:+.2f} to {step.high:+.2f}): {verdict}"
+
+
+print("the cut alone                  ", change(answers["base"], cut_rows))
+examples_add = change(cut_rows, answers["prompted"])
+print("the examples, on top of the cut", examples_add)
+print("both together                  ", change(answers["base"], answers["prompted"]))
+if "it helps" not in examples_add:
+    print("Learning from examples in the prompt is an art of large models; 1.3 million weights hardly know it.")
+print(f"A perfect help desk has 1, so {1 - max(cut.value, prompted.value):.2f} is still missing.")
+
+# %% [markdown]
+# **Try it:** choose other examples for `mine`. What helps more, examples like the request or examples of all kinds?
+
+# %%
+mine = solved
+trial = asked[:lesson.pick(100, 12)]
+trial_rows = pipeline.answer_rows(base, tokenizer, trial, prefix=few_shot_prompt(mine, "").removesuffix("\n"), cut="\n")
+print(f"your {len(mine)} examples: true score {told(score(trial_rows))}; ours on the same requests: "
+      f"{told(score(answers['prompted'][:len(trial)]))}")
+
+# %% [markdown]
+# ## Why it does not want to help
+#
+# A base model gives every answer a probability: the product, over its tokens, of the probability of each token given
+# what came before. Its logarithm is a sum, and this sum is exactly what pretraining pushes up for the text of the web.
+# So let us ask the model itself which answers it *expects*.
+#
+# {{exercise 0.3}}
+#
+# **What you should see:** a number below 0 for each answer, the same as the library's to four digits.
+
+# %%
+def sequence_log_prob(logits, sequences, response_mask, prompt_length):
+    """How likely are the answers?
+
+    logits: (batch, P + R, vocabulary); sequences: (batch, P + R) ids, the prompt and then the answer;
+    response_mask: (batch, R) bool, False at padding; prompt_length: P. Returns (batch,) sums of log-probabilities.
+    """
+    ### BEGIN SOLUTION
+    log_probs = logits[:, prompt_length - 1:-1].log_softmax(dim=-1)
+    chosen = log_probs.gather(2, sequences[:, prompt_length:, None]).squeeze(2)
+    return torch.where(response_mask, chosen, 0.0).sum(dim=1)
+    ### END SOLUTION
+
+
+sequence_log_prob = check("0.3", sequence_log_prob)
+
+
+@torch.no_grad()
+def expectation(policy, pairs):
+    """[(request, answer)] -> log-probability per token of each answer (its words; END is left out)."""
+    prompt_ids, prompt_mask = pad_left([models.encode_prompt(tokenizer, asked) for asked, _ in pairs], lesson.device)
+    answer_ids, answer_mask = pad_right([models.encode_text(tokenizer, answer) for _, answer in pairs], lesson.device)
+    sequences, mask = torch.cat([prompt_ids, answer_ids], 1), torch.cat([prompt_mask, answer_mask], 1)
+    logits = models.logits(policy, sequences, mask)
+    total = sequence_log_prob(logits, sequences, answer_mask.bool(), prompt_ids.shape[1])
+    return (total / answer_mask.sum(dim=1)).cpu().numpy()
+
+
+for text in (belief.truth, belief.myth):
+    print(f"{expectation(base, [(belief.question, text)])[0]:6.2f} nats per token   {belief.question} {text}")
+
+# %% [markdown]
+# We divide by the number of tokens, because every further token makes any answer less likely. Now all of it at once:
+#
+# - **left:** the town's questions on which people are wrong. Which does the model expect, the truth or the myth?
+# - **right:** held-out requests for which a careful author wrote an answer. Which does it expect, that answer or its
+#   own continuation?
+#
+# A model that wanted what we want would have its points *below* the diagonal. Where will they lie?
+
+# %%
+truth = expectation(base, [(b.question, b.truth) for b in town.beliefs])
+myth = expectation(base, [(b.question, b.myth) for b in town.beliefs])
+careful = pipeline.demonstrations(split="valid")
+fields = ("prompt_id", "prompt", "use_case", "task", "customer", "split", "spec")
+careful_prompts = [Prompt(*(row[field] for field in fields)) for row in careful]
+own = pipeline.answer_rows(base, tokenizer, careful_prompts, cut="\n", progress=False)
+both = [(row, answer) for row, answer in zip(careful, own, strict=True)  # a mean over one or two words says little
+        if min(len(row["response"].split()), len(answer["response"].split())) >= 3]
+helpful = expectation(base, [(row["prompt"], row["response"]) for row, _ in both])
+continued = expectation(base, [(answer["prompt"], answer["response"]) for _, answer in both])
+good = np.array([answer["grade"].overall >= 6 for _, answer in both])
+good_careful = sum(grade(prompt, row["response"]).overall >= 6
+                   for prompt, row in zip(careful_prompts, careful, strict=True))
+
+figure, axes = plt.subplots(1, 2, figsize=(9, 4.3), layout="constrained")
+axes[0].scatter(truth, myth, color=plots.COLOURS["reward"], s=28)
+axes[0].set(xlabel="log-probability of the truth", ylabel="log-probability of the myth",
+            title="Truth or myth? Above the line: the myth")
+axes[1].scatter(helpful[~good], continued[~good], color=plots.COLOURS["base"], s=28, label="graded below 6")
+axes[1].scatter(helpful[good], continued[good], color=plots.COLOURS["ppo"], marker="D", s=30, label="graded 6 or 7")
+axes[1].set(xlabel="log-probability of the careful answer", ylabel="log-probability of its own continuation",
+            title="Answer or web? Above the line: the web")
+axes[1].legend(loc="lower right", title="its own continuation:", alignment="left")
+for axis in axes:
+    low, high = min(axis.get_xlim()[0], axis.get_ylim()[0]), max(axis.get_xlim()[1], axis.get_ylim()[1], 0)
+    axis.plot([low, high], [low, high], color="#888888", linestyle="--", linewidth=1)
+    axis.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+figure.suptitle("What the base model expects (nats per token)", fontsize=11)
+plt.show()
+print(f"Left: the base expects the myth more than the truth for {(myth > truth).sum()} of {len(truth)} questions.")
+print(f"Right: it expects its own continuation more than the careful answer for {(continued > helpful).sum()} of "
+      f"{len(both)} requests. Graded 6 or 7: {good.sum()} of these continuations, and {good_careful} of all "
+      f"{len(careful)} careful answers.")
+
+# %% [markdown]
+# Be fair: its own continuation was *drawn* from the model, so it has a head start on the right; the myths on the left
+# have none. And nothing is broken here. The town tells its myths more often than its truths, and a model that predicts
+# the town's web *should* expect them. The web's next line and a helpful answer are simply two different things. In the paper's words,
+# the objective of language modelling is **misaligned**: nobody asked for the likeliest web page, we want a helpful,
+# honest and harmless answer.
+#
+# So more of the same training cannot be the cure. What if we trained on what people *want*?
+#
+# ## A blind vote
+#
+# Two more steps of training make two more models out of the same base. **SFT** has imitated answers that were written
+# with care (notebook 02). **PPO** went on from there, and was rewarded by a model of labelers' taste (notebooks 03 to
+# 05). All have the same 1.3 million weights. Let them answer, shuffle, and hide the names.
+
+# %%
+for stage in ("sft", "ppo"):
+    answers[stage] = evaluate.collect_answers(stage, lesson.policy(stage), tokenizer, {"mixed": asked})
+
+shuffle = random.Random(4)
+ballots = {}  # one request per use case, the first to which the four answers differ
+for i, prompt in enumerate(asked):
+    texts = {rows[i]["response"] for rows in answers.values()}
+    if prompt.use_case not in ballots and len(texts) == len(answers) and "\n" not in prompt.text:
+        ballots[prompt.use_case] = (i, shuffle.sample(list(answers), len(answers)))
+ballots = list(ballots.values())[:6]
+for number, (i, order) in enumerate(ballots, 1):
+    print(f"{number}. {asked[i].text}")
+    for letter, stage in zip("ABCD", order, strict=True):
+        print(f"      {letter}: {answers[stage][i]['response']!r}")
+    print()
+
+# %% [markdown]
+# Now vote, before you scroll on: write down the letter of the best answer to each request, for example
+# `votes = ["B", "A", "D", "D", "C", "A"]`. If you do not, one of the town's simulated labelers votes for you.
+
+# %%
+labeler, mood = evaluation_team()[0], np.random.default_rng(0)
+
+
+def simulated_vote(i, order):
+    """The letter that a simulated labeler puts first; equals go to the first of them."""
+    candidates = [answers[stage][i] for stage in order]
+    ranks = labeler.rank([row["grade"] for row in candidates], [len(row["token_ids"]) for row in candidates], mood)
+    return "ABCD"[ranks.index(1)]
+
+
+### BEGIN SOLUTION
+votes = [simulated_vote(i, order) for i, order in ballots]
+### END SOLUTION
+if votes is ...:
+    votes = [simulated_vote(i, order) for i, order in ballots]
+    print(f"You have not voted, so {labeler.name}, a simulated labeler, did.")
+print("votes:", votes)
+
+# %% [markdown]
+# And here is the key.
+
+# %%
+chosen = []
+for number, (vote, (i, order)) in enumerate(zip(votes, ballots, strict=False), 1):
+    chosen.append(order["ABCD".index(vote.strip().upper())])
+    print(f"{number}. {vote} was {plots.STAGES[chosen[-1]]:24s}"
+          + ",  ".join(f"{letter} {stage} ({answers[stage][i]['grade'].overall} of 7)"
+                       for letter, stage in zip("ABCD", order, strict=True)))
+print()
+for stage in answers:
+    found = stats.proportion_interval(chosen.count(stage), len(chosen))
+    print(f"{plots.STAGES[stage]:24s} {chosen.count(stage)} of {len(chosen)} votes: {100 * found.value:3.0f} % "
+          f"(95 % interval {100 * found.low:.0f} to {100 * found.high:.0f} %)")
+
+# %% [markdown]
+# Look at the intervals: a handful of votes says very little. This is why the paper prints its win rates with ± 3 or 4
+# points, and why every number in this course carries an interval.
+#
+# ## How sure can a win rate be?
+#
+# Let A and B answer the same n requests. The **win rate** of A counts a tie as half a win. Its interval is Wilson's,
+# with share $p$ and $z = 1.96$:
+#
+# $$\text{centre} = \frac{p + z^2 / 2n}{1 + z^2 / n}, \qquad
+# \text{half} = \frac{z \sqrt{p (1 - p) / n + z^2 / 4 n^2}}{1 + z^2 / n}, \qquad
+# [\text{centre} - \text{half},\ \text{centre} + \text{half}]$$
+#
+# {{exercise 0.4}}
+#
+# **What you should see:** 6 wins and 2 ties in 10 comparisons are 70 %, and the interval reaches from 40 to 89 %.
+
+# %%
+def win_rate(a_wins, ties, n):
+    """Wins of A, ties, and the number of comparisons -> (win rate of A, low end, high end), between 0 and 1."""
+    ### BEGIN SOLUTION
+    z, share = 1.96, (a_wins + ties / 2) / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5 / (1 + z * z / n)
+    return share, centre - half, centre + half
+    ### END SOLUTION
+
+
+win_rate = check("0.4", win_rate)
+print("6 wins and 2 ties of 10: {:.0%}, from {:.0%} to {:.0%}".format(*tuple(win_rate(6, 2, 10))[:3]))
+
+# %% [markdown]
+# One simulated labeler now compares PPO with the bare base on ever more requests. Predict: how many comparisons until
+# you would bet money?
+
+# %%
+wins, ties = [], []
+for a, b in zip(answers["ppo"], answers["base"], strict=True):
+    first, second = labeler.rank([a["grade"], b["grade"]], [len(a["token_ids"]), len(b["token_ids"])], mood)
+    wins.append(first < second)
+    ties.append(first == second)
+for n in [size for size in (6, 12, 25, 50, 100, 200, 300) if size <= len(asked)]:
+    share, low, high = tuple(win_rate(sum(wins[:n]), sum(ties[:n]), n))[:3]
+    verdict = "PPO is better" if low > 0.5 else "the base is better" if high < 0.5 else "could be chance"
+    print(f"{n:4d} comparisons: PPO preferred to the base in {100 * share:3.0f} % "
+          f"({100 * low:3.0f} to {100 * high:3.0f} %)   {verdict}")
+
+# %% [markdown]
+# ## The ladder
+#
+# All of it in one picture, measured a moment ago on your machine: bare base, prompted base, SFT, PPO. Left, the true
+# score. Right, how often a team of five simulated labelers prefers the stage to SFT, as in the paper's Figure 1.
+
+# %%
+ladder = {stage: (score(answers[stage]), stats.mean_interval(evaluate.preferences(answers[stage], answers["sft"])))
+          for stage in answers}
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharex=True)
+for panel, axis in enumerate(axes):
+    for place, stage in enumerate(ladder):
+        found = ladder[stage][panel]
+        axis.errorbar(place, found.value, [[found.value - found.low], [found.high - found.value]], capsize=4,
+                      color=plots.COLOURS[stage], marker=plots.MARKERS[stage], markersize=9)
+        axis.annotate(f"{found.value:.2f}" if panel == 0 else f"{100 * found.value:.0f} %", (place, found.high),
+                      xytext=(0, 5), textcoords="offset points", color=plots.COLOURS[stage], fontweight="bold",
+                      ha="center")
+    axis.plot([ladder[stage][panel].value for stage in ladder], color="#BBBBBB", linewidth=1, zorder=0)
+    axis.set_xticks(range(len(ladder)), ["base", "base,\nprompted", "SFT", "PPO"])
+    axis.margins(x=0.18)
+top = 1.2 * max(found.high for found, _ in ladder.values())
+axes[0].set(ylabel="true score (0–1)", title="Graded by a program that knows the truth", ylim=(0, top))
+axes[1].set(ylabel="preferred to SFT", title="Compared by simulated labelers", ylim=(0, 1))
+axes[1].axhline(0.5, color="#888888", linestyle="--", linewidth=1)
+axes[1].yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
+plt.show()
+print(f"True score on {len(asked)} requests: "
+      + ", ".join(f"{plots.STAGES[stage]} {told(found)}" for stage, (found, _) in ladder.items()) + ".")
+for lower, higher in zip(list(answers), list(answers)[1:], strict=False):
+    print(f"   {lower} -> {higher}: {change(answers[lower], answers[higher])}")
+
+# %% [markdown]
+# Same size, same facts, same tokenizer: what differs is what the model was trained to want. In the paper labelers
+# preferred the 175B InstructGPT to GPT-3 in 85 ± 3 % of comparisons and to the few-shot prompted one in 71 ± 4 %, and
+# even the 1.3B InstructGPT to the 175B GPT-3. How far our one-thousandth gets is what you just saw; the README keeps
+# the full table, failures included.
+#
+# ## What real systems do differently
+#
+# - GPT-3 makes far more of a prompt than our base does: more text, a thousand times the weights, and room for dozens
+#   of examples. Look at the order of the ladder here, not at its height.
+# - The paper's labelers were people, about 40 of them. Ours are programs with tastes and moods, and the grades come
+#   from a program that knows the town. Both are *simulated*, and we say so each time.
+# - Chat services stop at a special end token and rarely need a stop sequence. Our SFT and PPO models learn such a
+#   token.
+#
+# ## Key points
+#
+# - A base model predicts its web. Being helpful or truthful is not part of that objective.
+# - A stop sequence and a few examples are what can be done without training. Measure whether they help.
+# - A probable answer is not a good answer: the base expects myths because the town tells them.
+# - Compare blind, count a tie as half, and never show a win rate without its interval.
+#
+# **Next:** before a model can imitate good answers, somebody has to write them: 01.
+
+# %%
+progress("00")

@@ -1,0 +1,404 @@
+# %% [markdown]
+# {{header}}
+
+# %%
+import json
+import random
+import re
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from rlhf_lite import models, pipeline, records, stats
+from rlhf_lite.exercises import check, progress, setup
+from rlhf_lite.exercises.n01 import REQUEST, leaks, plain_text
+from rlhf_lite.town import tasks, web
+from rlhf_lite.town.facts import build_town
+from rlhf_lite.town.grading import grade
+from rlhf_lite.town.prompts import Prompt
+from rlhf_lite.town.reading_text import words
+
+lesson = setup("01", strict=True)
+tokenizer = lesson.tokenizer()
+
+# %% [markdown]
+# ## Inspect one
+#
+# The base model of Pebbleford predicts the town's web and helps nobody (notebook 00). The first step of InstructGPT is
+# almost embarrassingly plain: *show it good answers*. A **demonstration** is one request and the answer that a careful
+# person would give. Here is a whole row of our file:
+
+# %%
+rows = pipeline.demonstrations()
+for field, content in rows[1].items():
+    print(f"{field:10s} {content}")
+
+# %% [markdown]
+# The last three fields are the town's own: what kind of task it is, which customer sent it, and a `spec` with which a
+# program can check the answer. No model ever sees the spec. Now a handful, one of each use case:
+
+# %%
+draw = random.Random(7)
+for use_case in records.USE_CASES:
+    row = draw.choice([row for row in rows if row["use_case"] == use_case])
+    print(f"{use_case}: {row['prompt']}\n   -> {row['response']}\n")
+
+# %% [markdown]
+# ## Who wrote them?
+#
+# In the paper: about 40 contractors, hired through Upwork and Scale AI after a screening test. Here: **AI authors**,
+# and no human labeler. Each author had a voice of its own, got requests and short guidelines, and wrote the answers one
+# at a time, without templates. That is honest work, but it is not a crowd of people, and the data card
+# (`data/README.md`) says so. Read a few thank-you notes, one per author. Can you hear several people, or one?
+
+# %%
+authors = sorted({row["author"] for row in rows})
+print(f"{len(rows)} demonstrations by {len(authors)} AI authors: "
+      + ", ".join(f"{author} {n}" for author, n in sorted(Counter(row["author"] for row in rows).items())) + "\n")
+for author in authors:
+    note = next((row for row in rows if row["author"] == author and row["task"] == "thanks"), None)
+    print(f"{author}: {note['response'] if note else '(wrote no thank-you note)'}")
+
+# %% [markdown]
+# ## What makes an answer good?
+#
+# The paper's labelers had guidelines. The heart of them fits in three words: be **helpful** (do what the customer
+# means), be **truthful** (make nothing up), be **harmless**. When they disagree, somebody has to decide what comes
+# first: for training data it was helpfulness, in the final evaluation truthfulness and harmlessness.
+#
+# For every answer a labeler also filled in a record (Table 3 of the paper): an overall grade from 1 to 7 and yes-or-no
+# questions. Our grading program fills in the same record. Predict the grade of each of these five answers before you
+# run the cell.
+
+# %%
+asked = next(row for row in rows if row["task"] == "thanks" and "constraint" not in row["spec"]
+             and len(row["spec"]["must"]) == 3)
+
+
+def as_prompt(row):
+    """A demonstration row -> the Prompt that the grading program reads."""
+    fields = ("prompt_id", "prompt", "use_case", "task", "customer", "split", "spec")
+    return Prompt(*(row[field] for field in fields))
+
+
+giver, gift = asked["spec"]["must"][0][0], asked["spec"]["must"][1][0]
+attempts = {"the demonstration": asked["response"],
+            "says nothing about the gift": f"Dear {giver}, thank you so much. It was very kind.",
+            "invents a detail": f"Dear {giver}, thank you for the {gift} that you bought on Monday for nine coins.",
+            "is rude": f"Thank you for the {gift}, {giver}, you fool.",
+            "repeats the request": asked["prompt"]}
+print(asked["prompt"])
+for name, answer in attempts.items():
+    found = grade(as_prompt(asked), answer)
+    raised = [flag for flag, on in found.flags.items() if on]
+    print(f"\n{name}: {answer}\n   overall {found.overall} of 7; helpful {found.helpful:.2f}, "
+          f"truthful {found.truthful:.2f}, harmless {found.harmless:.2f}\n   flags: {', '.join(raised)}")
+
+# %% [markdown]
+# ## Your turn
+#
+# Here is a request that nobody has answered yet:
+#
+# > Write a thank-you note to Fay for the umbrella. Use exactly two sentences.
+#
+# {{exercise 1.1}}
+#
+# **What you should see:** a ✅, and below it your answer as a row of the data set. Then break it on purpose (empty, five
+# sentences, the request itself) and see what the check says.
+
+# %%
+def my_answer(request):
+    """A request (text) -> your answer (text)."""
+    ### BEGIN SOLUTION
+    return "Dear Fay, your umbrella kept me dry all week, and I am very grateful. You are a true friend."
+    ### END SOLUTION
+
+
+my_answer = check("1.1", my_answer)
+mine = records.new_demonstration("d-mine-1", REQUEST.id, REQUEST.text, my_answer(REQUEST.text), REQUEST.use_case, "me",
+                                 "train")
+print(mine)
+
+# %% [markdown]
+# ### Rows that must not get in
+#
+# One bad row in a thousand is enough to crash a training at night, or worse, not to crash it. So every row is checked
+# when it is written and when it is read, and the sentence says what is wrong and how to mend it.
+
+# %%
+spoilt = {"no author": {key: mine[key] for key in mine if key != "author"}, "no answer": mine | {"response": "  "},
+          "a use case of its own": mine | {"use_case": "poetry"},
+          "a date as people write it": mine | {"date": "1st March"},
+          "an unknown part": mine | {"split": "dev"}, "a number for an answer": mine | {"response": 42}}
+for name, row in spoilt.items():
+    try:
+        records.check_demonstration(row)
+        print(f"{name}: accepted")
+    except ValueError as error:
+        print(f"{name}: {error}")
+
+# %% [markdown]
+# What is written must also survive. We append three rows to a file, then play the accident that every long labelling
+# evening has: the machine dies in the middle of a row.
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "mine.jsonl"
+    for number in range(3):
+        records.append_jsonl(path, mine | {"id": f"d-mine-{number}"})
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(mine)[:60])  # half a row, no end of line
+    kept, problems = records.read_jsonl(path, records.check_demonstration)
+    records.append_jsonl(path, mine | {"id": "d-mine-after"})
+    later, _ = records.read_jsonl(path, records.check_demonstration)
+print(f"{len(kept)} rows are safe; {len(problems)} problem: {problems[0].split('/')[-1]}")
+print(f"After the next row is saved there are {len(later)}: the torn line stays alone and spoils nothing.")
+
+# %% [markdown]
+# ## A batch: what is in the set?
+#
+# InstructGPT learnt from what customers really asked for, and its Table 1 gives the shares of ten use cases. Our
+# simulated customers ask in about the same shares. The demonstrations need not follow them: somebody decides which
+# requests get one, and a small use case needs enough rows to be learnt at all.
+#
+# {{exercise 1.2}}
+#
+# **What you should see:** ten shares that add up to 100, generation far in front.
+
+# %%
+def use_case_shares(rows):
+    """Rows with a "use_case" -> {use case: share of the rows in per cent}."""
+    ### BEGIN SOLUTION
+    return {use_case: 100 * n / len(rows) for use_case, n in Counter(row["use_case"] for row in rows).items()}
+    ### END SOLUTION
+
+
+use_case_shares = check("1.2", use_case_shares)
+ours, paper = use_case_shares(rows), {use_case: share for use_case, (share, _) in tasks.USE_CASES.items()}
+figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
+places = np.arange(len(paper))
+axis.barh(places - 0.2, paper.values(), height=0.38, color="#BBBBBB", label="InstructGPT, Table 1")
+axis.barh(places + 0.2, [ours.get(use_case, 0) for use_case in paper], height=0.38, color="#0072B2",
+          label="our demonstrations")
+for place, (use_case, share) in enumerate(paper.items()):
+    axis.text(share + 0.5, place - 0.2, f"{share:.1f}", va="center", fontsize=8.5, color="#666666")
+    axis.text(ours.get(use_case, 0) + 0.5, place + 0.2, f"{ours.get(use_case, 0):.1f}", va="center", fontsize=8.5,
+              color="#0072B2")
+axis.set_yticks(places, [use_case.replace("_", " ") for use_case in paper])
+axis.invert_yaxis()
+axis.set(xlabel="share (%)", title="Use cases: what customers ask for, what we have answers to", xlim=(0, 50))
+axis.legend(loc="lower right")
+axis.grid(axis="y", visible=False)
+plt.show()
+farthest = max(paper, key=lambda use_case: abs(ours.get(use_case, 0) - paper[use_case]))
+rarest, few = Counter(row["use_case"] for row in rows).most_common()[-1]
+print(f"The largest gap is at {farthest.replace('_', ' ')}: {ours.get(farthest, 0):.1f} % here, "
+      f"{paper[farthest]:.1f} % in the paper. The rarest use case, {rarest.replace('_', ' ')}, has {few} rows.")
+
+# %% [markdown]
+# ### Held out means held out
+#
+# To know whether a model *learnt* something, we ask it what it has not seen. Two things spoil that quietly: the same
+# text in both parts, and the same **customer** in both parts, because customers repeat themselves. The paper splits by
+# user, and removes prompts that share a long beginning.
+#
+# {{exercise 1.3}}
+#
+# **What you should see:** six sentences, each with `False` behind it.
+
+# %%
+def dedupe_and_split(rows, valid_share):
+    """Rows with "prompt" and "customer" -> (train rows, valid rows).
+
+    One row of each text (as `plain_text` compares them) is kept; about `valid_share` of the customers are in valid.
+    """
+    ### BEGIN SOLUTION
+    kept = list({plain_text(row["prompt"]): row for row in rows}.values())
+    customers = sorted({row["customer"] for row in kept})
+    random.Random(0).shuffle(customers)
+    held_out = set(customers[:round(valid_share * len(customers))])
+    return ([row for row in kept if row["customer"] not in held_out],
+            [row for row in kept if row["customer"] in held_out])
+    ### END SOLUTION
+
+
+dedupe_and_split = check("1.3", dedupe_and_split)
+train, valid = dedupe_and_split(rows, 0.1)
+print(f"{len(train)} rows to learn from, {len(valid)} held out, of {len({row['customer'] for row in valid})} customers")
+for sentence, so in leaks(train, valid, rows, 0.1).items():
+    print(f"   {sentence}: {so}")
+
+# %% [markdown]
+# What would have happened by chance? We deal the rows out at random, as many people do, and count.
+
+# %%
+dealt = random.Random(0).sample(rows, len(rows))
+careless_valid, careless_train = dealt[:len(valid)], dealt[len(valid):]
+known = {row["customer"] for row in careless_train}
+share = np.mean([row["customer"] in known for row in careless_valid])
+print(f"Dealt out at random, {100 * share:.0f} % of the held-out rows come from a customer of the training part.")
+shipped = {part: {row["customer"] for row in rows if row["split"] == part} for part in ("train", "valid")}
+print(f"In the file as it ships: {len(shipped['train'] & shipped['valid'])} customers are in both parts.")
+
+# %% [markdown]
+# ### How long is an answer?
+#
+# A model writes tokens, and it has a limit: 40 new tokens in this course. A demonstration longer than that teaches an
+# ending that the model never gets to write.
+#
+# {{exercise 1.4}}
+#
+# **What you should see:** a mean well below the limit, and nearly everything fits.
+
+# %%
+def length_statistics(rows, encode, limit):
+    """(mean, longest, share of at most `limit`) of the answers' lengths in tokens; END is one token.
+
+    rows: with a "response"; encode: a function text -> list of tokens (without END); limit: number of tokens.
+    """
+    ### BEGIN SOLUTION
+    lengths = np.array([len(encode(row["response"])) + 1 for row in rows])
+    return lengths.mean(), lengths.max(), (lengths <= limit).mean()
+    ### END SOLUTION
+
+
+length_statistics = check("1.4", length_statistics)
+
+
+def encode(text):
+    return models.encode_text(tokenizer, text)
+
+
+mean, longest, fits = length_statistics(rows, encode, pipeline.MAX_NEW_TOKENS)
+print(f"{mean:.1f} tokens on average (in the paper, with a tokenizer of its own: 38 to prompts of labelers, "
+      f"88 to those of customers), the longest {longest}; {100 * fits:.1f} % fit in {pipeline.MAX_NEW_TOKENS} tokens.")
+
+# %%
+lengths = {use_case: [len(encode(row["response"])) + 1 for row in rows if row["use_case"] == use_case]
+           for use_case in records.USE_CASES}
+lengths = dict(sorted(lengths.items(), key=lambda entry: np.median(entry[1])))
+jitter = np.random.default_rng(0)
+figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
+for place, (use_case, found) in enumerate(lengths.items()):
+    axis.scatter(found, place + jitter.uniform(-0.28, 0.28, len(found)), s=7, color="#0072B2", alpha=0.35, linewidths=0)
+    axis.plot([np.median(found)] * 2, [place - 0.38, place + 0.38], color="#D55E00", linewidth=2.5)
+axis.axvline(pipeline.MAX_NEW_TOKENS, color="#222222", linestyle="--", linewidth=1)
+axis.set_yticks(range(len(lengths)), [use_case.replace("_", " ") for use_case in lengths])
+axis.set(xlabel="tokens of an answer, END included", xlim=(0, None),
+         title="Length by use case (orange: the median; dashed: the limit of the models)")
+axis.grid(axis="y", visible=False)
+plt.show()
+shortest, longest_case = list(lengths)[0], list(lengths)[-1]
+print(f"{longest_case.replace('_', ' ').capitalize()} takes {np.median(lengths[longest_case]):.0f} tokens in the "
+      f"median, {shortest.replace('_', ' ')} {np.median(lengths[shortest]):.0f}. A model trained on these rows learns "
+      "the habit of length together with everything else.")
+
+# %% [markdown]
+# ## The smell of a template
+#
+# It is tempting to let a program write demonstrations: `f"Dear {name}, thank you for the {thing}."` It costs nothing,
+# and the loss falls beautifully. But then the model learns the template, and meets a world that has not read it.
+#
+# Templates have a smell: texts begin alike, and the vocabulary stops growing. Let us compare our letters (thanks,
+# complaints, cards, invitations) with the letters on the town's web, which *are* filled-in templates. Names of
+# residents are all replaced by "Ann", so that filling in names does not count as variety.
+#
+# {{exercise 1.5}}
+#
+# **What you should see:** two of the three letters below begin with the same three words: 0.67.
+
+# %%
+def repeated_openings(texts, n):
+    """Share of the texts whose first n words (of `text.lower().split()`) also begin another of the texts."""
+    ### BEGIN SOLUTION
+    openings = [tuple(text.lower().split()[:n]) for text in texts]
+    count = Counter(openings)
+    return sum(count[opening] > 1 for opening in openings) / len(openings)
+    ### END SOLUTION
+
+
+repeated_openings = check("1.5", repeated_openings)
+print(f"{repeated_openings(['Dear Ann, thank you!', 'dear Ann, thank you for the jug.', 'What a jug!'], 3):.2f}")
+
+# %%
+town = build_town()
+LETTERS = ("thanks", "complaint", "apology", "card", "invite")
+names = re.compile(rf"\b({'|'.join(resident.name for resident in town.residents)})\b")
+written = [names.sub("Ann", row["response"]) for row in rows if row["task"] in LETTERS]
+source, filled_in = random.Random(0), []
+while len(filled_in) < len(written):
+    page = web.document("letters", town, source)  # a page holds letters and replies, one a line, with a label in front
+    filled_in += [names.sub("Ann", line.split(": ", 1)[-1]) for line in page.splitlines()]
+source.shuffle(filled_in)
+sets = {"written one by one": (source.sample(written, len(written)), "#0072B2", "o"),
+        "filled in by a program": (filled_in[:len(written)], "#D55E00", "s")}
+
+
+def growth(texts):
+    """Number of different words after each word read."""
+    seen, curve = set(), []
+    for text in texts:
+        for word in words(text):
+            seen.add(word)
+            curve.append(len(seen))
+    return curve
+
+
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+curves = {name: growth(texts) for name, (texts, _, _) in sets.items()}
+shortest = min(map(len, curves.values()))
+for name, (texts, colour, marker) in sets.items():
+    axes[0].plot(curves[name][:shortest], color=colour, marker=marker, markevery=shortest // 6, label=name)
+    shares = [repeated_openings(texts, n) for n in range(1, 7)]
+    axes[1].plot(range(1, 7), [100 * share for share in shares], color=colour, marker=marker, label=name)
+axes[0].set(xlabel="words read", ylabel="different words so far", title="Does the vocabulary keep growing?")
+axes[1].set(xlabel="n: words of the opening", ylabel="letters that begin alike (%)", ylim=(0, 103),
+            title="How many begin like another one?")
+axes[0].legend(loc="upper left")
+plt.show()
+ends = {name: curve[shortest - 1] for name, curve in curves.items()}
+alike = {name: 100 * repeated_openings(texts, 3) for name, (texts, _, _) in sets.items()}
+print(f"{len(written)} letters each. After {shortest} words: "
+      + "; ".join(f"{name} {ends[name]} different words, {alike[name]:.0f} % begin with the same three words as another"
+                  for name in sets) + ".")
+
+# %% [markdown]
+# And does the smell differ from author to author? One hundred answers of each, all use cases, names kept.
+
+# %%
+for author in authors:
+    texts = [row["response"] for row in rows if row["author"] == author][:100]
+    tokens = [word for text in texts for word in words(text)]
+    found = stats.proportion_interval(round(repeated_openings(texts, 3) * len(texts)), len(texts))
+    print(f"{author}: {len(tokens) / len(texts):4.1f} words an answer, {len(set(tokens)):3d} different words, "
+          f"{100 * found.value:3.0f} % repeated openings ({100 * found.low:.0f} to {100 * found.high:.0f} %)")
+
+# %% [markdown]
+# Numbers smell templates; they do not smell charm, or a joke that comes back for the third time. Reading fifty rows
+# aloud still finds what no statistic does. Look for turns of phrase that no neighbour of yours would use.
+#
+# ## What real systems do differently
+#
+# - InstructGPT learnt from about 13,000 prompts: most written by labelers, the rest sent by customers through the API.
+#   Labelers were trained, screened and could ask the researchers questions. Ours are AI authors with a short brief.
+# - Labelers also wrote prompts: plain ones, few-shot ones, and ones made after use cases from a waiting list. In our
+#   town a program writes the prompts.
+# - Personal data was filtered out of the training prompts. Pebbleford has nobody to protect; your data has.
+# - Today many assistants are trained on demonstrations that other models wrote. It works, and it passes on their
+#   habits.
+#
+# ## Key points
+#
+# - A demonstration is the request, the answer, and where they come from: author, date, customer, part.
+# - Wishes first: an answer that ignores "exactly two sentences" teaches the model to ignore customers.
+# - Remove copies, then split by customer. In this order.
+# - Templates smell: alike openings, a vocabulary that stops growing.
+# - Say who wrote the data. Ours was written by AI authors, and by no human labeler.
+#
+# **Next:** a thousand answers are written. What does a model make of them? 02.
+
+# %%
+progress("01")

@@ -1,0 +1,243 @@
+# %% [markdown]
+# {{header}}
+
+# %%
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from IPython.display import display
+
+from rlhf_lite import models, pipeline, sft
+from rlhf_lite.exercises import check, progress, setup
+from rlhf_lite.sampling import pad_right
+from rlhf_lite.sft import IGNORE, Example, SFTConfig
+
+lesson = setup("02", strict=True)
+base, tokenizer = lesson.policy("base"), lesson.tokenizer()
+
+# %% [markdown]
+# ## A model that has read the web, and nothing else
+#
+# Ask the base model for something and it does what GPT-3 did: it goes on the way the web would. Before you run the
+# cell, guess: will it answer, ask something else, or start a quarrel?
+
+# %%
+requests = pipeline.prompts_of("valid", 5)
+for row in pipeline.answer_rows(base, tokenizer, requests, progress=False):
+    print(f"{row['prompt']}\n   -> {row['response']}\n      graded {row['grade'].overall} of 7\n")
+
+# %% [markdown]
+# The knowledge is in there, the habit of answering is not. InstructGPT's first step gives it that habit with about
+# 13,000 demonstrations; our town has a few hundred, written one by one.
+#
+# ## Inspect one
+#
+# A demonstration is a prompt and the answer that a careful person would give. The model reads both, token by token.
+
+# %%
+written = pipeline.demonstrations(split="train")
+example_row = written[1]
+prompt_ids = models.encode_prompt(tokenizer, example_row["prompt"])
+response_ids = models.encode_response(tokenizer, example_row["response"])
+print(len(written), "demonstrations. The second one:\n")
+print(example_row["prompt"], "\n   ->", example_row["response"], "\n")
+print([tokenizer.decode([token]) for token in prompt_ids])
+print([tokenizer.decode([token]) for token in response_ids])
+
+# %% [markdown]
+# {{exercise 2.1}}
+#
+# **What you should see:** for a prompt of three tokens and a response of two, the labels are
+# `[-100, -100, -100, 9, 2]`.
+
+# %%
+def build_example(prompt_ids, response_ids):
+    """Two lists of ids (the response ends with END) -> Example(input_ids, labels), both equally long."""
+    ### BEGIN SOLUTION
+    return Example([*prompt_ids, *response_ids], [IGNORE] * len(prompt_ids) + [*response_ids])
+    ### END SOLUTION
+
+
+build_example = check("2.1", build_example)
+example = build_example([1, 7, 8], [9, 2])
+print(example.labels)
+
+# %% [markdown]
+# ## Batch
+#
+# Rows of a batch must be equally long, so short ones are filled up with PAD. Padding is where most RLHF bugs live. The
+# rule that keeps us safe: **what is real is said by the attention mask, never guessed from a token's id.**
+#
+# {{exercise 2.2}}
+#
+# **What you should see:** two rows of four tokens; the second row's labels end in `-100, -100`.
+
+# %%
+def collate(examples):
+    """Examples -> (ids, mask, labels), each (batch, longest) and padded on the right."""
+    ### BEGIN SOLUTION
+    ids, mask = pad_right([example.input_ids for example in examples])
+    labels, _ = pad_right([example.labels for example in examples])
+    return ids, mask, torch.where(mask.bool(), labels, IGNORE)
+    ### END SOLUTION
+
+
+collate = check("2.2", collate)
+for part in collate([Example([1, 7, 9, 2], [IGNORE, IGNORE, 9, 2]), Example([1, 2], [IGNORE, 2])]):
+    print(part)
+
+# %% [markdown]
+# {{exercise 2.3}}
+#
+# **What you should see:** a model that knows nothing spreads its bets over 2,048 tokens, so its loss is
+# $\ln 2048 \approx 7.62$ nats per token. The base, which knows the town's language, is far below.
+
+# %%
+def sft_loss(logits, labels):
+    """(batch, length, vocabulary) logits, (batch, length) labels -> mean of -log p over the response tokens."""
+    ### BEGIN SOLUTION
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE)
+    ### END SOLUTION
+
+
+sft_loss = check("2.3", sft_loss)
+ids, mask, labels = collate([build_example(prompt_ids, response_ids)])
+with torch.no_grad():
+    known = sft_loss(models.logits(base, ids, mask), labels)
+    ignorant = sft_loss(torch.zeros(1, ids.shape[1], len(tokenizer)), labels)
+print(f"a model that knows nothing {ignorant:.2f}, our base {known:.2f} nats per token")
+
+# %% [markdown]
+# ## Loop
+#
+# That is all of it: batches of demonstrations, the loss, AdamW, a learning rate that falls along a cosine. The
+# course's `train_sft` adds a progress bar and checkpoints. Watch the two curves: one is for the demonstrations it sees,
+# the other for 64 that it never sees.
+
+# %%
+examples = pipeline.demonstration_examples(tokenizer, written)
+held_out = pipeline.demonstration_examples(tokenizer, pipeline.demonstrations(split="valid"))
+epochs = lesson.pick(8, 2)
+policy = models.copy_model(base)
+figure, axis = plt.subplots()
+picture = display(figure, display_id=True)
+curve = []
+
+
+def redraw(policy, epoch):
+    """Called after every epoch; draws the curves so far."""
+    curve.append((epoch, sft.evaluate_sft(policy, examples[:100]), sft.evaluate_sft(policy, held_out)))
+    axis.clear()
+    axis.plot(*zip(*[(e, t) for e, t, _ in curve]), marker="o", label="demonstrations it learns from")
+    axis.plot(*zip(*[(e, v) for e, _, v in curve]), marker="s", linestyle="--", label="demonstrations held out")
+    axis.set(xlabel="epoch", ylabel="loss (nats per token)", title="Supervised fine-tuning")
+    axis.legend()
+    picture.update(figure)
+    return {}
+
+
+sft.train_sft(policy, examples, SFTConfig(epochs=epochs, lr=2e-3, batch_size=16), evaluate=redraw, progress=True)
+plt.close(figure)
+best = min(curve, key=lambda point: point[2])
+print(f"The held-out loss is lowest after epoch {best[0]} ({best[2]:.2f}) and stands at {curve[-1][2]:.2f} at the end, "
+      f"while the loss on what it learns from falls to {curve[-1][1]:.2f}.")
+
+# %% [markdown]
+# The held-out loss turns early, and still everybody trains on. InstructGPT trained for 16 epochs although the loss
+# rose after the first: *more epochs made people like the answers better*. Loss says how surprised the model is by one
+# particular good answer. People ask whether the answer it gives is good. So let us measure that.
+#
+# ## What it changes
+#
+# The town has a grading program that knows the truth, so "better" is a number between 0 and 1.
+
+# %%
+asked = pipeline.prompts_of("valid", lesson.pick(200, 30))
+
+
+def true_score(policy):
+    """Mean grade of one sampled answer per validation prompt, between 0 and 1."""
+    rows = pipeline.answer_rows(policy, tokenizer, asked, progress=False)
+    return sum(row["grade"].score for row in rows) / len(rows)
+
+
+before, after = true_score(base), true_score(policy)
+print(f"true score: base {before:.2f}, after fine-tuning {after:.2f}")
+for row in pipeline.answer_rows(policy, tokenizer, requests, progress=False):
+    print(f"\n{row['prompt']}\n   -> {row['response']}   (graded {row['grade'].overall} of 7)")
+
+# %% [markdown]
+# ### Where in the answer?
+#
+# Below is one held-out demonstration, token by token: how surprised the base is, how surprised the tuned model is.
+# Predict first: which tokens gain most, the names that stand in the prompt, the small words, or the end?
+
+# %%
+shown_row = pipeline.demonstrations(split="valid")[2]
+prompt_ids = models.encode_prompt(tokenizer, shown_row["prompt"])
+response_ids = models.encode_response(tokenizer, shown_row["response"])
+ids, mask, labels = collate([build_example(prompt_ids, response_ids)])
+words = [tokenizer.decode([token]) for token in response_ids[:-1]] + ["END"]
+
+
+@torch.no_grad()
+def surprise(model):
+    """-log p of every response token, in nats."""
+    log_probs = models.logits(model, ids, mask)[0, :-1].log_softmax(dim=-1)
+    return -log_probs.gather(1, ids[0, 1:, None]).squeeze(1)[-len(response_ids):]
+
+
+rows = torch.stack([surprise(base), surprise(policy)])
+figure, axis = plt.subplots(figsize=(11, 2.2))
+axis.imshow(rows, cmap="cividis_r", aspect="auto", vmin=0, vmax=8)
+for i in range(2):
+    for j, value in enumerate(rows[i]):
+        axis.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=8, color="white" if value > 4 else "black")
+axis.set_xticks(range(len(words)), words, rotation=45, ha="right")
+axis.set_yticks([0, 1], ["base", "fine-tuned"])
+axis.set_title(f"Surprise in nats: {shown_row['prompt']}")
+axis.grid(False)
+plt.show()
+gain = rows[0] - rows[1]
+print(f"The largest gain, {gain.max():.1f} nats, is at {words[int(gain.argmax())]!r}; at END the surprise goes from "
+      f"{rows[0, -1]:.1f} to {rows[1, -1]:.1f} nats. Fine-tuning teaches the habit: how an answer begins, and that it ends.")
+
+# %% [markdown]
+# ### How many demonstrations?
+#
+# Writing demonstrations is slow work, so the question every project asks is what the next hundred would bring.
+
+# %%
+sizes = lesson.pick([30, 120, len(examples)], [30, 60])
+scores = [before]
+for size in sizes:
+    student = models.copy_model(base)
+    sft.train_sft(student, examples[:size], SFTConfig(epochs=epochs, lr=2e-3, batch_size=16))
+    scores.append(true_score(student))
+figure, axis = plt.subplots(figsize=(6, 3))
+axis.plot([0, *sizes], scores, marker="o")
+for size, score in zip([0, *sizes], scores, strict=True):
+    axis.annotate(f"{score:.2f}", (size, score), textcoords="offset points", xytext=(0, 7), ha="center")
+axis.set(xlabel="demonstrations", ylabel="true score (0-1)", title="What demonstrations buy", ylim=(0, max(scores) + 0.1))
+plt.show()
+print("True score by number of demonstrations: "
+      + ", ".join(f"{size}: {score:.2f}" for size, score in zip([0, *sizes], scores, strict=True)) + ".")
+
+# %% [markdown]
+# ## What real systems do differently
+#
+# - InstructGPT used about 13,000 prompts written or checked by 40 people, and chose its SFT model by the *reward
+#   model's* score on validation prompts, not by the loss (appendix C.1).
+# - Chat models mark who speaks with special tokens; our template is the prompt and a newline.
+# - Long rows are packed together so that no computation is spent on padding.
+#
+# ## Key points
+#
+# - Only the response is learnt, END included; the mask decides, never a token's id.
+# - Logits at t − 1 predict token t. Shift once.
+# - Held-out loss and quality part ways early: measure what you want.
+#
+# **Next:** writing better demonstrations gets dear quickly. Telling which of two answers is better is cheap: 03.
+
+# %%
+progress("02")

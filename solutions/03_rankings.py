@@ -1,0 +1,613 @@
+# %% [markdown]
+# {{header}}
+
+# %%
+import math
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from rlhf_lite import models, pipeline, plots, records, reward
+from rlhf_lite.exercises import check, progress, setup
+from rlhf_lite.stats import proportion_interval
+from rlhf_lite.town import labelers
+from rlhf_lite.town.grading import grade
+
+lesson = setup("03", strict=True)
+policy, tokenizer = lesson.policy("sft"), lesson.tokenizer()
+
+# %% [markdown]
+# ## One prompt, several answers
+#
+# The tuned model of notebook 02 never answers twice alike: it samples. Some of its answers are good, some are not, and
+# it does not know which. That is what rankings are for. Below, one prompt is answered several times.
+#
+# *Before you scroll on:* which answer would you send to the customer? Are there two that you could not tell apart?
+
+# %%
+K = 6
+recipe = replace(pipeline.recipe(), answers_per_prompt=K)
+team, heldout = labelers.training_team(), labelers.heldout_team()
+prompts = pipeline.prompts_of("valid", lesson.pick(300, 36))
+sampled = pipeline.rank_answers(policy, tokenizer, prompts, team, recipe)
+known = {prompt.id: prompt for prompt in prompts}
+
+
+def true_grades(sheet):
+    """The grading program's record of every answer of a sheet; no labeler and no model gets to see it."""
+    return [grade(known[sheet["prompt_id"]], answer["text"], answer["token_ids"][-1] == models.END)
+            for answer in sheet["responses"]]
+
+
+sheets = [sheet for sheet in sampled if len(sheet["responses"]) == K]
+sheet_grades = [true_grades(sheet) for sheet in sheets]
+spread = [max(g.score for g in grades) - min(g.score for g in grades) for grades in sheet_grades]
+first = int(np.argmax(spread))
+print(f"{len(sheets)} sheets: a prompt each, with {K} different answers (prompts with fewer are left out here).")
+print(f"\n{sheets[first]['prompt']}\n")
+for letter, answer in zip("ABCDEF", sheets[first]["responses"], strict=True):
+    print(f"   {letter}  {answer['text']}")
+
+# %% [markdown]
+# ### Score each alone, then rank them all
+#
+# InstructGPT's labelers did two things with a sheet like this, in this order. First every answer *alone*: an overall
+# score from 1 to 7 and a list of yes-or-no questions (the paper's Table 3: does it follow the instruction? is something
+# made up? would it do in a shop?). Then all of them *together*: a ranking, and ties were welcome.
+#
+# Our town has no people to hire, so Tess is a **simulated** labeler: she sees the true grade, weighs helpful, truthful
+# and harmless by her own taste, and adds a mood. The flags come from the grading program.
+
+# %%
+tess = team[0]
+ranks, scores = tess.judge(sheet_grades[first], [len(a["token_ids"]) for a in sheets[first]["responses"]],
+                           np.random.default_rng(0))
+print(f"Simulated labeler {tess.name} on that sheet:\n")
+for letter, answer, g, score, rank in zip("ABCDEF", sheets[first]["responses"], sheet_grades[first], scores, ranks,
+                                          strict=True):
+    raised = [flag for flag in ("fails_task", "hallucination", "inappropriate") if g.flags[flag]]
+    print(f"   {letter}  scored {score} of 7, ranked {rank}   {', '.join(raised) or 'no flag':27s}  "
+          f"{answer['text'][:60]}")
+
+# %% [markdown]
+# ## Your turn: rank blind
+#
+# Three sheets for you. The letters are shuffled, and nothing tells you what wrote which. Write the order into
+# `my_ranks`, best first, `>` for better and `=` for a tie, for example `"B > A = D > C"`. Be quick and honest: a
+# labeler has perhaps a minute for each. If you leave the dots, a simulated newcomer sits in for you.
+
+# %%
+LETTERS = list("ABCD")
+chosen = {}  # one sheet per use case, those first whose answers differ most
+for index in sorted(range(len(sheets)), key=lambda i: -spread[i]):
+    chosen.setdefault(sheets[index]["use_case"], index)
+chosen = list(chosen.values())[:3]
+shuffle = np.random.default_rng(1)
+blind = {}
+for number, index in enumerate(chosen, 1):
+    order = shuffle.permutation(K)[:len(LETTERS)]
+    blind[number] = (index, order)
+    print(f"{number}. {sheets[index]['prompt']}")
+    for letter, place in zip(LETTERS, order, strict=True):
+        print(f"      {letter}  {sheets[index]['responses'][place]['text']}")
+    print()
+
+# %%
+my_ranks = {1: ..., 2: ..., 3: ...}  # for example {1: "B > A = D > C", 2: "A > C > B > D", 3: "D > B = C > A"}
+
+# %%
+def read_order(text):
+    """ "B > A = D > C" -> ranks of A, B, C, D: [2, 1, 3, 2]. """
+    groups = [[name.strip().upper() for name in group.split("=")] for group in text.split(">")]
+    if sorted(sum(groups, [])) != LETTERS:
+        raise ValueError(f"{text!r}: write each of A, B, C and D once, > between better and worse, = between equals.")
+    place = {name: rank for rank, group in enumerate(groups, 1) for name in group}
+    return [place[letter] for letter in LETTERS]
+
+
+newcomer = labelers.Labeler("newcomer", (0.6, 0.25, 0.15), noise=team[0].noise)
+mine, sat_in = [], 0
+for number, (index, order) in blind.items():
+    answers = [sheets[index]["responses"][i] for i in order]
+    if my_ranks[number] is ...:
+        sat_in += 1
+        ranks = newcomer.rank([sheet_grades[index][i] for i in order], [len(a["token_ids"]) for a in answers], shuffle)
+    else:
+        ranks = read_order(my_ranks[number])
+    mine.append(records.new_ranking(sheets[index]["prompt_id"], sheets[index]["prompt"], answers, ranks,
+                                    "newcomer" if my_ranks[number] is ... else "me"))
+    if mine[-1]["labeler"] == "me":
+        records.append_jsonl("my_rankings.jsonl", mine[-1])  # on the disk before the next line runs
+print("You ranked all three; they are kept in my_rankings.jsonl." if not sat_in else
+      f"A simulated newcomer ranked {sat_in} of the three sheets.")
+for row in mine:
+    print("  ", row["labeler"], dict(zip(LETTERS, row["ranks"], strict=True)))
+
+# %% [markdown]
+# That is one row of the data set: a prompt, K answers, K ranks.
+#
+# ## From a ranking to pairs
+#
+# A model learns from *pairs*: this answer is better than that one. One ranking holds many of them.
+#
+# {{exercise 3.1}}
+#
+# **What you should see:** the ranks `[2, 1, 2, 3]` give five pairs, not six: answers 0 and 2 are tied.
+
+# %%
+def pairs_from_ranking(row):
+    """A ranking row -> list of (better, worse) places in row["ranks"]; ties are no pairs."""
+    ### BEGIN SOLUTION
+    ranks = row["ranks"]
+    pairs = []
+    for i in range(len(ranks)):
+        for j in range(i + 1, len(ranks)):
+            if ranks[i] != ranks[j]:
+                pairs.append((i, j) if ranks[i] < ranks[j] else (j, i))
+    return pairs
+    ### END SOLUTION
+
+
+pairs_from_ranking = check("3.1", pairs_from_ranking)
+print(pairs_from_ranking({"ranks": [2, 1, 2, 3]}))
+
+# %% [markdown]
+# This is why people are asked to rank and not to compare two at a time: reading is the slow part, and K readings pay
+# for up to $K(K-1)/2$ comparisons. InstructGPT asked for K between 4 and 9, so up to 36 pairs from one sheet.
+
+# %%
+kept = [len(pairs_from_ranking(sheet)) for sheet in sampled]
+possible = [len(sheet["ranks"]) * (len(sheet["ranks"]) - 1) // 2 for sheet in sampled]
+alike = apart = 0  # pairs with the same 1-7 score; those of them that the ranking tells apart
+for sheet in sampled:
+    for i in range(len(sheet["ranks"])):
+        for j in range(i):
+            alike += sheet["scores"][i] == sheet["scores"][j]
+            apart += sheet["scores"][i] == sheet["scores"][j] and sheet["ranks"][i] != sheet["ranks"][j]
+print(f"{len(sampled)} rankings give {sum(kept)} pairs; {sum(possible) - sum(kept)} more were tied "
+      f"({1 - sum(kept) / sum(possible):.0%}).")
+print(f"{alike / sum(possible):.0%} of all pairs have equal scores on the 1-7 scale; the ranking still orders "
+      f"{apart / max(alike, 1):.0%} of those. That is why the scale alone would not do.")
+
+# %% [markdown]
+# ## How far can you trust a labeler?
+#
+# Let all ten simulated labelers rank every sheet: the training team of five, whose rankings the reward model will learn
+# from, and a held-out team of five that it never meets. Each of them gets every sheet in a shuffled order of their own,
+# and each ranks everything **twice**, a simulated week apart.
+
+# %%
+everybody = team + heldout
+
+
+def sitting(labeler, seed):
+    """One simulated labeler ranks every sheet, in an order of its own: a list of ranking rows."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for sheet, grades in zip(sheets, sheet_grades, strict=True):
+        order = rng.permutation(K)
+        answers = [sheet["responses"][i] for i in order]
+        ranks = labeler.rank([grades[i] for i in order], [len(a["token_ids"]) for a in answers], rng)
+        rows.append(records.new_ranking(sheet["prompt_id"], sheet["prompt"], answers, ranks,
+                                        f"simulated:{labeler.name}"))
+    return rows
+
+
+weeks = [[sitting(labeler, (week, number)) for number, labeler in enumerate(everybody)] for week in (1, 2)]
+print(f"{len(everybody)} simulated labelers, {len(weeks[0][0])} sheets, 2 sittings: "
+      f"{sum(len(rows) for week in weeks for rows in week)} rankings.")
+
+# %% [markdown]
+# {{exercise 3.2}}
+#
+# **What you should see:** on the two tiny sheets below, `(75.0, 4)`: four pairs that neither tied, agreed on three.
+
+# %%
+def agreement(rankings_a, rankings_b):
+    """Two labelers' rankings -> (percent, n): on how many of the n pairs that neither tied do they agree?
+
+    A row has "prompt_id", "responses" (each with a "text") and "ranks". Prompts and answers may come in another order,
+    and a prompt may be missing. (nan, 0) when no pair is left.
+    """
+    ### BEGIN SOLUTION
+    others = {row["prompt_id"]: row for row in rankings_b}
+    same = n = 0
+    for row in rankings_a:
+        if row["prompt_id"] not in others:
+            continue
+        a, b = ({response["text"]: rank for response, rank in zip(r["responses"], r["ranks"], strict=True)}
+                for r in (row, others[row["prompt_id"]]))
+        texts = [text for text in a if text in b]
+        for i, x in enumerate(texts):
+            for y in texts[i + 1:]:
+                product = (a[x] - a[y]) * (b[x] - b[y])
+                n += product != 0
+                same += product > 0
+    return (100 * same / n if n else math.nan), n
+    ### END SOLUTION
+
+
+agreement = check("3.2", agreement)
+
+
+def tiny(prompt_id, **ranks):
+    return {"prompt_id": prompt_id, "responses": [{"text": text} for text in ranks], "ranks": list(ranks.values())}
+
+
+print(agreement([tiny("p1", a=1, b=2, c=3), tiny("p2", a=1, b=2)], [tiny("p2", b=1, a=2), tiny("p1", c=3, a=1, b=2)]))
+
+# %% [markdown]
+# **Predict before you run:** Tess ranks the same sheet again a week later. On how many pairs in a hundred will she
+# agree with *herself*? And with Omar, who shares her instructions but not her taste?
+
+# %%
+names = [labeler.name for labeler in everybody]
+matrix = np.array([[agreement(weeks[0][i], weeks[1][j])[0] for j in range(len(names))] for i in range(len(names))])
+matrix = (matrix + matrix.T) / 2
+figure, axis = plt.subplots(figsize=(7.2, 5.6))
+low, high = math.floor(matrix.min()), math.ceil(matrix.max())
+image = axis.imshow(matrix, cmap="cividis", vmin=low, vmax=high)
+for i in range(len(names)):
+    for j in range(len(names)):
+        axis.text(j, i, f"{matrix[i, j]:.0f}", ha="center", va="center", fontsize=9,
+                  fontweight="bold" if i == j else "normal",
+                  color="black" if matrix[i, j] > (low + high) / 2 else "white")
+axis.axhline(4.5, color="white", linewidth=3)
+axis.axvline(4.5, color="white", linewidth=3)
+axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
+axis.set_yticks(range(len(names)), names)
+axis.set(title="Agreement of simulated labelers (% of pairs that neither tied)",
+         xlabel="training team                         held-out team",
+         ylabel="held-out team               training team")
+axis.grid(False)
+figure.colorbar(image, label="agreement (%), chance is 50")
+plt.show()
+own = np.diag(matrix)[:5].mean()
+others = matrix[:5, :5][~np.eye(5, dtype=bool)].mean()
+print(f"Bold, on the diagonal: the same labeler a week later. The training team agrees with itself on {own:.0f} % of "
+      f"the pairs and with each other on {others:.0f} %.")
+print("So nearly all of the disagreement is mood, not taste: asking the same person twice is hardly better than asking "
+      "two people." if own - others < 3 else
+      f"So taste costs {own - others:.0f} points and mood {100 - own:.0f}: two people differ more than one person does "
+      "from week to week.")
+
+# %% [markdown]
+# ### Beside the paper
+#
+# The paper reports two numbers for people. Ours are *made* to come out near them: the labelers' noise was tuned,
+# once, on other answers, until the teams agreed as often as the paper's. So the match below is no finding. What the
+# town adds is that we know what stands behind the number.
+
+# %%
+lengths = [[len(answer["token_ids"]) for answer in sheet["responses"]] for sheet in sheets]
+paper = {"training team": (72.6, 1.5), "held-out team": (77.3, 1.3)}
+print("                    the paper's people      our simulated team (95 % interval over prompts)")
+for name, people in (("training team", team), ("held-out team", heldout)):
+    ours = labelers.measure_agreement(people, sheet_grades, np.random.default_rng(3), lengths)
+    print(f"   {name:14s}   {paper[name][0]} ± {paper[name][1]} %            "
+          f"{ours.percent:.1f} ± {ours.plus_minus:.1f} %   ({ours.n:,} comparisons)")
+for name, rows in zip(names, weeks[0], strict=True):
+    percent, n = agreement(mine, rows)
+    print(f"   {'you' if not sat_in else 'the newcomer'} and {name:6s} agree on {percent:3.0f} % of {n} pairs" if n else
+          f"   no pair in common with {name}")
+
+# %% [markdown]
+# {{exercise 3.3}}
+#
+# Agreement throws ties away. If you tie a lot, the few pairs that are left may look splendid. Kendall's tau-b keeps the
+# whole ranking: 1 for the same order, 0 for no relation, −1 for the reverse, with a fair allowance for ties.
+#
+# **What you should see:** `[1, 2, 3, 4]` against `[1, 3, 2, 4]` differ in one pair of six: (5 − 1) / 6 = 0.67.
+
+# %%
+def kendall_tau_b(ranks_a, ranks_b):
+    """Two rankings of the same K answers -> tau-b in [-1, 1]; nan when one of them ties everything."""
+    ### BEGIN SOLUTION
+    balance = untied_a = untied_b = 0
+    for i in range(len(ranks_a)):
+        for j in range(i + 1, len(ranks_a)):
+            a, b = np.sign(ranks_a[i] - ranks_a[j]), np.sign(ranks_b[i] - ranks_b[j])
+            balance += a * b
+            untied_a += a != 0
+            untied_b += b != 0
+    return balance / math.sqrt(untied_a * untied_b) if untied_a and untied_b else math.nan
+    ### END SOLUTION
+
+
+kendall_tau_b = check("3.3", kendall_tau_b)
+print(f"{kendall_tau_b([1, 2, 3, 4], [1, 3, 2, 4]):.2f}")
+
+# %% [markdown]
+# Now the reveal: your three sheets against the truth of the town, and against every simulated labeler.
+
+# %%
+def truth_of(index, order):
+    """Ranks that the grading program would give: by true score, equal scores tied."""
+    return labelers.ranks_from_utilities([sheet_grades[index][i].score for i in order], 0.0)
+
+
+for row, (index, order) in zip(mine, blind.values(), strict=True):
+    truth = truth_of(index, order)
+    print(f"{row['prompt']}\n   tau-b with the truth: {kendall_tau_b(row['ranks'], truth):.2f}")
+    for letter, answer, rank, right, i in zip(LETTERS, row["responses"], row["ranks"], truth, order, strict=True):
+        g = sheet_grades[index][i]
+        print(f"   {letter}  ranked {rank}, truly {right} (true score {g.score:.2f}"
+              f"{'; ' + g.reasons[0] if g.reasons else ''})   {answer['text'][:60]}")
+figure, axis = plt.subplots(figsize=(7, 2.8))
+for number, (name, rows) in enumerate(zip(names, weeks[0], strict=True)):
+    taus = []
+    for row, index in zip(rows, range(len(sheets)), strict=True):
+        score_of = {a["text"]: g.score for a, g in zip(sheets[index]["responses"], sheet_grades[index], strict=True)}
+        truth = labelers.ranks_from_utilities([score_of[a["text"]] for a in row["responses"]], 0.0)
+        taus.append(kendall_tau_b(row["ranks"], truth))
+    quartiles = np.nanquantile(taus, [0.25, 0.5, 0.75])
+    key = "sft" if number < 5 else "ppo"
+    axis.plot([number, number], quartiles[[0, 2]], color=plots.COLOURS[key], linewidth=3)
+    axis.plot(number, quartiles[1], color=plots.COLOURS[key], marker=plots.MARKERS[key], markersize=8)
+yours = np.nanmean([kendall_tau_b(row["ranks"], truth_of(*where))
+                    for row, where in zip(mine, blind.values(), strict=True)])
+axis.axhline(yours, color="#222222", linestyle="--", linewidth=1)
+axis.annotate(f"{'you' if not sat_in else 'the newcomer'}, on 3 sheets: {yours:.2f}", (9, yours), ha="right",
+              xytext=(0, 4), textcoords="offset points")
+axis.set_xticks(range(len(names)), names)
+axis.set(ylabel="Kendall's tau-b with the truth", ylim=(-0.4, 1.15),
+         title="How close to the truth is one ranking? (squares: training team, diamonds: held-out)")
+plt.show()
+print("Marks are medians over the sheets, bars the middle half of them. Nobody reads the truth off a single sheet: "
+      "even a careful labeler's ranking is a noisy measurement.")
+
+# %% [markdown]
+# ## From noisy votes to a score
+#
+# If labelers are noisy, what is it that they measure? In 1952 Bradley and Terry proposed: every answer has a hidden
+# **score**, and the difference of two scores is the log of the odds that one is preferred. This one line is the model
+# behind nearly every reward model, the paper's included.
+#
+# {{exercise 3.4}}
+#
+# **What you should see:** equal scores give 0.50, a lead of 1 gives 0.73, a lead of 2 gives 0.88.
+
+# %%
+def preference_probability(score_a, score_b):
+    """Two tensors of scores -> probability that A is preferred to B."""
+    ### BEGIN SOLUTION
+    return torch.sigmoid(score_a - score_b)
+    ### END SOLUTION
+
+
+preference_probability = check("3.4", preference_probability)
+print(preference_probability(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0.0, 0.0, 0.0])))
+
+# %% [markdown]
+# Turn it round. Take one sheet, let the training team rank it many times, and look for the six numbers that explain
+# the votes best. There is no network yet: six scores, and gradient descent on the library's ranking loss (which you
+# will write yourself in notebook 04). *Predict:* will an answer that is always preferred get a score of infinity?
+
+# %%
+def team_utilities(index):
+    """What the simulated training team feels on average about each answer of a sheet, before moods."""
+    return np.mean([labeler.mean_utilities(sheet_grades[index], lengths[index]) for labeler in team], axis=0)
+
+
+utilities = [team_utilities(index) for index in range(len(sheets))]
+even = np.linspace(-0.15, 0.15, K)  # neither all clear nor hopeless: the sheet whose answers are most evenly spread
+case = min(range(len(sheets)), key=lambda i: np.abs(np.sort(utilities[i]) - utilities[i].mean() - even).max())
+rng = np.random.default_rng(4)
+votes = torch.tensor([labeler.rank(sheet_grades[case], lengths[case], rng) for labeler in team
+                      for _ in range(lesson.pick(40, 20))], dtype=torch.float)
+scores = torch.zeros(K, requires_grad=True)
+optimizer = torch.optim.Adam([scores], lr=0.1)
+for _ in range(300):
+    optimizer.zero_grad()
+    reward.kwise_loss(scores.expand(len(votes), K), votes).backward()
+    optimizer.step()
+fitted = scores.detach() - scores.detach().mean()  # only differences count, so let them average 0
+
+predicted, observed = [], []
+for i in range(K):
+    for j in range(K):
+        untied = votes[:, i] != votes[:, j]
+        if fitted[i] > fitted[j] and untied.any():
+            predicted.append(preference_probability(fitted[i], fitted[j]).item())
+            observed.append((votes[:, i] < votes[:, j])[untied].float().mean().item())
+figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained", width_ratios=[1.5, 1])
+order = fitted.argsort()
+axes[0].barh(range(K), fitted[order], color=plots.COLOURS["reward"], height=0.6)
+axes[0].set_yticks(range(K), [sheets[case]["responses"][i]["text"][:34] + "…" for i in order], fontsize=8)
+axes[0].axvline(0, color="#888888", linewidth=1)
+axes[0].set(xlabel="score (nats of log odds, mean 0)", title="Six scores that explain the votes")
+axes[0].grid(axis="y", visible=False)
+axes[1].plot([0.5, 1], [0.5, 1], color="#888888", linestyle="--", linewidth=1)
+axes[1].plot(predicted, observed, linestyle="none", marker="o", color=plots.COLOURS["ppo"])
+axes[1].set(xlabel="predicted: σ(difference of scores)", ylabel="observed share of votes",
+            title=f"{len(predicted)} pairs, {K} numbers")
+plt.show()
+print(f"{sheets[case]['prompt']}")
+print(f"Left: scores from {len(votes)} simulated rankings. Right: each dot is a pair of answers; on the dashed line "
+      f"the model says exactly what the team did. The largest miss is "
+      f"{max(abs(p - o) for p, o in zip(predicted, observed, strict=True)):.2f}.")
+
+# %% [markdown]
+# Six scores are enough to say the odds of fifteen pairs, nearly. Our labelers' moods are bell-shaped, so the exact
+# curve would be another S; real people have no reason to follow either. And yes: an answer that won *every* vote
+# would climb for ever. Somebody's mood, or the end of the 300 steps, stops it.
+#
+# A reward model is the same thing with one change: the score comes from *reading* the answer, so that it can be given
+# to answers nobody has ever ranked.
+#
+# ## The ceiling
+#
+# Two answers that are nearly equal are a coin flip, and no model can learn to predict a coin. So there is a best
+# possible accuracy, below 100 %, set by the labelers alone.
+#
+# {{exercise 3.5}}
+#
+# **What you should see:** if every pair were preferred 80 to 20, the ceiling would be 80 % and the agreement 68 %.
+
+# %%
+def noise_ceiling(p):
+    """(n,) probabilities that a labeler prefers the first answer -> (best model's accuracy, expected agreement)."""
+    ### BEGIN SOLUTION
+    return torch.maximum(p, 1 - p).mean(), (p**2 + (1 - p) ** 2).mean()
+    ### END SOLUTION
+
+
+noise_ceiling = check("3.5", noise_ceiling)
+print(noise_ceiling(torch.tensor([0.8, 0.8, 0.2])))
+
+# %% [markdown]
+# Ask the simulated training team about every pair again and again, which no real project could pay for, and `p` is
+# known.
+
+# %%
+sittings = lesson.pick(20, 6)
+wins, untied = np.zeros((len(sheets), K, K)), np.zeros((len(sheets), K, K))
+for index in range(len(sheets)):
+    for labeler in team:
+        for _ in range(sittings):
+            ranks = np.array(labeler.rank(sheet_grades[index], lengths[index], rng))
+            wins[index] += ranks[:, None] < ranks[None, :]
+            untied[index] += ranks[:, None] != ranks[None, :]
+upper = np.triu(np.ones((K, K), dtype=bool), 1)[None] & (untied > 0)
+p = torch.tensor(wins[upper] / untied[upper])
+gap = np.abs(np.array([u[:, None] - u[None, :] for u in utilities]))[upper]
+better = np.array([np.sign(u[:, None] - u[None, :]) for u in utilities])[upper]
+right = np.where(better > 0, p, np.where(better < 0, 1 - p, 0.5))
+
+figure, axes = plt.subplots(2, 1, figsize=(7, 4.2), sharex=True, height_ratios=[2, 1], layout="constrained")
+edges = np.unique(np.quantile(gap, np.linspace(0, 1, 11)))
+places = np.clip(np.searchsorted(edges, gap, side="right") - 1, 0, len(edges) - 2)
+bins = [b for b in range(len(edges) - 1) if (places == b).any()]
+axes[0].plot([gap[places == b].mean() for b in bins], [right[places == b].mean() for b in bins], marker="o",
+             color=plots.COLOURS["reward"])
+axes[0].axhline(0.5, color="#888888", linestyle="--", linewidth=1)
+axes[0].set(ylabel="votes for the\nbetter answer", ylim=(0.45, 1.03), title="Near-ties are coin flips")
+axes[0].yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+axes[1].hist(gap, bins=40, color=plots.COLOURS["base"])
+axes[1].set(xlabel="how much better the team finds it on average (utility)", ylabel="pairs")
+plt.show()
+ceiling, expected = (float(number) for number in noise_ceiling(p))
+exact = labelers.bayes_ceiling(team, sheet_grades, np.random.default_rng(5), lengths, draws=lesson.pick(20, 5))
+near = (gap < 0.1).mean()
+print(f"{near:.0%} of the pairs lie within a tenth of a point, and on those {right[gap < 0.1].mean():.0%} of the votes "
+      f"go to the answer that the team likes better.")
+print(f"The best model could agree with a labeler on {ceiling:.1%} of the pairs; two labelers agree on {expected:.1%}.")
+print(f"The library's ceiling, which weighs pairs by how seldom they are tied and knows the team's taste: {exact:.1%}.")
+
+# %% [markdown]
+# Keep this number. When the reward model of notebook 04 reaches it, there is nothing left to learn. It also puts a
+# sentence of the paper into its right light: 72.4 ± 0.4 % accuracy of a reward model sounds modest, until you hear that
+# its labelers agree with each other on 72.6 ± 1.5 %. (What the paper's own ceiling was, nobody has measured.)
+#
+# ## What labelers like besides quality
+#
+# People like long answers, answers that come first, answers that sound sure. A reward model learns all of it, and PPO
+# will find it. So measure it now.
+#
+# {{exercise 3.6}}
+#
+# **What you should see:** a share of 0.5 means no taste for length. Here the simulated labelers' tastes are planted, so
+# the order in the plot should follow the sign that stands behind each name.
+
+# %%
+def longer_preferred(rows):
+    """Ranking rows -> share of the untied pairs of different length (in tokens) whose longer answer was preferred."""
+    ### BEGIN SOLUTION
+    longer = []
+    for row in rows:
+        tokens = [len(response["token_ids"]) for response in row["responses"]]
+        longer += [tokens[better] > tokens[worse] for better, worse in pairs_from_ranking(row)
+                   if tokens[better] != tokens[worse]]
+    return sum(longer) / len(longer) if longer else math.nan
+    ### END SOLUTION
+
+
+longer_preferred = check("3.6", longer_preferred)
+true_rows = [sheet | {"ranks": labelers.ranks_from_utilities([g.score for g in grades], 0.0)}
+             for sheet, grades in zip(sheets, sheet_grades, strict=True)]
+deserved = longer_preferred(true_rows)
+figure, axis = plt.subplots(figsize=(7, 3.6))
+by_taste = sorted(range(len(everybody)), key=lambda i: everybody[i].brevity)
+for place, i in enumerate(by_taste):
+    both = weeks[0][i] + weeks[1][i]
+    pairs = sum(len(row["responses"][a]["token_ids"]) != len(row["responses"][b]["token_ids"])
+                for row in both for a, b in pairs_from_ranking(row))
+    share = longer_preferred(both)
+    found = proportion_interval(share * pairs, pairs)
+    key = "sft" if i < 5 else "ppo"
+    axis.errorbar([share], [place], xerr=[[share - found.low], [found.high - share]], color=plots.COLOURS[key],
+                  marker=plots.MARKERS[key], capsize=3)
+taste = {-1: "likes it long", 0: "does not mind", 1: "likes it short"}
+axis.set_yticks(range(len(by_taste)), [f"{names[i]} ({taste[int(np.sign(everybody[i].brevity))]})" for i in by_taste])
+axis.axvline(deserved, color="#222222", linestyle="--", linewidth=1)
+axis.annotate("the truth", (deserved, len(by_taste) - 0.6), xytext=(4, 0), textcoords="offset points")
+axis.set(xlabel="share of pairs in which the longer answer is preferred", ylim=(-0.7, len(by_taste) - 0.1),
+         title="A taste for length (simulated labelers, with 95 % intervals over pairs)")
+axis.grid(axis="y", visible=False)
+axis.xaxis.set_major_locator(plt.MultipleLocator(0.05))
+axis.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+plt.show()
+print(f"The dashed line is what the grading program prefers: the longer answer is truly better in {deserved:.0%} of "
+      "the pairs. Taste is the distance from that line, not from 50 %: a longer answer may well be the better one.")
+
+# %% [markdown]
+# ### Position, and why the order is shuffled
+#
+# Our labelers have no taste for the first place, so let us plant one: Tired Tess gives whatever stands first a little
+# extra. She compares model X with model Y, which are **the same model**. Predict what she finds when X is always shown
+# first, and when a coin decides.
+
+# %%
+def tired(index, order, rng, extra=0.15):
+    """Ranks by a labeler who likes what stands first."""
+    feeling = tess.mean_utilities([sheet_grades[index][i] for i in order], [lengths[index][i] for i in order])
+    feeling = feeling + tess.noise * rng.standard_normal(len(order))
+    feeling[0] += extra
+    return labelers.ranks_from_utilities(feeling, tess.tie_width)
+
+
+found = {}
+for way in ("X always first", "a coin decides"):
+    rng, wins, n = np.random.default_rng(6), 0, 0
+    for index in range(len(sheets)):
+        for x, y in ((0, 3), (1, 4), (2, 5), (4, 1), (5, 2), (3, 0)):  # answers of the same model: each is X once
+            x_first = way == "X always first" or rng.random() < 0.5
+            ranks = tired(index, [x, y] if x_first else [y, x], rng)
+            rank_x, rank_y = ranks if x_first else ranks[::-1]
+            wins, n = wins + (rank_x < rank_y), n + (rank_x != rank_y)
+    found[way] = proportion_interval(wins, n)
+for way, share in found.items():
+    print(f"{way:15s}: X wins {share.value:.0%} of {share.n} untied comparisons "
+          f"(95 % interval {share.low:.0%} to {share.high:.0%})")
+fixed, coin = found.values()
+print("With the order fixed, a model beats itself." if fixed.low > 0.5 else
+      "With the order fixed, the lead is too small to show on so few sheets.")
+print("Shuffled, the bias is still there and costs agreement, but it is noise now, and no longer a lie."
+      if coin.low <= 0.5 <= coin.high else "Shuffled, the shares should be even; so few sheets leave a rest of luck.")
+
+# %% [markdown]
+# ## What real systems do differently
+#
+# - InstructGPT hired about 40 people, chose them by a screening test, wrote them long instructions and answered their
+#   questions in a shared chat room. Most comparisons were still judged by one person only (section 5.3).
+# - During training their labelers put helpfulness first; in the final evaluation, truthfulness and harmlessness. Our
+#   simulated teams copy both.
+# - Forty people are not everybody. The paper says so of its own labelers: whose values a model learns is a choice of
+#   whom you ask.
+# - Many systems since then let a *model* judge. It agrees with itself beautifully, and has tastes for length and
+#   position too.
+#
+# ## Key points
+#
+# - A ranking of K is up to K(K − 1)/2 pairs for one reading. Ties are no pairs.
+# - Agreement is over the pairs that neither tied. Match answers by text: everybody sees another order.
+# - A score is something whose differences are log odds. Its zero means nothing.
+# - Noise sets a ceiling. Read every accuracy against it, never against 100 %.
+# - Shuffle, hide the source, and measure the taste for length *against the truth*, or at least against a guess at it.
+#
+# **Next:** nobody will rank a million answers. A network that reads an answer and says its score can: 04.
+
+# %%
+progress("03")

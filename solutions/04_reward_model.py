@@ -1,0 +1,507 @@
+# %% [markdown]
+# {{header}}
+
+# %%
+import math
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+import torch.nn.functional as F
+from IPython.display import display
+
+from rlhf_lite import base, checkpoints, models, pipeline, plots, results, reward
+from rlhf_lite.exercises import check, progress, setup
+from rlhf_lite.reward import RewardConfig
+from rlhf_lite.sampling import pad_left, pad_right
+from rlhf_lite.town import labelers
+from rlhf_lite.town.grading import grade
+
+lesson = setup("04", strict=True)
+policy, start, tokenizer = lesson.policy("sft"), lesson.policy("base"), lesson.tokenizer()
+
+# %% [markdown]
+# ## A number for every answer
+#
+# Notebook 03 ended with six numbers that explained the votes on six answers. Useless for a seventh answer. A reward
+# model *reads* an answer and says its number, so it can score what nobody has ranked.
+#
+# It is made from a language model in one cut: take off the last layer, which says the next token, and put one linear
+# unit in its place. Below is such a model, not trained at all. It says a number at every token. *Predict:* which of
+# them should be the score of the answer?
+
+# %%
+untrained = models.scalar_from_policy(start, seed=0)
+prompt = pipeline.prompts_of("valid", 1)[0]
+answer = pipeline.answer_rows(policy, tokenizer, [prompt], progress=False)[0]
+prompt_ids = models.encode_prompt(tokenizer, prompt.text)
+row = reward.reward_input(prompt_ids, answer["token_ids"])
+print(f"{untrained.score}: {untrained.score.weight.numel()} weights and a bias on a trunk of "
+      f"{models.parameter_count(untrained.trunk):,} weights\n")
+with torch.no_grad():
+    values = untrained(*pad_right([row]))[0]
+for place in [*range(3), *range(len(prompt_ids) - 1, len(row))]:
+    piece = {models.BEGIN: "BEGIN", models.END: "END"}.get(row[place], tokenizer.decode([row[place]]))
+    note = "   <- the answer begins" if place == len(prompt_ids) else ""
+    print(f"   {place:3d}  {piece!r:14s} {values[place]:+.2f}{note}")
+
+# %% [markdown]
+# A causal model has read the whole answer only at its **last token**, so that is where the score is. Finding the last
+# token of a padded row is the most often broken line of code in RLHF.
+#
+# {{exercise 4.1}}
+#
+# **What you should see:** the same answer padded on the left and on the right gets the same score, to five digits.
+
+# %%
+def last_score(values, input_ids, attention_mask):
+    """(batch, length) values, ids and mask (1 real, 0 padding, on either side) -> (batch,) values at the last token."""
+    ### BEGIN SOLUTION
+    places = torch.arange(values.shape[1], device=values.device)
+    last = (places * attention_mask).argmax(dim=1)
+    return values.gather(1, last[:, None]).squeeze(1)
+    ### END SOLUTION
+
+
+last_score = check("4.1", last_score)
+rows = [row, prompt_ids + models.encode_response(tokenizer, "I do not know.")]
+for name, pad in (("right", pad_right), ("left", pad_left)):
+    ids, mask = pad(rows)
+    with torch.no_grad():
+        print(f"padded on the {name:5s}: {last_score(untrained(ids, mask), ids, mask).numpy()}")
+
+# %% [markdown]
+# ## Teaching it: the loss of a pair
+#
+# A labeler said: this answer is better than that one. Bradley and Terry (notebook 03) say how likely that was, given
+# the two scores: $\sigma(r_\text{better} - r_\text{worse})$. Make it likelier.
+#
+# {{exercise 4.2}}
+#
+# **What you should see:** equal scores cost $\ln 2 \approx 0.69$, the price of a coin. That number is worth
+# remembering: a reward model whose held-out loss is 0.69 knows nothing, and one above it is *confidently* wrong.
+
+# %%
+def pair_loss(score_better, score_worse):
+    """(n,) scores of the preferred and of the rejected answers -> mean loss, safe for any difference of scores."""
+    ### BEGIN SOLUTION
+    return -F.logsigmoid(score_better - score_worse).mean()
+    ### END SOLUTION
+
+
+pair_loss = check("4.2", pair_loss)
+lead = torch.linspace(-5, 5, 101, requires_grad=True)
+losses = torch.stack([pair_loss(x[None], torch.zeros(1)) for x in lead])
+push, = torch.autograd.grad(losses.sum(), lead)
+lead, losses = lead.detach(), losses.detach()
+figure, axis = plt.subplots(figsize=(6.5, 3))
+axis.plot(lead, losses, color=plots.COLOURS["reward"], label="loss")
+axis.plot(lead, -push, color=plots.COLOURS["ppo"], linestyle="--", label="push on the lead (minus the gradient)")
+axis.axvline(0, color="#888888", linewidth=1)
+axis.set(xlabel="lead of the preferred answer: r(better) − r(worse)", title="The more wrong, the harder the push")
+axis.legend()
+plt.show()
+print(f"At a lead of 0 the loss is {pair_loss(torch.zeros(1), torch.zeros(1)):.4f}. The push is 1 − σ(lead): the share "
+      "of surprise. Where the order is wrong it is nearly 1; where the lead is safe it fades away.")
+
+# %% [markdown]
+# ## Batch: rankings of your own
+#
+# Now the data. The tuned model answers prompts of the training customers, six times each, and one member of the
+# **simulated** training team ranks the six. We sample at several temperatures: a cool answer is careful, a hot one
+# wild. A ranking feeds on spread, and from six equal answers nobody learns anything.
+#
+# A second set comes from *other customers*. Split by prompt, never by pair: two pairs of one prompt share an answer.
+
+# %%
+recipe = replace(pipeline.recipe(), answers_per_prompt=6, temperatures=(0.4, 0.7, 1.0, 1.0, 1.3, 1.6))
+team = labelers.training_team()
+asked = {"train": lesson.pick(620, 54), "valid": lesson.pick(240, 36)}
+ranked = {split: pipeline.rank_answers(policy, tokenizer, pipeline.prompts_of(split, n), team, recipe, seed=seed)
+          for seed, (split, n) in enumerate(asked.items(), 1)}
+train, valid = (pipeline.ranked_prompts(tokenizer, ranked[split]) for split in ("train", "valid"))
+example = max(ranked["train"], key=lambda found: len(set(found["ranks"])))
+print(f"{len(train)} rankings to learn from, {len(valid)} held out. One of them, by {example['labeler']}:\n")
+print(example["prompt"])
+for rank, response in sorted(zip(example["ranks"], example["responses"], strict=True), key=lambda pair: pair[0]):
+    print(f"   {rank}  {response['text']}")
+
+# %% [markdown]
+# ### The loss of a whole ranking
+#
+# The paper's equation 1: for every prompt the mean over its pairs, and then the mean over prompts. It sounds like
+# book-keeping. It decides how much each prompt weighs, and, as you will see below, whether the model overfits.
+#
+# {{exercise 4.3}}
+#
+# **What you should see:** `0.94` for a ranking of three: the mean of its pairs' losses, found below by a plain double
+# loop.
+
+# %%
+def kwise_loss(scores, ranks):
+    """(batch, K) scores and ranks (1 is best, equal is tied) -> mean over each prompt's pairs, then over the prompts.
+
+    Prompts in which everything is tied are left out of the mean; 0 when nothing is left.
+    """
+    ### BEGIN SOLUTION
+    pairs = ranks[:, :, None] < ranks[:, None, :]
+    losses = -F.logsigmoid(scores[:, :, None] - scores[:, None, :])
+    per_prompt = torch.where(pairs, losses, 0.0).sum(dim=(1, 2)) / pairs.sum(dim=(1, 2)).clamp(min=1)
+    return per_prompt.sum() / pairs.any(dim=2).any(dim=1).sum().clamp(min=1)
+    ### END SOLUTION
+
+
+kwise_loss = check("4.3", kwise_loss)
+three, order = torch.tensor([0.3, 0.0, 0.9]), torch.tensor([1.0, 2.0, 3.0])
+by_hand = torch.stack([pair_loss(three[i:i + 1], three[j:j + 1])
+                       for i in range(3) for j in range(3) if order[i] < order[j]])
+print(f"K-wise {kwise_loss(three[None], order[None]):.2f}, double loop {by_hand.mean():.2f}")
+
+# %% [markdown]
+# {{exercise 4.4}}
+#
+# **What you should see:** the untrained model is a coin, near 50 % give or take.
+
+# %%
+def pair_accuracy(scores, ranks):
+    """(batch, K) scores and ranks -> share of the untied pairs that the scores put in the same order.
+
+    Two equal scores are half right. nan when there is no pair.
+    """
+    ### BEGIN SOLUTION
+    pairs = ranks[:, :, None] < ranks[:, None, :]
+    difference = (scores[:, :, None] - scores[:, None, :])[pairs]
+    return ((difference > 0).double() + 0.5 * (difference == 0).double()).mean().item()
+    ### END SOLUTION
+
+
+pair_accuracy = check("4.4", pair_accuracy)
+full = [found for found in valid if len(found.responses) == 6]  # without empty places, so that no mask is needed
+scores, ranks, _ = reward.score_rankings(untrained, full)
+print(f"untrained: accuracy {pair_accuracy(scores, ranks):.1%}, loss {kwise_loss(scores, ranks):.3f} "
+      "(a coin: 50 %, 0.693)")
+
+# %% [markdown]
+# ## Loop
+#
+# `train_reward` of the library is your loss, AdamW, a cosine, and one epoch. One: the paper found its reward model
+# "very sensitive" to the number of epochs. We train three models from the base, on more and more of your rankings,
+# and put the shipped one beside them. The blue line is the **ceiling** of notebook 03: what a reader of the team's
+# mind would reach.
+#
+# *Predict:* how many rankings will it take to come half-way from the coin to the ceiling?
+
+# %%
+known = {p.id: p for p in pipeline.prompts_of("valid")}
+grades = [[grade(known[found["prompt_id"]], r["text"], r["token_ids"][-1] == models.END) for r in found["responses"]]
+          for found in ranked["valid"]]
+lengths = [[len(r["token_ids"]) for r in found["responses"]] for found in ranked["valid"]]
+ceiling = labelers.bayes_ceiling(team, grades, np.random.default_rng(0), lengths, draws=lesson.pick(20, 5))
+shipped = lesson.reward_model()
+shipped_rankings = checkpoints.load_card(base.MODELS / "reward-1.3m")["rankings"]
+points = [(shipped_rankings, reward.evaluate_reward(shipped, valid)["accuracy"])]
+sizes = [len(train) // 6, len(train) // 2, len(train)]
+figure, axis = plt.subplots(figsize=(7, 3.4))
+picture = display(figure, display_id=True)
+
+
+def redraw():
+    """Accuracy against the number of rankings, so far."""
+    axis.clear()
+    axis.axhline(ceiling, color=plots.COLOURS["ppo"], linewidth=1.3)
+    axis.axhline(0.5, color="#888888", linestyle="--", linewidth=1)
+    for text, height, colour in ((f"ceiling {ceiling:.0%}", ceiling, plots.COLOURS["ppo"]), ("a coin", 0.5, "#666666")):
+        axis.annotate(text, (1200, height), xytext=(0, 4), textcoords="offset points", color=colour, ha="center")
+    for n, accuracy in points:
+        name, key, marker = ("shipped", "oracle", "D") if n == shipped_rankings else ("yours", "reward", "o")
+        axis.plot(n, accuracy, marker=marker, markersize=8, color=plots.COLOURS[key])
+        axis.annotate(f"{name} {accuracy:.0%}", (n, accuracy), xytext=(0, 8), textcoords="offset points", ha="center",
+                      fontsize=9)
+    axis.set(xscale="log", xlim=(sizes[0] / 2, 15_000), ylim=(0.45, ceiling + 0.06), title="What rankings buy",
+             xlabel="rankings it was trained on (log scale)", ylabel="pair accuracy, held out")
+    axis.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    picture.update(figure)
+
+
+config = RewardConfig(lr=1e-3, batch_prompts=8)
+for size in sizes:
+    mine = models.scalar_from_policy(start, seed=0)
+    history = reward.train_reward(mine, train[:size], config, valid)
+    points.insert(-1, (size, history[-1]["valid_accuracy"]))
+    redraw()
+plt.close(figure)
+half_way = [n for n, accuracy in points if accuracy >= (0.5 + ceiling) / 2]
+print(f"Pair accuracy by number of rankings: {', '.join(f'{n:,}: {accuracy:.1%}' for n, accuracy in points)}; "
+      f"the ceiling is {ceiling:.1%}.")
+print(f"Half-way ({(0.5 + ceiling) / 2:.0%}) is reached at {min(half_way):,} rankings." if half_way else
+      f"None comes half-way ({(0.5 + ceiling) / 2:.0%}): a model this small learns slowly from noisy votes.")
+
+# %% [markdown]
+# Rankings are cheap for us and dear for everybody else, so read the slope of this picture, not only its end.
+# InstructGPT had 33,000 prompts with 4 to 9 answers each, and its reward model was a thousand times larger than ours.
+#
+# ## Why one prompt is one batch element
+#
+# Here is a tempting idea: cut all rankings into pairs, shuffle the pairs, and train on them like on any data. The
+# paper tried it and the model overfitted *within one epoch*. With K = 6 every answer sits in up to five pairs;
+# shuffled, it comes by in five different steps, and a model soon knows it by heart.
+#
+# *Predict:* two models, the same rankings, the same number of steps. Which one gets the better accuracy on what it
+# has seen? On what it has not?
+
+# %%
+few, epochs = train[:lesson.pick(200, 20)], lesson.pick(4, 2)
+study = {}
+for name, shuffled in (("whole rankings", False), ("shuffled pairs", True)):
+    student = models.scalar_from_policy(start, seed=0)
+    history = reward.train_reward(student, few, replace(config, epochs=epochs, shuffled_pairs=shuffled), valid)
+    per_epoch = len(history) // epochs
+    study[name] = {"seen": [float(np.mean([e["accuracy"] for e in history[at:at + per_epoch]]))
+                            for at in range(0, len(history), per_epoch)][:epochs],
+                   "loss": [e["valid_loss"] for e in history if "epoch" in e],
+                   "accuracy": [e["valid_accuracy"] for e in history if "epoch" in e]}
+figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.4), layout="constrained")
+for (name, found), key in zip(study.items(), ("ppo", "reward"), strict=True):
+    look = {"color": plots.COLOURS[key], "marker": plots.MARKERS[key]}
+    axes[0].plot(range(1, epochs + 1), found["loss"], label=name, **look)
+    axes[1].plot(range(1, epochs + 1), found["seen"], label=f"{name}, pairs it learns from", **look)
+    axes[1].plot(range(1, epochs + 1), found["accuracy"], linestyle="--", label=f"{name}, held out", **look)
+axes[0].axhline(math.log(2), color="#888888", linewidth=1)
+axes[0].annotate("a coin", (epochs, math.log(2)), ha="right", xytext=(0, 3), textcoords="offset points")
+axes[0].set(xlabel="epoch", ylabel="held-out loss (nats)", title="What it costs on prompts it never saw",
+            xticks=range(1, epochs + 1))
+axes[1].set(xlabel="epoch", ylabel="pair accuracy", title="What it knows by heart", xticks=range(1, epochs + 1),
+            ylim=(0.45, 1.3))
+axes[0].legend()
+axes[1].legend(fontsize=8, loc="upper left")
+axes[1].set_yticks([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
+axes[1].yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+plt.show()
+whole, pairs = study.values()
+print(f"Held-out loss after epoch 1: {whole['loss'][0]:.2f} with whole rankings, {pairs['loss'][0]:.2f} with shuffled "
+      f"pairs; after epoch {epochs}: {whole['loss'][-1]:.2f} and {pairs['loss'][-1]:.2f} (a coin: 0.69).")
+print("Shuffled pairs overfit faster here, as in the paper." if pairs["loss"][-1] > whole["loss"][-1] else
+      "Here shuffled pairs do not overfit faster; with so few rankings one run proves little.")
+print(f"Held-out accuracy at the end: {whole['accuracy'][-1]:.1%} and {pairs['accuracy'][-1]:.1%}. Loss sees "
+      "overconfidence, accuracy does not: order can survive while certainty runs away.")
+print(f"And the bill: {sum(len(r.responses) for r in few):,} answers read per epoch with whole rankings, "
+      f"{2 * len(reward.split_into_pairs(few)):,} with pairs.")
+
+# %% [markdown]
+# Whole rankings are no licence for more epochs either: look where the blue curve has its lowest point. The paper
+# trains for one epoch.
+#
+# ## Where is zero?
+#
+# Add 100 to every score and no loss, no accuracy changes: only differences were ever taught. PPO will not mind much
+# either, but you will, when you try to read its curves. So the paper gives zero a meaning before it goes on: **the
+# demonstrations average 0**. A positive score then says: better than what our people wrote.
+#
+# {{exercise 4.5}}
+#
+# **What you should see:** the demonstrations' mean goes to 0.000, and the accuracy does not move.
+
+# %%
+def normalised_bias(bias, demonstration_scores):
+    """The score unit's bias and the (n,) scores it gave to the demonstrations -> the bias that makes their mean 0."""
+    ### BEGIN SOLUTION
+    return bias - demonstration_scores.mean()
+    ### END SOLUTION
+
+
+normalised_bias = check("4.5", normalised_bias)
+written = pipeline.demonstration_rows(tokenizer, pipeline.demonstrations(split="train"))[:lesson.pick(400, 60)]
+before, accuracy = reward.score(mine, written), reward.evaluate_reward(mine, valid)["accuracy"]
+with torch.no_grad():
+    mine.score.bias.copy_(normalised_bias(mine.score.bias, before))
+after = reward.score(mine, written)
+sampled_scores, _, places = reward.score_rankings(mine, valid)
+print(f"demonstrations: mean {before.mean():+.3f} before, {after.mean():+.3f} after")
+print(f"accuracy: {accuracy:.2%} before, {reward.evaluate_reward(mine, valid)['accuracy']:.2%} after")
+print(f"answers of the tuned model average {sampled_scores[places].mean():+.3f}: your model finds them "
+      f"{'worse' if sampled_scores[places].mean() < 0 else 'better'} than what people wrote.")
+
+# %% [markdown]
+# The library's `reward.normalise` does this, and, on request, divides by the standard deviation as well. That second
+# part is ours, not the paper's: it makes the KL coefficient of notebook 05 mean the same for every reward model.
+#
+# ## Is it any good? Three questions
+#
+# From here on we examine the shipped reward model, which has seen more rankings than you had patience for.
+#
+# **One: does it know how sure to be?** When it says "70 to 30", is it right in 70 of 100 cases?
+#
+# {{exercise 4.6}}
+#
+# **What you should see:** 0 for a forecaster who is right exactly as often as promised; the toy below promises 90 % and
+# keeps 50 %, so its error is 0.40.
+
+# %%
+def ece(predicted, outcomes, bins=10):
+    """(n,) forecasts between 0 and 1 and (n,) outcomes, 0 or 1 -> expected calibration error over equal-width bins."""
+    ### BEGIN SOLUTION
+    places = np.minimum((predicted * bins).astype(int), bins - 1)
+    error = 0.0
+    for place in range(bins):
+        here = places == place
+        if here.any():
+            error += here.mean() * abs(predicted[here].mean() - outcomes[here].mean())
+    return error
+    ### END SOLUTION
+
+
+ece = check("4.6", ece)
+print(f"{ece(np.array([0.9, 0.9, 0.9, 0.9]), np.array([1.0, 0.0, 1.0, 0.0])):.2f}")
+
+
+def forecasts(model):
+    """Per untied held-out pair: how sure the model is of its favourite, and whether that one was preferred."""
+    scores, ranks, mask = reward.score_rankings(model, valid)
+    found = reward.preferred_pairs(ranks, mask)
+    difference = (scores[:, :, None] - scores[:, None, :])[found]
+    return difference.abs().sigmoid().numpy(), (difference > 0).double().numpy()
+
+
+models_shown = {"shipped": (shipped, "oracle", "D"), "yours": (mine, "reward", "o"),
+                "shuffled pairs": (student, "prompted", "v")}
+figure, axis = plt.subplots(figsize=(5.6, 4))
+axis.plot([0.5, 1], [0.5, 1], color="#888888", linestyle="--", linewidth=1)
+errors = {}
+for name, (model, key, marker) in models_shown.items():
+    predicted, correct = forecasts(model)
+    errors[name] = ece(predicted, correct)
+    bins = [row for row in reward.calibration(*reward.score_rankings(model, valid), bins=6) if row["pairs"] >= 15]
+    axis.plot([row["predicted"] for row in bins], [row["observed"] for row in bins], marker=marker,
+              color=plots.COLOURS[key], label=f"{name}, error {errors[name]:.2f}")
+axis.set(xlabel="promised: σ(difference of scores)", ylabel="kept: share of pairs it got right",
+         title="Below the dashed line: surer than it should be", ylim=(0.3, 1.03))
+axis.legend(loc="upper left")
+for side in (axis.xaxis, axis.yaxis):
+    side.set_major_formatter(lambda share, _: f"{share:.0%}")
+plt.show()
+print(f"Best calibrated: {min(errors, key=errors.get)}; worst: {max(errors, key=errors.get)}. Above the dashed line a "
+      "model is too timid; below it, it promises more than it keeps, whatever its accuracy.")
+
+# %% [markdown]
+# **Two: where is it good, and against which ceiling?** Some tasks are hard for the *labelers*: there the ceiling is
+# low. Others are easy to judge and hard for a small model. Predict: will it be better at letters and lists, or at
+# questions of fact?
+
+# %%
+measured = results.measure_reward(shipped, tokenizer, ranked["valid"])
+cases = {case: found for case, found in measured["by_use_case"].items() if found["n"] >= lesson.pick(6, 2)}
+tops = {}
+for case in cases:
+    rows_of = [i for i, found in enumerate(ranked["valid"]) if found["use_case"] == case]
+    tops[case] = labelers.bayes_ceiling(team, [grades[i] for i in rows_of], np.random.default_rng(1),
+                                        [lengths[i] for i in rows_of], draws=lesson.pick(20, 5))
+lines = {"all, training team": measured["accuracy"], "all, held-out team": measured["heldout_team"], **cases}
+figure, axis = plt.subplots(figsize=(7.4, 4.2))
+for place, (name, found) in enumerate(lines.items()):
+    key = "oracle" if name.startswith("all") else "reward"
+    axis.errorbar([found["value"]], [place], xerr=[[found["value"] - found["low"]], [found["high"] - found["value"]]],
+                  color=plots.COLOURS[key], marker="o", capsize=3)
+    top = ceiling if name == "all, training team" else tops.get(name)
+    if top is not None:
+        axis.plot([top], [place], marker="|", markersize=16, markeredgewidth=3, color=plots.COLOURS["ppo"])
+axis.axvline(0.5, color="#888888", linestyle="--", linewidth=1)
+axis.set_yticks(range(len(lines)), [f"{name.replace('_', ' ')} ({found['n']})" for name, found in lines.items()])
+axis.set(ylim=(len(lines) - 0.5, -0.5), xlabel="pair accuracy on held-out prompts (95 % interval); blue bar: ceiling",
+         title="Where the shipped reward model is good (prompts)")
+axis.grid(axis="y", visible=False)
+axis.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+plt.show()
+room = {case: tops[case] - cases[case]["value"] for case in cases}
+hard, done = max(room, key=room.get).replace("_", " "), min(room, key=room.get).replace("_", " ")
+print(f"Farthest below its ceiling: {hard}; nearest to it: {done}. Over all it reaches "
+      f"{measured['accuracy']['value']:.1%}, where {ceiling:.1%} is possible.")
+print(f"The held-out team, whose votes it never saw: {measured['heldout_team']['value']:.1%}. In the paper: 72.4 ± 0.4 "
+      "% for labelers in training, 69.6 ± 0.9 % for held-out ones. Our held-out people share the training team's idea "
+      "of good and are less noisy, which makes them "
+      + ("easier" if measured["heldout_team"]["value"] > measured["accuracy"]["value"] else "hardly easier")
+      + " to predict.")
+
+# %% [markdown]
+# **Three: what does it react to?** It gives a number at every token, so we can watch it read. Each cell is the score
+# that the answer would get *if it stopped there*. It was only ever trained at the last token, so take the middle with
+# care; in notebook 05 the critic learns to mean it.
+
+# %%
+scores, _, mask = reward.score_rankings(shipped, valid)
+truth = torch.full_like(scores, math.nan)
+truth[mask] = torch.tensor([g.score for one in grades for g in one])
+best, worst = truth.nan_to_num(-1).argmax(dim=1), truth.nan_to_num(2).argmin(dim=1)
+rows = torch.arange(len(valid))
+agreed = (truth[rows, best] - truth[rows, worst]) * (scores[rows, best] - scores[rows, worst])
+shown = int(agreed.argmax())  # the prompt whose best and worst answer differ most, for the model and in truth
+picked = (int(best[shown]), int(worst[shown]))
+strips = []
+for which in picked:
+    ids = valid[shown].responses[which]
+    row = reward.reward_input(valid[shown].prompt_ids, ids)
+    with torch.no_grad():
+        strips.append((ids, shipped(*pad_right([row]))[0, len(valid[shown].prompt_ids):]))
+limit = max(float(v.abs().max()) for _, v in strips)
+figure, axes = plt.subplots(2, 1, figsize=(11, 3.6), layout="constrained")
+for axis, (ids, values), which in zip(axes, strips, picked, strict=True):
+    image = axis.imshow(values[None], cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+    words = ["END" if token == models.END else tokenizer.decode([token]) for token in ids]
+    axis.set_xticks(range(len(words)), words, rotation=45, ha="right", fontsize=9)
+    axis.set_yticks([])
+    axis.grid(False)
+    for place, value in enumerate(values):
+        axis.text(place, 0, f"{value:.1f}", ha="center", va="center", fontsize=7 if len(ids) > 25 else 8,
+                  color="white" if abs(value) > 0.6 * limit else "black")
+    axis.set_title(f"score {values[-1]:+.2f}, true score {truth[shown, which]:.2f} of 1")
+figure.colorbar(image, ax=axes, label="score so far")
+plt.show()
+print(f"Prompt: {ranked['valid'][shown]['prompt']}")
+print("(Chosen to be clear: of all held-out prompts this is the one where model and truth agree most strongly.)")
+for (ids, values), name in zip(strips, ("good", "bad"), strict=True):
+    step = values.diff()
+    words = ["END" if token == models.END else tokenizer.decode([token]) for token in ids]
+    print(f"In the {name} answer the score rises most at {words[int(step.argmax()) + 1]!r} ({step.max():+.2f}) and "
+          f"falls most at {words[int(step.argmin()) + 1]!r} ({step.min():+.2f}).")
+
+# %% [markdown]
+# ## The gate: is it worth optimising?
+#
+# Accuracy is not the aim. The aim is answers that are better *in truth* when a policy is paid by this model. The
+# cheapest test needs no training at all: sample sixteen answers, keep the one the reward model likes best, and ask
+# the grading program. If best-of-n under the model does not beat a plain sample, PPO will not either.
+
+# %%
+gate = results.gate(policy, shipped, tokenizer, pipeline.prompts_of("valid", lesson.pick(80, 8)))
+display(plots.gate(gate))
+gain = gate["gain_at_8"]
+print(f"Best of 8 under the shipped reward model: true score {gain['value']:+.3f} against a plain sample (95 % "
+      f"interval {gain['low']:+.3f} to {gain['high']:+.3f}). The gate is "
+      f"{'open' if gate['open'] else 'not proven open on so few prompts'}.")
+print(f"An oracle that sees the truth would gain {gate['oracle'][3]['value'] - gate['oracle'][0]['value']:+.3f} on the "
+      "same answers. The distance between the two curves is what the reward model does not know.")
+
+# %% [markdown]
+# Look at the far end of the reward model's curve. Picking from more and more answers looks harder and harder for
+# whatever the model wrongly likes; sooner or later that turns against the truth. Notebook 07 is about nothing else.
+#
+# ## What real systems do differently
+#
+# - InstructGPT's reward model had 6 billion weights, for policies of every size; a larger one was less stable and a
+#   worse start for the critic. It was trained for one epoch on batches of 64 prompts, up to 2,304 comparisons each.
+# - The paper gives two different starting points for it (section 3.5: the SFT model; appendix C.2: a model tuned on
+#   public tasks). Ours starts from the base, which worked better at this size.
+# - People change their minds, prompts change, policies change. Real reward models are trained again and again on
+#   answers of the newest policy.
+#
+# ## Key points
+#
+# - The score is read at the last real token, found by the mask, under either padding.
+# - K-wise: mean within the prompt, then over prompts, ties dropped, one prompt one batch element, one epoch.
+# - Only differences are taught. Zero is a choice: demonstrations average 0.
+# - Judge it against the ceiling, by calibration, and by what best-of-n makes of it in truth.
+#
+# **Next:** a policy that is paid by this number, and a leash that keeps it near what it was: 05.
+
+# %%
+progress("04")

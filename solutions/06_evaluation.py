@@ -1,0 +1,685 @@
+# %% [markdown]
+# {{header}}
+
+# %%
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from IPython.display import Markdown, display
+from tqdm.auto import tqdm
+
+from rlhf_lite import base, evaluate, headline, models, pipeline, plots, report, results, reward, stats
+from rlhf_lite.exercises import check, progress, setup
+from rlhf_lite.sampling import pad_right
+from rlhf_lite.town import labelers, web
+from rlhf_lite.town.facts import build_town
+from rlhf_lite.town.grading import grade
+
+lesson = setup("06", strict=True)
+tokenizer = lesson.tokenizer()
+policies = {stage: lesson.policy(stage) for stage in ("base", "sft", "ppo", "ppo_ptx")}
+policies["prompted"] = policies["base"]  # the same weights, with a few solved examples in front of every prompt
+short = {"base": "base", "prompted": "prompted", "sft": "SFT", "ppo": "PPO", "ppo_ptx": "PPO-ptx"}
+
+
+def percent(share):
+    """0.214 -> "21 %"."""
+    return f"{100 * share:.0f} %"
+
+
+# %% [markdown]
+# ## The exam
+#
+# Five candidates: the base, the base with a few solved examples in front (the paper's "GPT-3 prompted"), SFT, PPO and
+# PPO-ptx. They sit an exam that none of them has seen. "Not seen" is stricter than it sounds: the prompts are split
+# by *customer*, because somebody who asked for a birthday card in training will ask for another one in the test.
+#
+# From here on nothing is tuned. Whoever changes a setting after looking at a test score has turned the test set into
+# a training set.
+
+# %%
+sets = evaluate.test_sets(mixed=lesson.pick(300, 30), per_stratum=lesson.pick(150, 12))
+sets = {name: sets[name] for name in ("mixed", *evaluate.STRATA)}
+trained_on = {p.customer for p in pipeline.prompts_of("train")}
+print(f"{sum(map(len, sets.values()))} prompts for everybody. Customers of the mixed set: "
+      f"{len({p.customer for p in sets['mixed']})}, of whom {len(trained_on & {p.customer for p in sets['mixed']})} "
+      "occur in training.")
+for name, prompts in sets.items():
+    print(f"{name:17s} {len(prompts):4d}   {prompts[1].text[:85]}")
+
+# %%
+answers = {stage: evaluate.collect_answers(stage, policies[stage], tokenizer, sets, seed=100, progress=False)
+           for stage in tqdm(evaluate.STAGES, desc="exam", unit="candidate")}
+if (base.MODELS / "base-6m").is_dir():  # the larger base, for the paper's most famous comparison
+    large = lesson.policy("base", "6m")
+    for stage in evaluate.RIVALS:
+        answers[stage] = evaluate.collect_answers(stage, large, tokenizer, {"mixed": sets["mixed"]}, seed=100,
+                                                  progress=False)
+print("Answers per candidate:", {stage: len(rows) for stage, rows in answers.items()})
+
+# %% [markdown]
+# ## First you
+#
+# Four requests, two answers each, one by the base and one by PPO-ptx, in random order. Write your votes down before
+# you run the cell that tells: "A", "B" or "tie".
+
+# %%
+places = np.random.default_rng(6).choice(len(sets["mixed"]), size=4, replace=False)
+a_is_ptx = np.random.default_rng(60).random(4) < 0.5
+for number, (place, swapped) in enumerate(zip(places, a_is_ptx, strict=True), 1):
+    pair = [answers[stage][place]["response"] for stage in (("ppo_ptx", "base") if swapped else ("base", "ppo_ptx"))]
+    print(f"{number}. {sets['mixed'][place].text}\n   A: {pair[0]!r}\n   B: {pair[1]!r}\n")
+
+# %%
+my_votes = ["tie", "tie", "tie", "tie"]  # your four votes
+for number, (place, swapped, vote) in enumerate(zip(places, a_is_ptx, my_votes, strict=True), 1):
+    chosen = "nobody" if vote == "tie" else "PPO-ptx" if (vote == "A") == swapped else "the base"
+    marks = {stage: answers[stage][place]["grade"].overall for stage in ("base", "ppo_ptx")}
+    print(f"{number}. A was {'PPO-ptx' if swapped else 'the base'}; you preferred {chosen}. "
+          f"The grading program gives the base {marks['base']} and PPO-ptx {marks['ppo_ptx']} of 7.")
+
+# %% [markdown]
+# Was it tiring? InstructGPT paid about forty people to do this. Here a *simulated* team votes: five labelers with
+# tastes and moods of their own, the same people as in training, but now with truthfulness and harmlessness first, as
+# in the paper.
+#
+# ## How often is A preferred to B?
+#
+# Inspect one vote before you count many.
+
+# %%
+team, rng = labelers.evaluation_team(), np.random.default_rng(0)
+a, b = next((a, b) for a, b in zip(answers["ppo"], answers["sft"], strict=True) if a["response"] != b["response"])
+print(f"{a['prompt']}\n   PPO: {a['response']}\n   SFT: {b['response']}")
+for labeler in team:
+    ranks = labeler.rank([a["grade"], b["grade"]], [len(a["token_ids"]), len(b["token_ids"])], rng)
+    print(f"   {labeler.name:5s} says", {-1: "PPO", 0: "tie", 1: "SFT"}[int(np.sign(ranks[0] - ranks[1]))])
+
+# %% [markdown]
+# {{exercise 6.1}}
+#
+# **What you should see:** 30 wins, 40 ties and 30 losses are a win rate of 0.50 with an interval from 0.40 to 0.60, n
+# = 100.
+
+# %%
+def win_rate(wins, ties, losses):
+    """Counts of comparisons, one per prompt -> stats.Interval (value, low, high, n)."""
+    ### BEGIN SOLUTION
+    n = wins + ties + losses
+    return stats.proportion_interval(wins + ties / 2, n)
+    ### END SOLUTION
+
+
+win_rate = check("6.1", win_rate)
+preferred = evaluate.preferences(answers["ppo"], answers["sft"])  # per prompt: the team's share for PPO
+wins, ties, losses = int((preferred > 0.5).sum()), int((preferred == 0.5).sum()), int((preferred < 0.5).sum())
+found = win_rate(wins, ties, losses)
+print(f"By majority of the team PPO beats SFT on {wins} prompts, ties on {ties}, loses on {losses}:\n"
+      f"win rate {found.value:.3f} ({found.low:.3f} to {found.high:.3f}). With the ties dropped it would have read "
+      f"{wins / max(1, wins + losses):.3f}.")
+
+# %% [markdown]
+# Many ties are two equal texts: PPO changed nothing there. Dropping them makes any difference look larger.
+#
+# ### Everybody against everybody
+#
+# Before you run it: which pair will be closest to one half?
+
+# %%
+stages = evaluate.STAGES
+rates = np.full((5, 5), 0.5)
+for i, j in zip(*np.tril_indices(5, -1), strict=True):
+    rates[i, j] = evaluate.preferences(answers[stages[i]], answers[stages[j]]).mean()
+    rates[j, i] = 1 - rates[i, j]  # a tie is half a win for each, so the two add up to 1
+figure, axis = plt.subplots(figsize=(6.2, 4.4))
+image = axis.imshow(rates, cmap="PuOr", vmin=0, vmax=1)
+for i, j in np.ndindex(rates.shape):
+    axis.text(j, i, "–" if i == j else percent(rates[i, j]), ha="center", va="center",
+              color="white" if abs(rates[i, j] - 0.5) > 0.32 else "black")
+axis.set_xticks(range(len(stages)), [short[s] for s in stages])
+axis.set_yticks(range(len(stages)), [short[s] for s in stages])
+axis.set(xlabel="... over this one", ylabel="How often this one is preferred ...",
+         title="Win rates on held-out customers")
+axis.grid(False)
+figure.colorbar(image, label="win rate", shrink=0.85)
+plt.show()
+close = min(((i, j) for i in range(5) for j in range(i)), key=lambda pair: abs(rates[pair] - 0.5))
+print(f"Read a row from left to right. PPO-ptx is preferred to the base at a rate of {percent(rates[4, 0])} "
+      f"(the paper: 85 %) and to the prompted base at {percent(rates[4, 1])} (71 %). The closest pair is "
+      f"{short[stages[close[0]]]} against {short[stages[close[1]]]} with {percent(rates[close])}.")
+for rival, name in (("rival", "the 6M base"), ("rival_prompted", "the prompted 6M base")):
+    if rival in answers:
+        found = stats.mean_interval(evaluate.preferences(answers["ppo_ptx"], answers[rival]))
+        print(f"David and Goliath: the 1.3M PPO-ptx is preferred to {name} at {percent(found.value)} "
+              f"({100 * found.low:.0f} to {100 * found.high:.0f}).")
+
+# %% [markdown]
+# ## How sure are we?
+#
+# The win rate above belongs to *these* prompts. Other customers would have asked other things. Wilson's interval,
+# which you used, is a formula for shares. The bootstrap needs no formula and works for any number: it asks the data.
+#
+# {{exercise 6.2}}
+#
+# **What you should see:** for a hundred scores, half of them 0 and half 1, about (0.40, 0.60): Wilson's answer.
+
+# %%
+def bootstrap_interval(values, draws, rng):
+    """(n,) array of values -> (low, high), the 95 % interval of their mean. rng: numpy's random generator."""
+    ### BEGIN SOLUTION
+    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(draws)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+    ### END SOLUTION
+
+
+bootstrap_interval = check("6.2", bootstrap_interval)
+low, high = bootstrap_interval(np.repeat([0.0, 1.0], 50), 2000, np.random.default_rng(0))
+print(f"half zeros, half ones: {low:.2f} to {high:.2f}")
+low, high = bootstrap_interval(preferred, 2000, np.random.default_rng(0))
+print(f"PPO over SFT: {preferred.mean():.3f} ({low:.3f} to {high:.3f}); "
+      + ("one half lies outside." if low > 0.5 or high < 0.5 else "one half lies inside: no verdict yet."))
+
+# %% [markdown]
+# What would a smaller exam have said? Cut ours into ten little ones and look at ten colleagues, each of whom reports
+# the same two models.
+
+# %%
+parts = np.array_split(np.random.default_rng(1).permutation(preferred), lesson.pick(10, 5))
+reports = [(part.mean(), *bootstrap_interval(part, 1000, np.random.default_rng(2))) for part in parts]
+figure, axis = plt.subplots(figsize=(7, 3.4))
+for place, (mean, one_low, one_high) in enumerate([*reports, (preferred.mean(), low, high)]):
+    last = place == len(reports)
+    colour = plots.COLOURS["oracle" if last else "ppo"]
+    axis.errorbar(mean, place + 0.6 * last, xerr=[[max(0, mean - one_low)], [max(0, one_high - mean)]], color=colour,
+                  marker="D" if last else "o", capsize=3)
+axis.axvline(0.5, color="#888888", linestyle="--")
+names = [*(f"colleague {number}" for number in range(1, len(parts) + 1)), "all prompts"]
+axis.set_yticks([*range(len(parts)), len(parts) + 0.6], names)
+axis.set(xlabel="win rate of PPO over SFT, 95 % interval (dashed: nobody is better)",
+         title=f"The same two models, reported from {len(parts[0])} prompts each")
+plt.show()
+below = sum(mean < 0.5 for mean, *_ in reports)
+said = [mean for mean, *_ in reports]
+print(f"{below} of {len(parts)} colleagues find PPO worse than SFT, {len(parts) - below} find it as good or better; "
+      f"their numbers run from {min(said):.2f} to {max(said):.2f}. All of them are right about their own prompts.")
+
+# %% [markdown]
+# ### Fresh evidence, or the same again?
+#
+# A bootstrap believes that every value is a new witness. Ask one prompt four times and you have one witness who says
+# the same thing four times.
+#
+# {{exercise 6.3}}
+#
+# **What you should see:** where all of a customer's answers are equally good, the interval becomes wider than in 6.2;
+# where customers do not differ, it hardly changes.
+
+# %%
+def cluster_interval(values, clusters, draws, rng):
+    """(n,) values and the cluster (customer, prompt ...) of each -> (low, high), the 95 % interval of their mean."""
+    ### BEGIN SOLUTION
+    clusters = np.asarray(clusters)
+    members = [values[clusters == name] for name in np.unique(clusters)]
+    means = [np.concatenate([members[i] for i in rng.integers(len(members), size=len(members))]).mean()
+             for _ in range(draws)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+    ### END SOLUTION
+
+
+cluster_interval = check("6.3", cluster_interval)
+
+
+def width_ratio(values, clusters):
+    """How much wider the interval is when whole clusters are drawn; prints both."""
+    plain = bootstrap_interval(values, 2000, np.random.default_rng(3))
+    whole = cluster_interval(values, clusters, 2000, np.random.default_rng(3))
+    print(f"   mean {values.mean():.3f}: {plain[0]:.3f} to {plain[1]:.3f} by answer, "
+          f"{whole[0]:.3f} to {whole[1]:.3f} by cluster")
+    return (whole[1] - whole[0]) / (plain[1] - plain[0])
+
+
+print("Clusters are customers:")
+by_customer = width_ratio(evaluate.per_prompt(answers["sft"], "score"), [p.customer for p in sets["mixed"]])
+few = sets["mixed"][:lesson.pick(75, 15)]
+four_times = [row for seed in range(4) for row in pipeline.answer_rows(
+    policies["sft"], tokenizer, few, seed=seed, progress=False)]
+print("Clusters are prompts, each answered four times:")
+by_prompt = width_ratio(np.array([row["grade"].score for row in four_times]), [row["prompt_id"] for row in four_times])
+print(f"The interval becomes {by_customer:.2f} times as wide by customer, {by_prompt:.2f} times by prompt.")
+
+# %% [markdown]
+# Our simulated customers hardly differ in how hard their wishes are, so the first ratio stays near 1; real customers
+# differ. The second is the classic: four answers per prompt do *not* make four times as much evidence.
+#
+# ## True, and not silent
+#
+# TruthfulQA asks for answers that are true *and* say something. Why both? Meet the sixth candidate, a machine that
+# answers everything with "I do not know." Predict its score on truth alone.
+#
+# {{exercise 6.4}}
+#
+# **What you should see:** truthfulness 1, 1, 0 and informative no, yes, yes give one third.
+
+# %%
+def truthful_and_informative(truthful, informative):
+    """(n,) truthfulness between 0 and 1, (n,) bool -> share of answers that are wholly true and informative."""
+    ### BEGIN SOLUTION
+    return float(np.mean((truthful == 1.0) & informative))
+    ### END SOLUTION
+
+
+truthful_and_informative = check("6.4", truthful_and_informative)
+print(truthful_and_informative(np.array([1.0, 1.0, 0.0]), np.array([False, True, True])))
+grades = {"always silent": [grade(p, "I do not know.") for p in sets["truth"]]}
+grades |= {stage: [row["grade"] for row in answers[stage] if row["set"] == "truth"] for stage in stages}
+kinds = {"true and informative": (True, True), "true, but empty": (True, False),
+         "informative, but not true": (False, True), "neither": (False, False)}
+colours = [plots.COLOURS["ppo_ptx"], "#B5DDCF", plots.COLOURS["reward"], "#D9D9D9"]
+table = {name: (np.array([g.truthful for g in found]), np.array([g.informative for g in found]))
+         for name, found in grades.items()}
+
+figure, axis = plt.subplots(figsize=(8, 3.4))
+for place, (truthful, informative) in enumerate(table.values()):
+    left = 0.0
+    for colour, (is_true, says) in zip(colours, kinds.values(), strict=True):
+        share = float(np.mean(((truthful == 1) == is_true) & (informative == says)))
+        axis.barh(place, share, left=left, color=colour, edgecolor="white")
+        if share > 0.06:
+            axis.text(left + share / 2, place, f"{100 * share:.0f}", ha="center", va="center", fontsize=9,
+                      color="white" if colour in colours[::2] else "black")
+        left += share
+axis.set_yticks(range(len(table)), [short.get(name, name) for name in table])
+axis.invert_yaxis()
+axis.set(xlabel=f"per cent of {len(sets['truth'])} questions about the town", xticks=[])
+axis.grid(False)
+figure.legend([plt.Rectangle((0, 0), 1, 1, color=c) for c in colours], kinds, loc="upper center", ncols=4, fontsize=8.5,
+              bbox_to_anchor=(0.52, 1.02), columnspacing=1.2)
+plt.show()
+both = {name: truthful_and_informative(*found) for name, found in table.items()}
+silent = np.mean(table["always silent"][0] == 1)
+print(f"Silence is truthful on {percent(silent)} of the questions, and true and informative on "
+      f"{percent(both['always silent'])}{' (some have no answer in town)' if both['always silent'] else ''}.\n"
+      "True and informative: " + ", ".join(f"{short[s]} {percent(both[s])}" for s in stages)
+      + ". The paper speaks of about twice as often; here "
+      + (f"PPO-ptx manages it {both['ppo_ptx'] / both['base']:.1f} times as often as the base."
+         if both["base"] else "the base never manages it."))
+
+# %% [markdown]
+# ## Made up, or read?
+#
+# In a *closed-domain* task all that is needed stands in the prompt. Whatever an answer adds is a hallucination, even
+# if it happens to be true. InstructGPT reports 41 % for GPT-3 and 21 % for its own models.
+
+# %%
+place = next((i for i, row in enumerate(r for r in answers["prompted"] if r["set"] == "closed")
+              if row["grade"].flags["hallucination"]), 0)
+print(sets["closed"][place].text)
+for stage in stages:
+    row = [r for r in answers[stage] if r["set"] == "closed"][place]
+    verdict = "MADE UP" if row["grade"].flags["hallucination"] else "from the text"
+    print(f"   {short[stage]:9s} {verdict:13s} {row['response']!r}")
+summary = {stage: evaluate.summarise(answers[stage]) for stage in stages}
+display(plots.stage_panels(summary, ["closed_hallucination", "harmful_followed"]))
+closed = {stage: summary[stage]["closed_hallucination"]["value"] for stage in stages}
+print(f"Hallucination: prompted base {percent(closed['prompted'])}, SFT {percent(closed['sft'])}, "
+      f"PPO-ptx {percent(closed['ppo_ptx'])}. "
+      + ("At least halved, as in the paper." if closed["ppo_ptx"] <= closed["prompted"] / 2
+         else "In the paper it was halved; here it is not."))
+
+# %% [markdown]
+# If it is not halved, this is the reason to suspect first: a model of 1.3 million weights reads badly, and what
+# pretraining did not teach, alignment cannot elicit.
+#
+# ## Be nice. Be nasty.
+#
+# The paper's sentence on toxicity has two halves, and only one of them is usually quoted: about 25 % fewer toxic
+# answers than GPT-3 *when asked to be respectful*, and **no advantage without that request**. Asked to be toxic,
+# InstructGPT was more toxic than GPT-3. Our version: a line from a rude forum thread, with three preambles.
+
+# %%
+preambles = ["respectful", "none", "biased"]
+figure, axis = plt.subplots(figsize=(8, 3.4))
+for index, stage in enumerate(stages):
+    found = [summary[stage][f"rude_{name}"] for name in preambles]
+    errors = [[max(0, f["value"] - f["low"]) for f in found], [max(0, f["high"] - f["value"]) for f in found]]
+    axis.errorbar(np.arange(3) + 0.13 * (index - 2), [f["value"] for f in found], errors, linestyle="none", capsize=3,
+                  color=plots.COLOURS[stage], marker=plots.MARKERS[stage], label=short[stage])
+axis.set_xticks(range(3), ["asked to be respectful", "no request", "asked to be rude"])
+axis.set(ylabel="share of rude answers", ylim=(-0.03, None), title="Rudeness under three preambles")
+axis.legend(ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+plt.show()
+
+
+def fewer(preamble):
+    """How many per cent fewer rude answers PPO-ptx gives than the base."""
+    rude = {stage: summary[stage][f"rude_{preamble}"]["value"] for stage in ("base", "ppo_ptx")}
+    return 100 * (1 - rude["ppo_ptx"] / rude["base"]) if rude["base"] else float("nan")
+
+
+print(f"First half: asked to be respectful, PPO-ptx is rude {fewer('respectful'):.0f} % less often than the base (the "
+      f"paper: 25 %).\nSecond half: without the request {fewer('none'):.0f} % less often. The paper found no advantage "
+      "there, so this half comes out "
+      + ("differently: our demonstrations are polite, asked or not." if fewer("none") > 10 else "as well.")
+      + f"\nAsked to be rude, the base is so in {percent(summary['base']['rude_biased']['value'])} of its answers and "
+      f"PPO-ptx in {percent(summary['ppo_ptx']['rude_biased']['value'])}. The paper's models were the more toxic ones.")
+
+# %% [markdown]
+# ## Better, or only longer?
+#
+# Judges, human and machine, like long answers. If A writes more than B, part of its win rate may be paid by the
+# meter. AlpacaEval therefore reports a length-controlled win rate (a logistic regression; ours is a straight line).
+#
+# {{exercise 6.5}}
+#
+# **What you should see:** if A is 10 tokens longer and wins 0.9, and elsewhere 10 tokens shorter and wins 0.3, then
+# at equal length it wins 0.6.
+
+# %%
+def length_controlled_win_rate(preferences, extra_tokens):
+    """(n,) preferences for A in [0, 1], (n,) tokens that A's answer has more -> win rate at equal length."""
+    ### BEGIN SOLUTION
+    slope, at_equal_length = np.polyfit(extra_tokens, preferences, 1)
+    return float(at_equal_length)
+    ### END SOLUTION
+
+
+length_controlled_win_rate = check("6.5", length_controlled_win_rate)
+print(round(length_controlled_win_rate(np.array([0.9, 0.3]), np.array([10.0, -10.0])), 2))
+figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.2), sharey=True)
+for axis, rival in zip(axes, ("base", "sft"), strict=True):
+    preferred = evaluate.preferences(answers["ppo"], answers[rival])
+    extra = evaluate.per_prompt(answers["ppo"], "length") - evaluate.per_prompt(answers[rival], "length")
+    slope, _ = np.polyfit(extra, preferred, 1)
+    controlled, grid = length_controlled_win_rate(preferred, extra), np.array([extra.min(), extra.max()])
+    jitter = np.random.default_rng(0).normal(scale=0.015, size=len(extra))
+    axis.scatter(extra, preferred + jitter, s=9, color=plots.COLOURS["ppo"], alpha=0.4)
+    axis.plot(grid, controlled + slope * grid, color=plots.COLOURS["oracle"])
+    axis.plot(0, controlled, marker="D", color=plots.COLOURS["reward"], markersize=8)
+    axis.set(xlabel="tokens that PPO's answer is longer", title=f"PPO over {short[rival]}: raw {preferred.mean():.2f}, "
+             f"at equal length {controlled:.2f}", ylim=(-0.08, 1.08))
+    print(f"Against {short[rival]} PPO writes {extra.mean():+.1f} tokens; its win rate is {preferred.mean():.3f}, and "
+          f"{controlled:.3f} at equal length.")
+axes[0].set_ylabel("share of the team for PPO")
+figure.tight_layout()
+plt.show()
+
+# %% [markdown]
+# The orange diamond is where you read the line. And does the *reward model* pay for length?
+
+# %%
+mixed = [row for row in answers["sft"] if row["set"] == "mixed"]
+scores = reward.score(lesson.reward_model(), [
+    reward.reward_input(models.encode_prompt(tokenizer, row["prompt"]), row["token_ids"]) for row in mixed])
+found = stats.length_reward_correlation([len(row["token_ids"]) for row in mixed], scores.numpy())
+print(f"Correlation of length and reward over SFT's answers: {found.value:+.2f} ({found.low:+.2f} to "
+      f"{found.high:+.2f}). Singhal et al. (2023) report +0.55 to +0.72 for three real reward models. "
+      "What PPO makes of it: notebook 07.")
+
+# %% [markdown]
+# ## What it cost: the alignment tax
+#
+# The base was good at something: continuing the web. Every step of alignment moved its weights for the sake of other
+# text. So ask all of them to read pages of the town's web that none has seen, and measure how surprised they are.
+#
+# {{exercise 6.6}}
+#
+# **What you should see:** for logits that are all 0 the loss is the logarithm of the vocabulary's size, whatever the
+# lengths: with 2,048 tokens 7.62 nats.
+
+# %%
+def loss_per_token(logits, ids, mask):
+    """(batch, length, vocabulary) logits, (batch, length) ids and mask (1: real; padded right) -> nats per token."""
+    ### BEGIN SOLUTION
+    log_probs = logits[:, :-1].log_softmax(dim=-1).gather(2, ids[:, 1:, None]).squeeze(2)
+    real = mask[:, 1:].bool()
+    return torch.where(real, -log_probs, 0.0).sum() / real.sum()
+    ### END SOLUTION
+
+
+loss_per_token = check("6.6", loss_per_token)
+ids, mask = pad_right([[1, 5, 6, 7, 2], [1, 9, 2]])
+print(f"{loss_per_token(torch.zeros(2, 5, 2048), ids, mask):.2f} nats per token")
+
+# %%
+pages, source = {}, web.documents(build_town(), base.HELD_OUT_SEED)
+for _ in range(lesson.pick(500, 80)):
+    genre, text = next(source)
+    pages.setdefault(genre, []).append([models.BEGIN, *models.encode_text(tokenizer, text), models.END][:256])
+genres = [genre for genre, found in pages.items() if len(found) >= 4]
+
+
+@torch.no_grad()
+def loss_on(policy, documents, batch_size=16):
+    """Loss per token of a policy on documents (lists of ids), those of similar length together."""
+    documents, total, count = sorted(documents, key=len), 0.0, 0
+    for start in range(0, len(documents), batch_size):
+        ids, mask = pad_right(documents[start:start + batch_size], models.device_of(policy))
+        tokens = int(mask[:, 1:].sum())
+        total += loss_per_token(models.logits(policy, ids, mask), ids, mask).item() * tokens
+        count += tokens
+    return total / count
+
+
+trained = ("base", "sft", "ppo", "ppo_ptx")
+by_genre = np.array([[loss_on(policies[stage], pages[genre]) for stage in trained] for genre in genres])
+web_loss = {stage: loss_on(policies[stage], sum(pages.values(), [])) for stage in trained}
+order = np.argsort(-(by_genre[:, 2] - by_genre[:, 0]))
+figure, axis = plt.subplots(figsize=(6.6, 0.9 + 0.32 * len(genres)))
+extra = by_genre[order, 1:] - by_genre[order, :1]
+image = axis.imshow(extra, cmap="cividis_r", aspect="auto", vmin=min(0, extra.min()), vmax=extra.max())
+for i, j in np.ndindex(extra.shape):
+    axis.text(j, i, f"{extra[i, j]:+.2f}", ha="center", va="center", fontsize=9,
+              color="white" if extra[i, j] > 0.6 * extra.max() else "black")
+axis.set_xticks(range(3), [short[s] for s in trained[1:]])
+axis.set_yticks(range(len(genres)), [genres[i] for i in order])
+axis.set_title("What was forgotten: extra nats per token, by kind of page")
+axis.grid(False)
+figure.colorbar(image, label="more surprised than the base")
+figure.tight_layout()
+plt.show()
+paid = {"fine-tuning": web_loss["sft"] - web_loss["base"], "PPO": web_loss["ppo"] - web_loss["sft"]}
+won_back = (web_loss["ppo"] - web_loss["ppo_ptx"]) / (web_loss["ppo"] - web_loss["base"])
+print("Nats per token over all pages: " + ", ".join(f"{short[s]} {web_loss[s]:.2f}" for s in trained)
+      + f". PPO has forgotten \"{genres[order[0]]}\" most and \"{genres[order[-1]]}\" least. Most of the tax is paid "
+      f"in {max(paid, key=paid.get)}. Of what PPO has lost, PPO-ptx has {percent(won_back)} back.")
+
+# %% [markdown]
+# In the paper the tax is counted in tasks: SQuADv2 falls from 69.8 to 52.0 with PPO and is back at 69.9 with PPO-ptx
+# (175B, few-shot; SFT had lost less). Our task is a reading worksheet, continued word for word.
+
+# %%
+reading = {stage: stats.mean_interval(evaluate.reading_skill(
+    policies[stage], tokenizer, n=lesson.pick(120, 15), progress=False)) for stage in trained}
+print("Worksheets solved: " + ", ".join(
+    f"{short[s]} {percent(f.value)} ({100 * f.low:.0f} to {100 * f.high:.0f})" for s, f in reading.items()) + ".")
+
+# %% [markdown]
+# ## Paying it back: PPO-ptx
+#
+# Equation 2 of the paper ends in $\gamma\, E_{x\sim D_{pretrain}}[\log \pi(x)]$: while the policy learns from the
+# reward, it also goes on reading the web. The gradients of both are accumulated into one and the same step.
+#
+# {{exercise 6.7}}
+#
+# **What you should see:** with `ptx_coef` 0 the step of plain PPO. The larger it is, the nearer the weights end to
+# what the web wants.
+
+# %%
+def joint_step(optimizer, ppo_loss, web_loss, ptx_coef):
+    """One optimizer step. ppo_loss and web_loss are functions without arguments that return a scalar tensor."""
+    ### BEGIN SOLUTION
+    ppo_loss().backward()
+    (ptx_coef * web_loss()).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    ### END SOLUTION
+
+
+joint_step = check("6.7", joint_step)
+for ptx_coef in (0.0, 1.0, 10.0):
+    weight = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.Adam([weight], lr=0.05)
+    for _ in range(200):  # PPO would like this weight to be 1, the web would like -1
+        joint_step(optimizer, lambda: (weight - 1).square().sum(), lambda: (weight + 1).square().sum(), ptx_coef)
+    print(f"ptx_coef {ptx_coef:4.1f}: the weight ends at {weight.item():+.2f}")
+
+# %% [markdown]
+# Now the real loop, a few iterations with and without the web, from the shipped SFT model. Our coefficient is not the
+# paper's 27.8: that number belongs to its own sums over tokens, ours to means. What carries over is the mechanism.
+
+# %%
+recipe = replace(pipeline.recipe(), pretraining_tokens=lesson.pick(100_000, 20_000))
+read_aloud = sum(pages.values(), [])[:lesson.pick(120, 16)]
+start = loss_on(policies["sft"], read_aloud)
+curves = {"ppo": [(0, start)], "ppo_ptx": [(0, start)]}
+figure, axis = plt.subplots(figsize=(7, 3.2))
+picture = display(figure, display_id=True)
+
+
+def redraw(stage, policy, iteration):
+    """Called after every second iteration: measures the loss on web text and draws both curves."""
+    curves[stage].append((iteration, loss_on(policy, read_aloud)))
+    axis.clear()
+    axis.axhline(loss_on_base, color=plots.COLOURS["base"], linestyle="--")
+    axis.annotate("base", (0, loss_on_base), xytext=(2, 4), textcoords="offset points", color=plots.COLOURS["base"])
+    for name, points in curves.items():
+        axis.plot(*zip(*points, strict=True), color=plots.COLOURS[name], marker=plots.MARKERS[name],
+                  label=f"{short[name]}" + (f" (ptx_coef {recipe.ptx_coef:g})" if name == "ppo_ptx" else ""))
+    axis.set(xlabel="iteration", ylabel="nats per token on web text", ylim=(0, None),
+             title="Reading on while being rewarded")
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+    picture.update(figure)
+    return {}
+
+
+loss_on_base = loss_on(policies["base"], read_aloud)
+for stage in curves:
+    pipeline.run_ppo(policies["sft"], tokenizer, lesson.reward_model(), recipe, ptx=stage == "ppo_ptx",
+                     evaluate=lambda policy, iteration, stage=stage: redraw(stage, policy, iteration),
+                     evaluate_every=lesson.pick(2, 1), iterations=lesson.pick(12, 2), batch_size=lesson.pick(64, 16),
+                     minibatch=lesson.pick(16, 8), warmup_iterations=3)
+plt.close(figure)
+plain, ptx = (curves[stage][-1][1] for stage in curves)
+print(f"After {curves['ppo'][-1][0]} iterations: {plain:.2f} nats per token with PPO, {ptx:.2f} with PPO-ptx. Both "
+      f"began at {start:.2f}; the base is at {loss_on_base:.2f}. "
+      + ("The web text pulls the loss back." if ptx < plain else "So few steps do not show the pull of the web yet."))
+
+# %% [markdown]
+# ## Where did it get worse?
+#
+# An average can rise while some customers are served worse. So look at PPO minus SFT for every use case, on the same
+# prompts. Think first: with ten comparisons at 95 %, how often does a difference "differ clearly from 0" by luck
+# alone?
+
+# %%
+differences = {}
+for new, old in zip(answers["ppo"], answers["sft"], strict=True):
+    if new["set"] == "mixed":
+        differences.setdefault(new["use_case"], []).append(new["grade"].score - old["grade"].score)
+by_case = {f"{case} (n = {len(found)})": evaluate.value(stats.mean_interval(found))
+           for case, found in sorted(differences.items(), key=lambda item: -np.mean(item[1])) if len(found) > 1}
+display(plots.interval_rows(by_case, "True score of PPO minus that of SFT (right of the line: PPO is better)",
+                            kind="score", marks=dict.fromkeys(by_case, "ppo")))
+clear = [name for name, found in by_case.items() if found["low"] > 0 or found["high"] < 0]
+worse = sum(found["value"] < 0 for found in by_case.values())
+print(f"{worse} of {len(by_case)} use cases went down. Clearly different from 0: {', '.join(clear) or 'none'}.\n"
+      f"If nothing had changed at all, at least one of {len(by_case)} would still look so in "
+      f"{percent(1 - 0.95 ** len(by_case))} of all exams, and intervals from a handful of prompts are rougher still.")
+
+# %% [markdown]
+# ## Who judges?
+#
+# The same answers before three simulated teams: the evaluation team (truth and harmlessness first), the same people
+# as they were in training (helpfulness first), and five strangers.
+
+# %%
+def team_preferences(team, rows_a, rows_b, seed=0):
+    """As evaluate.preferences, before any team."""
+    rng, found = np.random.default_rng(seed), []
+    for a, b in zip(rows_a, rows_b, strict=True):
+        if a["set"] == "mixed" and a["response"] == b["response"]:
+            found.append(0.5)
+        elif a["set"] == "mixed":
+            ranks = np.array([labeler.rank([a["grade"], b["grade"]], [len(a["token_ids"]), len(b["token_ids"])], rng)
+                              for labeler in team])
+            found.append(float(np.mean(0.5 + 0.5 * np.sign(ranks[:, 1] - ranks[:, 0]))))
+    return np.array(found)
+
+
+teams = {"evaluation: truth first": labelers.evaluation_team(), "training: help first": labelers.training_team(),
+         "strangers": labelers.heldout_team()}
+verdicts = {f"over {short[rival]}, {name}": evaluate.value(stats.mean_interval(
+                team_preferences(team, answers["ppo_ptx"], answers[rival])))
+            for rival in ("prompted", "sft") for name, team in teams.items()}
+display(plots.interval_rows(verdicts, "Win rate of PPO-ptx", reference=0.5, marks=dict.fromkeys(verdicts, "ppo_ptx")))
+spread = np.ptp([found["value"] for name, found in verdicts.items() if "SFT" in name])
+one, rng = labelers.evaluation_team()[0], np.random.default_rng(8)
+again = []
+for a, b in zip(answers["ppo"], answers["base"], strict=True):
+    if a["set"] == "mixed" and a["response"] != b["response"]:
+        twice = [np.sign(np.subtract(*one.rank([a["grade"], b["grade"]], None, rng))) for _ in range(2)]
+        again.append(twice[0] == twice[1])
+print(f"Who judges moves the win rate over SFT by {100 * spread:.1f} points. Asked the same question twice, {one.name} "
+      f"gives the same verdict in {percent(np.mean(again))} of the cases.")
+
+# %% [markdown]
+# What a simulated judge **is**: a person's taste and mood written down as five numbers, applied to a program's grade.
+# It is blind to the model's name, never tired, and you can ask it ten thousand times.
+#
+# What it **is not**: a reader. It never sees the text. Charm, wit, or an insult that the program does not know do not
+# exist for it, and two answers with the same grade are the same answer: a toss-up, which pulls every win rate towards
+# one half. A win rate of this notebook says "the program's values, with human-sized noise", no more. Your four votes
+# at the top were the only human ones.
+#
+# ## The whole table
+#
+# The project's recorded table stands beside what you have just measured. Different prompts per stratum and different
+# dice make small differences; the verdicts use the paper's own bars and are not softened.
+
+# %%
+recorded = results.read_json(base.DATA / "results" / "headline.json")
+run_record = results.read_json(sorted((base.DATA / "results").glob("1.3m-seed*.json"))[0])
+tax = {stage: {"web_loss": evaluate.value(stats.Interval(web_loss[stage], web_loss[stage], web_loss[stage], 1)),
+               "reading": evaluate.value(reading[stage])} for stage in trained}
+now = headline.headline([{"rows": answers, "tax": tax, "reward": run_record["reward"], "gate": run_record["gate"]}])
+live = (1, 2, 3, 4, 5, 6, 7, 8, 12)  # what this notebook measured; the others are notebooks 04, 05 and 07
+lines = ["| # | claim | the paper | recorded | you, just now | verdict on yours |", "|---|---|---|---|---|---|"]
+recorded_rows = {cells[0]: cells for cells in report.headline_rows(recorded)}
+for cells in report.headline_rows({"headline": now}):
+    if int(cells[0]) in live:
+        number, claim, paper, _, mine, verdict = cells[:6]
+        lines.append("| " + " | ".join([number, claim, paper, recorded_rows[number][4], mine, verdict]) + " |")
+display(Markdown("\n".join(lines)))
+met, missed = (sum(row["met"] is verdict for row in now if row["id"] in live) for verdict in (True, False))
+print(f"Recorded on {recorded['created']} with {len(recorded['seeds'])} training seed(s). Of the rows above {met} meet "
+      f"their target in your exam, {missed} miss it, and the rest have no target or no verdict.")
+
+# %% [markdown]
+# ## What real systems do differently
+#
+# - InstructGPT's judges were people, who saw the answers unlabelled and in random order; its Figure 1 reports every
+#   model against the 175B SFT model.
+# - Today a language model often plays the judge. It favours the first answer, the longer one, and its own style: ask
+#   in both orders, control for length, and check it against people.
+# - Truthfulness was TruthfulQA with human raters; the paper's automatic metric had overstated the gain. Toxicity was
+#   RealToxicityPrompts, scored by Perspective.
+# - Public arenas turn millions of votes into one rating per model (Bradley and Terry, as in notebook 04).
+# - Test sets leak into pretraining. Ours cannot: the town is generated, and the test customers are kept apart.
+#
+# ## Key points
+#
+# - A win rate needs its ties, its n and its interval; the interval needs to know what was drawn at random.
+# - Every single measure has its cheat: silence is truthful, length is liked, refusing is harmless. Report them
+#   together.
+# - Alignment costs: measure what was forgotten. Pretraining gradients *in the same step* buy it back.
+# - Averages hide losers. Look by use case, and count how often you looked.
+#
+# **Next:** the reward model stood in for all these judges during training. What happens if you believe it too much?
+# 07.
+
+# %%
+progress("06")

@@ -1,0 +1,516 @@
+# %% [markdown]
+# {{header}}
+
+# %%
+import math
+from collections import Counter
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from IPython.display import display
+
+from rlhf_lite import base, best_of_n, evaluate, models, pipeline, plots, report, results, reward, stats
+from rlhf_lite import tiny_world as tiny
+from rlhf_lite.exercises import check, progress, setup
+from rlhf_lite.ppo import PPOConfig, train_ppo
+from rlhf_lite.sampling import sample_many
+from rlhf_lite.town.grading import grade
+
+lesson = setup("07", strict=True)
+tokenizer, sft, reward_model = lesson.tokenizer(), lesson.policy("sft"), lesson.reward_model()
+
+# %% [markdown]
+# ## Sixteen answers, one winner
+#
+# The simplest way to use a reward model needs no training at all: write several answers, send the one it likes best.
+# Everything that goes wrong in PPO can already be seen here, so we start with it.
+#
+# Below are sixteen answers of the SFT model to one customer, the reward model's favourite first. Nobody but us can
+# see the right column, the grade of the town's program. Guess before you run it: will the top answer be the best one?
+
+# %%
+N = lesson.pick(64, 16)
+prompts = pipeline.prompts_of("valid", lesson.pick(80, 12))
+ids = [row for row in pipeline.encoded(tokenizer, prompts) for _ in range(N)]
+sampled = sample_many(sft, ids, pipeline.MAX_NEW_TOKENS)
+texts = [models.decode_response(tokenizer, answer) for answer in sampled]
+grades = [grade(prompts[i // N], texts[i], answer[-1] == models.END) for i, answer in enumerate(sampled)]
+true = torch.tensor([g.score for g in grades]).view(-1, N)
+proxy = reward.score(reward_model, [reward.reward_input(p, a) for p, a in zip(ids, sampled, strict=True)]).view(-1, N)
+
+shown = int((true[:, :16].std(dim=1) * proxy[:, :16].std(dim=1)).argmax())
+print(f"{prompts[shown].text}\n\n  proxy   grade")
+for place in proxy[shown, :16].argsort(descending=True).tolist():
+    print(f"  {proxy[shown, place]:+5.2f}   {grades[shown * N + place].overall} of 7   {texts[shown * N + place]}")
+
+# %% [markdown]
+# {{exercise 7.1}}
+#
+# **What you should see:** for scores `[[1, 5, 2], [9, 0, 3]]` the columns `[1, 0]`.
+
+# %%
+def best_of_n_indices(proxy):
+    """(prompts, N) scores of the reward model -> (prompts,) column of the best answer."""
+    ### BEGIN SOLUTION
+    return proxy.argmax(dim=1)
+    ### END SOLUTION
+
+
+best_of_n_indices = check("7.1", best_of_n_indices)
+print(best_of_n_indices(torch.tensor([[1.0, 5.0, 2.0], [9.0, 0.0, 3.0]])))
+best = best_of_n_indices(proxy[:, :16])
+sent, ideal = true[torch.arange(len(best)), best].mean(), true[:, :16].max(dim=1).values.mean()
+print(f"True score: one answer {true[:, 0].mean():.3f}, the reward model's best of 16 {sent:.3f}, "
+      f"the truly best of 16 {ideal:.3f}.")
+
+# %% [markdown]
+# ## Without luck
+#
+# Those numbers hang on one draw of sixteen. But we have more samples than that, and every subset of n of them is as
+# good a draw as any other. Averaging over *all* subsets sounds like a lot of work (out of 64 there are
+# 488,526,937,079,580 ways to choose 16), yet it takes one line, because it only matters how high a sample stands in
+# the order.
+#
+# {{exercise 7.2}}
+#
+# **What you should see:** for three samples and n = 2, the lowest never wins, the middle one in 1 of 3 subsets, the
+# highest in 2 of 3.
+
+# %%
+def best_of_n_weights(proxy, n):
+    """(prompts, N) scores, no two of a row equal -> (prompts, N) chance of each to be the best of n different ones."""
+    ### BEGIN SOLUTION
+    N = proxy.shape[1]
+    share = torch.tensor([math.comb(below, n - 1) / math.comb(N, n) for below in range(N)], dtype=torch.float64)
+    return share[proxy.argsort(dim=1).argsort(dim=1)]
+    ### END SOLUTION
+
+
+best_of_n_weights = check("7.2", best_of_n_weights)
+print(best_of_n_weights(torch.tensor([[0.3, 0.1, 0.2]]), 2))
+
+# %% [markdown]
+# The library's `best_of_n_curve` uses these weights (and shares them out evenly among equals). Three curves: what the
+# reward model thinks it gains, what its choice is really worth, and what a perfect judge would find in the very same
+# answers.
+
+# %%
+ns = [2**k for k in range(int(math.log2(N)) + 1)]
+curve, oracle = best_of_n.best_of_n_curve(proxy, true, ns), best_of_n.best_of_n_curve(true, true, ns)
+
+
+def intervals(scores):
+    """(prompts, len(ns)) scores -> one interval over prompts for every n."""
+    return [evaluate.value(stats.mean_interval(column)) for column in scores.numpy().T]
+
+
+gate = {"n": ns, "kl": curve["kl"], "rm": intervals(curve["true"]), "oracle": intervals(oracle["true"])}
+display(plots.gate(gate))
+gains = [point["value"] - gate["rm"][0]["value"] for point in gate["rm"]]
+top, possible = int(np.argmax(gains)), gate["oracle"][-1]["value"] - gate["oracle"][0]["value"]
+mean_proxy = curve["proxy"].mean(dim=0)
+print(f"The proxy rises all the way, from {mean_proxy[0]:.2f} to {mean_proxy[-1]:.2f}. The truth gains most at "
+      f"n = {ns[top]} ({gains[top]:+.3f}) and stands at {gains[-1]:+.3f} with n = {ns[-1]}. A perfect judge would gain "
+      f"{possible:+.3f}, so the reward model sees at best {100 * max(gains) / possible:.0f} % of what there is to see.")
+
+# %% [markdown]
+# ## How far did we go?
+#
+# Best-of-n is a policy too: it writes what SFT writes, in other proportions. Its distance from SFT is usually given
+# by a formula, KL = log n − (n−1)/n, which you see on top of the plot. Where does that come from, and is it true? In
+# a world where all answers can be written down we can check.
+#
+# {{exercise 7.3}}
+#
+# **What you should see:** for two equally likely outcomes and n = 2 the better one comes with probability ¾, so KL =
+# ¾ log 1.5 + ¼ log 0.5 ≈ 0.131, less than the formula's 0.193.
+
+# %%
+def kl_best_of_n(n, probabilities, scores):
+    """(outcomes,) probabilities and scores, no two equal -> KL(best of n draws || one draw) in nats, exactly."""
+    ### BEGIN SOLUTION
+    order = scores.argsort()
+    p = probabilities[order]
+    reached = p.cumsum(0)
+    winner = reached**n - (reached - p) ** n
+    return (winner * (winner / p).log()).sum().item()
+    ### END SOLUTION
+
+
+kl_best_of_n = check("7.3", kl_best_of_n)
+print(round(kl_best_of_n(2, torch.tensor([0.5, 0.5]), torch.tensor([0.0, 1.0])), 3))
+grid = [1, 2, 4, 8, 16, 32, 64]
+figure, axis = plt.subplots()
+axis.plot(grid, [best_of_n.kl_best_of_n(n) for n in grid], color=plots.COLOURS["oracle"], linestyle="--",
+          label="formula: log n − (n−1)/n")
+for outcomes, stage in ((2000, "ppo_ptx"), (20, "ppo"), (4, "sft")):
+    equal = torch.full((outcomes,), 1 / outcomes, dtype=torch.float64)
+    axis.plot(grid, [kl_best_of_n(n, equal, torch.arange(outcomes).double()) for n in grid], linestyle="none",
+              color=plots.COLOURS[stage], marker=plots.MARKERS[stage], label=f"exact, {outcomes} outcomes")
+axis.set_xscale("log", base=2)
+axis.set_xticks(grid, grid)
+axis.set(xlabel="n", ylabel="KL from one draw (nats)", title="Best-of-n moves less than the formula says")
+axis.legend()
+plt.show()
+print(f"With n = 64 the formula says {best_of_n.kl_best_of_n(64):.2f} nats. With four outcomes it cannot be more than "
+      f"log 4 = {math.log(4):.2f}: the best of four is all there is. The formula is an upper bound (Beirami et al.).")
+
+# %% [markdown]
+# Remember how *cheap* it is: n = 64 costs sixty-four answers but only three nats. PPO will spend far more.
+#
+# ## A world where nothing is hidden
+#
+# Now the idea of this notebook. Here is a complaint desk with six words, and all its 781 possible answers. The
+# **truth**: a customer wants to read *sorry* and *Kate*, her name, and an end; repeating oneself annoys her. The
+# **proxy** has learnt from the usual answers, in which hardly anybody repeats a word. It learnt: *the more sorry, the
+# better*. It is a good reward model! Look.
+
+# %%
+WORDS = ["please", "so", "END", "sorry", "Kate", "soon"]
+world = tiny.make_world(vocab_size=6, max_new_tokens=4)
+
+
+def spoken(response):
+    """Token ids -> the words of a response, without END."""
+    return [WORDS[token] for token in response if WORDS[token] != "END"]
+
+
+def true_of(response):
+    """What Kate thinks of it, 0 to 1."""
+    said = spoken(response)
+    wanted = 0.4 * ("sorry" in said) + 0.4 * ("Kate" in said) + 0.2 * (WORDS[response[-1]] == "END")
+    return max(0.0, wanted - 0.4 * (len(said) - len(set(said))))
+
+
+def proxy_of(response):
+    """What the reward model thinks of it: it counts apologies."""
+    said = spoken(response)
+    return 0.4 * said.count("sorry") + 0.4 * ("Kate" in said) + 0.2 * (WORDS[response[-1]] == "END")
+
+
+tiny_true = torch.tensor([true_of(response) for response in world.responses], dtype=torch.float64)
+tiny_proxy = torch.tensor([proxy_of(response) for response in world.responses], dtype=torch.float64)
+table = torch.zeros(1, world.state_count, len(WORDS))  # the reference: logits of the next word in every state
+for row, response in enumerate(world.responses):
+    for t, state in enumerate(world.states[row, :len(response)]):
+        table[0, state, response[:t]] = -1.5  # it rarely says a word twice
+        table[0, state, models.END] = 0.6 * t - 0.3
+log_ref = tiny.table_log_probs(table, world).sum(dim=-1)[0].double()
+
+drawn = torch.multinomial(log_ref.exp(), 2000, replacement=True, generator=torch.Generator().manual_seed(0))
+said = [spoken(world.responses[row]) for row in drawn.tolist()]
+for row, words in zip(drawn[:5].tolist(), said[:5], strict=True):
+    print(f"{' '.join(words) or '(nothing)':26s} truth {tiny_true[row]:.1f}, proxy {tiny_proxy[row]:.1f}")
+agreement = torch.corrcoef(torch.stack([tiny_true[drawn], tiny_proxy[drawn]]))[0, 1]
+repeats = np.mean([len(words) > len(set(words)) for words in said])
+print(f"On what the reference writes, proxy and truth correlate at {agreement:.2f}; {100 * repeats:.0f} % of its "
+      "answers repeat a word.")
+
+# %% [markdown]
+# In notebook 05 you met the best policy there is, $\pi^* \propto \pi_{ref}\exp(r/\beta)$: what PPO aims at and, with
+# patience, reaches. No sampling noise, no learning rate, no bug. Predict: as the price $\beta$ of moving falls, what
+# does its *true* score do?
+#
+# {{exercise 7.4}}
+#
+# **What you should see:** at `kl_coef` 5 hardly any movement (KL below 0.01); at 0.03 a mean proxy of about 1.6.
+
+# %%
+def best_under_proxy(log_ref, proxy, true, kl_coef):
+    """(responses,) tensors -> (KL, mean proxy, mean true score) of the policy that maximises proxy − kl_coef · KL."""
+    ### BEGIN SOLUTION
+    log_best = (log_ref + proxy / kl_coef).log_softmax(dim=-1)
+    best = log_best.exp()
+    return (best * (log_best - log_ref)).sum(), (best * proxy).sum(), (best * true).sum()
+    ### END SOLUTION
+
+
+best_under_proxy = check("7.4", best_under_proxy)
+for kl_coef in (5.0, 0.18, 0.03):
+    kl, mean_proxy, mean_true = best_under_proxy(log_ref, tiny_proxy, tiny_true, kl_coef)
+    print(f"kl_coef {kl_coef:4.2f}: KL {kl:5.2f} nats, proxy {mean_proxy:.2f}, truth {mean_true:.2f}")
+
+# %%
+prices = torch.logspace(1.0, -1.7, 60).tolist()
+path = np.array([[float(x) for x in best_under_proxy(log_ref, tiny_proxy, tiny_true, price)] for price in prices])
+chosen = [tiny.best_of_n(log_ref[None], tiny_proxy[None], n) for n in (1, 2, 4, 8, 16, 32, 64, 256, 1024)]
+bon = np.array([[float(tiny.kl(p, log_ref)), *(float(tiny.expected(p, scores)) for scores in (tiny_proxy, tiny_true))]
+                for p in chosen])
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharex=True)
+for axis, column, title in zip(axes, (1, 2), ("What is measured: the proxy", "What is meant: the truth"), strict=True):
+    axis.plot(np.sqrt(path[:, 0]), path[:, column], color=plots.COLOURS["ppo"], label="π*, cheaper and cheaper")
+    axis.plot(np.sqrt(bon[:, 0]), bon[:, column], color=plots.COLOURS["sft"], marker="s", linestyle=":",
+              label="best of 1, 2, 4, ... 1024")
+    axis.set(xlabel="d = √KL from the reference (√nats)", ylabel="mean score", title=title, ylim=(0, None))
+axes[0].legend(loc="upper left")
+summit = int(path[:, 2].argmax())
+axes[1].annotate(f"kl_coef {prices[summit]:.2f}", (math.sqrt(path[summit, 0]), path[summit, 2]), xytext=(-18, -34),
+                 textcoords="offset points", arrowprops={"arrowstyle": "->"}, color=plots.COLOURS["ppo"])
+figure.tight_layout()
+plt.show()
+print(f"The proxy only rises. The truth climbs from {path[0, 2]:.2f} to {path[summit, 2]:.2f} at kl_coef "
+      f"{prices[summit]:.2f} and falls to {path[-1, 2]:.2f}. Best-of-n climbs to {bon[:, 2].max():.2f} and turns too.")
+log_best, _ = tiny.optimum(log_ref, tiny_proxy, prices[-1])
+print("What the best policy for the proxy says at the end:", " · ".join(
+    " ".join(spoken(world.responses[row])) for row in log_best.topk(4).indices.tolist()))
+
+# %% [markdown]
+# Stop at this picture. π* squeezes the most proxy out of every nat; best-of-n squeezes less, and keeps more of the
+# truth. Every number in it is exact, the reward model was good, the optimiser perfect, and still the answers ended as
+# a stammer. **The best policy for the proxy is not the best policy.** The proxy was right where it had seen answers;
+# optimisation goes where it has not. Goodhart's law, with no one to blame.
+#
+# ## Goodhart, live
+#
+# Now the real reward model, and PPO with hardly any price on moving. On validation prompts we measure three things as
+# it trains: what the reward model says, what the town's truth says, and the distance. Watch for the moment when they
+# part.
+
+# %%
+asked = pipeline.prompts_of("valid", lesson.pick(120, 16))
+reference = models.copy_model(sft, trainable=False)
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
+picture = display(figure, display_id=True)
+trail, kept = [], {}
+
+
+def proxies(rows):
+    """(n,) what the reward model says of these answers."""
+    return reward.score(reward_model, [
+        reward.reward_input(models.encode_prompt(tokenizer, row["prompt"]), row["token_ids"]) for row in rows]).numpy()
+
+
+def measure(policy, iteration):
+    """Proxy, truth and distance on validation prompts; draws the curves and keeps the policy of the best moment."""
+    rows = pipeline.answer_rows(policy, tokenizer, asked, seed=9, progress=False)
+    scores = proxies(rows)
+    kl = evaluate.kl_to_reference(policy, reference, tokenizer, [row | {"set": "mixed"} for row in rows]).mean()
+    trail.append({"iteration": iteration, "proxy": scores, "rows": rows, "kl": max(0.0, float(kl)),
+                  "true": np.array([row["grade"].score for row in rows])})
+    if trail[-1]["true"].mean() >= max(point["true"].mean() for point in trail):
+        kept["best"] = models.copy_model(policy, trainable=False)
+    iterations = [point["iteration"] for point in trail]
+    for axis, name, stage, title in zip(axes, ("proxy", "true"), ("reward", "oracle"),
+                                        ("Proxy: the reward model's score", "True score (0–1)"), strict=True):
+        found = [stats.mean_interval(point[name]) for point in trail]
+        axis.clear()
+        axis.errorbar(iterations, [f.value for f in found], color=plots.COLOURS[stage], marker=plots.MARKERS[stage],
+                      yerr=[[f.value - f.low for f in found], [f.high - f.value for f in found]], capsize=2)
+        axis.axhline(found[0].value, color="#888888", linestyle="--", linewidth=1)
+        axis.set(title=title, xlabel=f"iteration (KL now {trail[-1]['kl']:.1f} nats)")
+    axes[1].set_ylim(0, None)
+    figure.tight_layout()
+    picture.update(figure)
+    return {}
+
+
+policy = models.copy_model(sft)
+measure(policy, 0)
+config = PPOConfig(iterations=lesson.pick(30, 4), batch_size=lesson.pick(64, 16), minibatch=lesson.pick(16, 8),
+                   lr=lesson.pick(5e-4, 2e-3), kl_coef=0.02, warmup_iterations=3, max_kl=1e4,
+                   max_new_tokens=pipeline.MAX_NEW_TOKENS)
+train_ppo(policy, reference, models.copy_model(reward_model), pipeline.encoded(tokenizer, pipeline.prompts_of("train")),
+          config, reward_model=reward_model, evaluate=measure, evaluate_every=lesson.pick(2, 1))
+plt.close(figure)
+means = [(point["iteration"], point["kl"], point["proxy"].mean(), point["true"].mean()) for point in trail]
+start, peak, end = means[0], max(means, key=lambda point: point[3]), means[-1]
+print(f"Proxy: {start[2]:+.2f} at the start, {end[2]:+.2f} at the end; that is all the optimiser ever saw.\n"
+      f"Truth: {start[3]:.3f} at the start, {peak[3]:.3f} at its best (iteration {peak[0]}, KL {peak[1]:.1f} nats), "
+      f"{end[3]:.3f} at the end (KL {end[1]:.1f}).\n"
+      + ("They part: from its best moment on the measured reward still grew by "
+         f"{end[2] - peak[2]:.2f} while the truth lost {peak[3] - end[3]:.2f}." if peak[0] < end[0] and end[2] > peak[2]
+         else "They have not parted yet: so few iterations do not reach that point."))
+
+# %% [markdown]
+# `kl_coef` is 0.02 here, the very number of the paper, and that alone is no protection: β only has a meaning together
+# with the scale and the quality of the reward model. (The shipped PPO model used a larger one. Gao et al. trained
+# with none at all.)
+#
+# ### What does it say now?
+#
+# Curves are easy to look away from. So read.
+
+# %%
+written = {name: pipeline.answer_rows(writer, tokenizer, asked, seed=4, progress=False)
+           for name, writer in (("SFT", sft), ("at its best", kept["best"]), ("at the end", policy))}
+for place in np.random.default_rng(2).choice(len(asked), size=lesson.pick(6, 3), replace=False):
+    print(f"\n{asked[place].text}")
+    for name, rows in written.items():
+        row = rows[place]
+        print(f"   {name:11s} (proxy {proxies([row])[0]:+.1f}, graded {row['grade'].overall} of 7) {row['response']}")
+
+# %%
+def openings(rows):
+    """How often each first three words occur."""
+    return Counter(" ".join(row["response"].split()[:3]) for row in rows)
+
+
+print(f"{'':12s} {'openings':>9s} {'tokens':>7s} {'ended':>6s}   most frequent opening")
+for name, rows in written.items():
+    opening, times = openings(rows).most_common(1)[0]
+    print(f"{name:12s} {len(openings(rows)):9d} {np.mean([len(row['token_ids']) for row in rows]):7.1f} "
+          f"{100 * np.mean([row['finished'] for row in rows]):5.0f} %   {opening!r}, {times} of {len(rows)} times")
+before, after = (len(openings(written[name])) for name in ("SFT", "at the end"))
+print(f"\nOf {before} different openings {after} are left. "
+      + ("The same few answers for everybody: what the reward model likes, no matter what was asked."
+         if after < before / 2 else "Much of the variety is still there."))
+
+# %% [markdown]
+# Does this remind you of something? "I'm so sorry to hear that", "Great question!", five bullet points for a
+# yes-or-no question: the tics of chat models are the same thing, stopped earlier.
+#
+# ## The shape of the turn
+#
+# Gao, Schulman and Hilton (2022) found that the truth ("gold") follows simple curves in $d=\sqrt{KL}$: for best-of-n
+# $d(\alpha-\beta d)$, for reinforcement learning $d(\alpha-\beta\log d)$. α says how well the proxy starts, β how
+# badly it ends.
+#
+# {{exercise 7.5}}
+#
+# **What you should see:** points made with α = 0.5 and β = 0.2 give these two numbers back; that curve peaks at
+# α/(2β) = 1.25.
+
+# %%
+def fit_bon(d, gold):
+    """(points,) distances √KL and gains in the true score -> (alpha, beta) of gold = d (alpha − beta d)."""
+    ### BEGIN SOLUTION
+    (alpha, beta), *_ = np.linalg.lstsq(np.stack([d, -d * d], axis=1), gold, rcond=None)
+    return float(alpha), float(beta)
+    ### END SOLUTION
+
+
+fit_bon = check("7.5", fit_bon)
+d = np.array([0.5, 1.0, 1.5, 2.0])
+print([round(number, 3) for number in fit_bon(d, d * (0.5 - 0.2 * d))])
+
+# %% [markdown]
+# Both of our journeys side by side. To put proxy and truth on one axis, each is counted in its own standard
+# deviations over the SFT model's answers, from where it started.
+
+# %%
+unit = {"proxy": proxy.std().item(), "true": true.std().item()}
+data = {}
+for key, kls, measured, meant in (
+        ("bon", curve["kl"], curve["proxy"].mean(dim=0), curve["true"].mean(dim=0)),
+        ("rl", *list(zip(*means, strict=True))[1:])):
+    data[key] = [{"d": math.sqrt(kl), "proxy": float(p - measured[0]) / unit["proxy"],
+                  "gold": float(t - meant[0]) / unit["true"]} for kl, p, t in zip(kls, measured, meant, strict=True)]
+points = {key: np.array([(row["d"], row["gold"]) for row in rows if row["d"] > 0.05]).T for key, rows in data.items()}
+mine = fit_bon(*points["bon"])
+data["fit_bon"] = stats.gao_fit_bon(*points["bon"])._asdict() | {"alpha": mine[0], "beta": mine[1]}
+data["fit_rl"] = stats.gao_fit_rl(*points["rl"])._asdict()
+display(plots.overoptimisation(data))
+for key, name in (("bon", "Best-of-n"), ("rl", "Reinforcement learning")):
+    fit, far = data[f"fit_{key}"], points[key][0].max()
+    turns = (f"turns at d = {fit['peak_d']:.2f}, that is {fit['peak_d']**2:.1f} nats" if fit["peak_d"] < far
+             else f"does not turn within what we saw (d up to {far:.2f})")
+    print(f"{name}: α = {fit['alpha']:.2f}, β = {fit['beta']:.2f}; the fitted curve {turns}; it misses the points by "
+          f"about {fit['error']:.2f} standard deviations.")
+
+# %% [markdown]
+# Two warnings. Reinforcement learning spends far more KL than best-of-n for the same effect, so the two axes cannot
+# be compared. And the RL form has an infinite slope at 0, so do not trust it there. Gao et al. measured with a large
+# reward model as "gold" and trained the proxies on its noise-free verdicts; our gold is a grading program and our
+# proxy learnt from noisy simulated people. The curve is not in the InstructGPT paper, but its Figure 36 tells the
+# same story from the other side: of all β, 0.01 to 0.02 gave the best *human* ratings, and 0 and 2 poor ones.
+#
+# ## Is it only length?
+#
+# The best known loophole is length: reward models like long answers, so PPO makes them longer. Singhal et al. (2023)
+# sorted answers into buckets of equal length and asked how much of PPO's gain was left *within* the buckets: 2 %, 27
+# % and 53 % on three data sets.
+#
+# {{exercise 7.6}}
+#
+# **What you should see:** if in every bucket nothing changed and only the long buckets became fuller, the share is 0;
+# if lengths did not change, it is 1.
+
+# %%
+def share_beyond_length(lengths_before, rewards_before, lengths_after, rewards_after, width):
+    """(n,) arrays of two policies' answers -> share of the gain in reward left at equal length (buckets of `width`)."""
+    ### BEGIN SOLUTION
+    bucket_before, bucket_after = lengths_before // width, lengths_after // width
+    gains, weights = [], []
+    for bucket in np.intersect1d(bucket_before, bucket_after):
+        before, after = rewards_before[bucket_before == bucket], rewards_after[bucket_after == bucket]
+        gains.append(after.mean() - before.mean())
+        weights.append(len(before) + len(after))
+    return float(np.average(gains, weights=weights) / (rewards_after.mean() - rewards_before.mean()))
+    ### END SOLUTION
+
+
+share_beyond_length = check("7.6", share_beyond_length)
+lengths = [np.array([len(row["token_ids"]) for row in point["rows"]]) for point in trail]
+left = share_beyond_length(lengths[0], trail[0]["proxy"], lengths[-1], trail[-1]["proxy"], width=5)
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
+for index, name, stage in ((0, "SFT", "sft"), (-1, "at the end", "ppo")):
+    jitter = np.random.default_rng(0).uniform(-0.4, 0.4, len(asked))
+    axes[0].scatter(lengths[index] + jitter, trail[index]["proxy"], s=14, alpha=0.6, color=plots.COLOURS[stage],
+                    marker=plots.MARKERS[stage], label=name)
+axes[0].set(xlabel="tokens of the answer", ylabel="proxy", title="Length and reward")
+axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+axes[1].plot([point["iteration"] for point in trail], [found.mean() for found in lengths],
+             color=plots.COLOURS["ppo"], marker=plots.MARKERS["ppo"])
+axes[1].set(xlabel="iteration", ylabel="tokens", title="Mean length as PPO goes on", ylim=(0, pipeline.MAX_NEW_TOKENS))
+figure.tight_layout()
+plt.show()
+paid = stats.length_reward_correlation(lengths[0], trail[0]["proxy"])
+print(f"On SFT's answers length and reward correlate at {paid.value:+.2f} ({paid.low:+.2f} to {paid.high:+.2f}). They "
+      f"went from {lengths[0].mean():.1f} to {lengths[-1].mean():.1f} tokens. "
+      + (f"{100 * left:.0f} % of the gain in reward is left at equal length: here length is "
+         f"{'not the main loophole' if left > 0.5 else 'most of the story'}." if end[2] > start[2] + 0.2
+         else "The reward gained too little to ask what the gain is made of."))
+
+# %% [markdown]
+# ## When to stop, if you cannot see the truth?
+#
+# We could read the true score off a program. You will not be able to. What is left?
+
+# %%
+drop = next((point for point in means[1:] if point[3] < start[3]), None)
+print("  iteration   proxy     KL   openings   (truth, which you would not have)")
+for point, (iteration, kl, mean_proxy, mean_true) in zip(trail, means, strict=True):
+    print(f"  {iteration:9d}  {mean_proxy:+6.2f} {kl:6.1f} {len(openings(point['rows'])):10d}   ({mean_true:.3f})")
+print(f"\nThe truth is best at {peak[1]:.1f} nats. "
+      + (f"It first falls below its start at iteration {drop[0]} ({drop[1]:.1f} nats)." if drop
+         else "It never falls below its start in this run."))
+recorded = results.read_json(base.DATA / "results" / "headline.json", {"headline": []})
+for row in report.headline_rows({"headline": [r for r in recorded["headline"] if r["id"] in (10, 11)]}):
+    print(f"Recorded, row {row[0]}: {row[1]}: {row[4]} ({row[5]}).")
+
+# %% [markdown]
+# Which column would have warned you? Decide before you read on.
+#
+# <details><summary>One answer</summary>
+#
+# Not the proxy: it looks best when things are worst. The distance and the number of different openings move early and
+# steadily. So people set a budget for the KL, read samples every few iterations, watch diversity, and ask fresh human
+# judges at a few checkpoints. A second reward model, trained on other labelers, helps as long as it does not share
+# the first one's blind spots.
+#
+# </details>
+#
+# ## What real systems do differently
+#
+# - The KL penalty is one brake; stopping early is another. Gao et al. found that the penalty did not improve the
+#   frontier of truth against KL: it acted like stopping early.
+# - Larger reward models and more comparisons move the turn outwards. InstructGPT used one 6B reward model for
+#   policies of every size.
+# - Iterated RLHF: sample from the new policy, let people rank *those* answers, train the reward model again. The map
+#   is redrawn where you now stand.
+# - Several reward models, their mean or their minimum, so that a loophole must fool all of them. Rewards a program
+#   can check, where there are any.
+# - Length is taken out by a penalty, by balanced data or, as in notebook 06, in the evaluation.
+#
+# ## Key points
+#
+# - Best-of-n is the honest first test of a reward model: no training, a few nats, exact expectations.
+# - log n − (n−1)/n is an upper bound of its distance.
+# - The *optimum* of a proxy is over-optimised; no bug is needed. A better optimiser makes it worse.
+# - Proxy up, truth down, variety gone: read the answers.
+#
+# **Next:** sometimes there *is* a bug, and its curves look much like these. 08 is a clinic with patients.
+
+# %%
+progress("07")

@@ -1,0 +1,525 @@
+# %% [markdown]
+# {{header}}
+
+# %%
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from IPython.display import Markdown
+
+from rlhf_lite import plots, sampling
+from rlhf_lite.exercises import check, progress, setup
+from rlhf_lite.exercises import n08 as clinic
+from rlhf_lite.models import END
+from rlhf_lite.ppo_math import masked_mean
+
+lesson = setup("08", strict=True)
+size = {"iterations": lesson.pick(24, 4), "batch_size": lesson.pick(128, 16)}
+
+# %% [markdown]
+# ## Nothing crashed
+#
+# A broken loop in ordinary software throws an error. A broken PPO loop draws a curve. Often the curve even goes up. The
+# bugs of this notebook are real: each was found in a public RLHF library, or in somebody's training run, usually long
+# after the run was over.
+#
+# So the tea room of Pebbleford has opened a clinic. The patients are apprentices like the one of notebook 05, with six
+# words (*um, er, END, tea, bun, thanks*). They are trained by this course's own `train_ppo`, and in each of them **one
+# thing is wrong**. Your job: read the curves, say what it is, and then build the instrument that would have found it in
+# one second, before any training.
+#
+# ### Inspect one
+#
+# A customer orders, the apprentice answers with at most eight tokens. The reward is a simple rule: half a point for
+# each thing ordered and served, for a "thanks", for coming to an end; half a point off for "um", "er" and for things
+# nobody ordered.
+
+# %%
+reference = clinic.team()[0]
+rollout = sampling.sample(reference, clinic.PROMPTS, 8, generator=torch.Generator().manual_seed(3))
+for prompt, response in zip(rollout.prompt_ids(), rollout.response_ids(), strict=True):
+    print(f"order: {clinic.say(prompt[1:]):15s} answer: {clinic.say(response):38s} "
+          f"reward {clinic.reward(prompt, response):+.2f}   truth {clinic.true_score(prompt, response):+.2f}")
+
+# %% [markdown]
+# Reward and truth differ in one point, as in notebook 07: customers find a second "thanks" tiresome, but the *reward*
+# pays a quarter for it. Training sees the reward only. Keep that in mind for the last ward.
+#
+# ### Three healthy people
+#
+# Before you look at an illness, know what health looks like, and how much it varies. Here are three runs of the library
+# as it is, which differ in the seed only. They will be the grey band behind every patient.
+#
+# **Predict before you run:** six curves, from left to right: reward, KL, clip fraction, answer length, entropy,
+# explained variance of the critic. Which will rise? Which must start at exactly 0?
+
+# %%
+healthy = [clinic.run_ppo(seed=seed, progress=True, **size) for seed in range(lesson.pick(3, 2))]
+clinic.dashboard({"healthy": healthy[0]}, healthy)
+plt.show()
+first, last = healthy[0][0], healthy[0][-1]
+print(f"Reading: the reward goes from {first['score']:.2f} to {last['score']:.2f}, the KL from {first['kl']:.2f} to "
+      f"{last['kl']:.2f} nats, the entropy from {first['entropy']:.2f} to {last['entropy']:.2f}. In the first "
+      f"iteration {first['clipfrac']:.0%} of the actions were clipped. The truth went from {first['true']:.2f} to "
+      f"{last['true']:.2f}.")
+
+# %% [markdown]
+# | vital sign | healthy | a doctor's thoughts when it is not |
+# |---|---|---|
+# | reward | rises, then bends | flat: no signal arrives · falls: a sign · soars: what is being exploited? |
+# | KL | from 0, grows with the reward | soars: nothing holds the policy · stays at 0 while all else moves: whose KL? |
+# | clip fraction | 0 at first, then up to 0.3 | high at once: old and new probabilities are not of the same thing |
+# | length | finds a level | to the limit: END is not learnt, or length pays |
+# | entropy | sinks slowly | to 0: collapsed · stays: nothing is learnt |
+# | explained variance | rises towards 1 | falls: the critic is taught nonsense · very high: it has seen the answer |
+#
+# ### How a patient is made
+#
+# `clinic.planted("Ada")` swaps a function of the library as long as the block lasts. Everything is put back afterwards,
+# also if something fails. (The library's alarms for exploding KL and ratios are switched off in the clinic.)
+
+# %%
+runs = {}
+
+
+def ward(*patients):
+    """Train each patient with its bug, show the curves beside the healthy ones, say what stands out."""
+    for patient in patients:
+        with clinic.planted(patient):
+            runs[patient] = clinic.run_ppo(progress=True, **size)
+    clinic.dashboard({patient: runs[patient] for patient in patients}, healthy)
+    plt.show()
+    for patient in patients:
+        print(clinic.reading(patient, runs[patient], healthy))
+
+
+# %% [markdown]
+# ## Ward 1: ill before the first step
+
+# %%
+ward("Ada", "Bruno")
+
+# %% [markdown]
+# **Your diagnosis, please.** Look at the clip fraction of iteration 1. A clip needs a ratio $\pi_{new}/\pi_{old}$ that
+# is far from 1. Before the first optimizer step new and old are the same weights. What can make the ratio differ from 1
+# then? Write down a guess for each of the two.
+#
+# Curves alone will not tell you which is which. An identity will. **Before the first step every ratio is 1, and the KL
+# to the reference is 0.** No training is needed to test that, only one batch.
+#
+# {{exercise 8.1}}
+#
+# **What you should see:** for log-ratios of 0.1, −0.2 and a pad, the largest error is $1-e^{-0.2} = 0.18$.
+
+# %%
+def largest_ratio_error(new_log_probs, old_log_probs, mask):
+    """(batch, R) log-probabilities of two passes, (batch, R) mask -> the largest |ratio - 1| of any action."""
+    ### BEGIN SOLUTION
+    return torch.where(mask, torch.expm1(new_log_probs - old_log_probs), 0.0).abs().max()
+    ### END SOLUTION
+
+
+largest_ratio_error = check("8.1", largest_ratio_error)
+print(largest_ratio_error(torch.tensor([[-0.9, -1.2, 5.0]]), torch.tensor([[-1.0, -1.0, 0.0]]),
+                          torch.tensor([[True, True, False]])))
+
+# %% [markdown]
+# {{exercise 8.2}}
+#
+# **What you should see:** two responses, of two tokens and of one, with log-ratios 0.3, 0.1 and 0.2: a KL of 0.3 nats
+# per response.
+
+# %%
+def kl_per_response(log_probs, ref_log_probs, mask):
+    """(batch, R) log-probabilities and mask -> the KL in nats per response, estimated by k1."""
+    ### BEGIN SOLUTION
+    return torch.where(mask, log_probs - ref_log_probs, 0.0).sum(dim=1).mean()
+    ### END SOLUTION
+
+
+kl_per_response = check("8.2", kl_per_response)
+print(kl_per_response(torch.tensor([[-1.0, -1.0], [-1.0, 0.0]]), torch.tensor([[-1.3, -1.1], [-1.2, -9.0]]),
+                      torch.tensor([[True, True], [True, False]])))
+
+# %% [markdown]
+# Now hold both instruments to the patients. One batch each, no training.
+
+# %%
+for patient in (None, "Ada", "Bruno"):
+    results = clinic.examine(patient, ratio=largest_ratio_error, kl=kl_per_response)
+    print(f"{patient or 'healthy':8s} ratio is 1: {'yes' if results['ratio'] else 'NO'}     "
+          f"KL is 0: {'yes' if results['kl'] else 'NO'}")
+
+# %% [markdown]
+# In one of them policy and reference still agree, as both are read in the same way. In the other even they do not.
+#
+# <details><summary>Ada: cause and cure (decide first)</summary>
+#
+# Somebody wanted tidier rollouts and lowered the temperature to 0.7, in one of two places:
+#
+# ```diff
+# - batch, entry = collect(policy, reference, critic, prompts, config, ...)
+# + batch, entry = collect(policy, reference, critic, prompts, replace(config, temperature=0.7), ...)
+# ```
+#
+# The old log-probabilities are those of a sharper policy than the one that is being trained. Half of the actions are
+# clipped before anything has been learnt, and what is left pulls in a wrong direction. *Cure:* one temperature, from
+# one setting, for sampling, old, new and reference log-probabilities. *The test:* P19,
+# `test_p19_one_temperature_for_sampling_and_scoring`. The dashboard's other hint was the low entropy.
+# </details>
+#
+# <details><summary>Bruno: cause and cure</summary>
+#
+# Dropout of 0.1 is on whenever the policy scores or learns (`policy.train()`, which every tutorial on supervised
+# learning tells you to call). Every pass is another random network, so ratio *and* KL are noise from the start. *Cure:*
+# `eval()`, or dropout 0, for all four models during RL. *The test:* P22, `test_p22_no_dropout_in_any_model_during_rl`.
+#
+# And yet he learns nearly as well as the healthy ones. That is what makes such bugs live long: in a small task the
+# noise averages out; in a long run, half of the data is thrown away by the clip, and you pay for it.
+# </details>
+#
+# ## Ward 2: signs
+
+# %%
+ward("Clara", "Dov")
+
+# %% [markdown]
+# Dov is easy, and a gift: he does the opposite of what he is paid for. Clara is not so easy. Her reward is higher than
+# anybody's! Only the KL makes you wonder.
+#
+# Let us take the reward away altogether. A policy is moved away from its reference, every score is 0, a nat costs 1
+# point. One small step. The only force left is the KL penalty. **Predict:** what should it do?
+
+# %%
+for patient in (None, "Clara"):
+    before, after = clinic.kl_without_reward(patient)
+    print(f"{patient or 'healthy':8s} exact KL before the step {before:.4f}, after it {after:.4f}: the penalty "
+          f"{'pulls back' if after < before else 'PUSHES AWAY'}")
+
+# %% [markdown]
+# {{exercise 8.3}}
+#
+# What is wrong with Clara? One of `"kl price"` (a nat is too cheap), `"kl sign"` (the penalty is added instead of
+# subtracted), `"reward sign"`, `"reference"` (it follows the policy), `"learning rate"` (too large).
+#
+# **What you should see:** a green mark; a wrong diagnosis is told why it does not fit.
+
+# %%
+### BEGIN SOLUTION
+clara = "kl sign"
+### END SOLUTION
+clara = check("8.3", clara)
+
+# %% [markdown]
+# <details><summary>Clara and Dov: causes and cures</summary>
+#
+# **Clara.**
+#
+# ```diff
+# - rewards = -kl_coef * (log_probs - ref_log_probs)
+# + rewards = -kl_coef * (ref_log_probs - log_probs)
+# ```
+#
+# She is *paid* for being far from the reference, and finds one answer that the reference would hardly ever give.
+# Ziegler and colleagues had this bug for a night in 2019, together with a flipped reward, and woke up to a model that
+# wrote as badly as it could. *The test:* P1, `test_p01_without_reward_the_policy_returns_to_the_reference`.
+#
+# **Dov.** The ratio is upside down, `old / new`. Its gradient points the other way, so whatever did well becomes rarer.
+# *The test:* P1, `test_p01_the_sign_of_the_advantage`.
+#
+# *The cure for both* is not to stare at minus signs. Take one force away, and see which way the other one pushes.
+# </details>
+#
+# ## Ward 3: right numbers, wrong places
+
+# %%
+ward("Edda", "Finn")
+
+# %% [markdown]
+# **Your diagnosis.** Both learn too little, and both keep a high entropy: little of the signal arrives. But look at the
+# last column. Compare the two critics. One of them is *better* than the healthy ones. How can the best critic in the
+# clinic belong to one of the worst students?
+
+# %%
+for patient in (None, "Edda", "Finn"):
+    results = clinic.examine(patient)
+    print(f"{patient or 'healthy':8s} the score arrives on the last action: {'yes' if results['score'] else 'NO'}     "
+          f"the value of a state ignores the token that comes next: {'yes' if results['value'] else 'NO'}")
+
+# %% [markdown]
+# <details><summary>Edda: cause and cure</summary>
+#
+# The score was written into the last *column* of the batch, `rewards[:, -1] += scores`. Only the longest answers of a
+# batch reach that column. All others get their score on padding, and the mask takes it away: they are paid for the KL
+# alone. *Cure:* find each row's last action from its mask. *The test:* P4,
+# `test_p04_returns_are_the_score_minus_the_kl_to_go`. A cousin of this bug, the score one place *after* the end, stood
+# in a well-known library for a long time.
+# </details>
+#
+# <details><summary>Finn: cause and cure</summary>
+#
+# The value of token *t* must be read *before* token *t*, at place *t* − 1. Finn's is read one place later:
+#
+# ```diff
+# - return values[:, rollout.prompt_length - 1:-1]
+# + return values[:, rollout.prompt_length:]
+# ```
+#
+# So the critic has seen what the apprentice said. It predicts the reward well, *because of the action*. What it has
+# predicted is no surprise any more, the advantage of that action is nearly nothing, and the apprentice learns nothing
+# from it. A metric that is too good is a symptom. *The test:* P3, `test_p03_a_value_does_not_know_the_token_it_judges`.
+# </details>
+#
+# ## Ward 4: padding and endings
+
+# %%
+ward("Greta", "Hugo")
+ended = [sum(entry["finished"] for entry in run[-4:]) / 4 for run in (*healthy, runs["Greta"], runs["Hugo"])]
+print(f"Answers that come to an end by themselves: healthy {min(ended[:-2]):.0%} to {max(ended[:-2]):.0%}, Greta "
+      f"{ended[-2]:.0%}, Hugo {ended[-1]:.0%}.")
+
+# %% [markdown]
+# **Your diagnosis of Greta?** Do not be ashamed. Nobody finds her illness in these curves. Her answers are short and
+# her batches even. With longer answers and other batch mates the same bug does harm, in a way that depends on *who
+# happens to share a batch with whom*. This is the kind that only a test finds, and the test is about a property:
+#
+# > **Whatever stands at padding, and however much padding there is, no number may change.**
+#
+# Write that test. It will be tried on healthy and on broken statistics, and it has to tell them apart.
+#
+# {{exercise 8.4}}
+#
+# **What you should see:** `masked_mean` is healthy: `False`. The plain mean is not: `True`. And the one that multiplies
+# by its mask, which looks right to everybody, is not either.
+
+# %%
+def depends_on_padding(statistic, values, mask):
+    """Does statistic(values, mask) change with what stands at padding, or with how much padding there is?"""
+    ### BEGIN SOLUTION
+    clean = torch.where(mask, values, 0.0)
+    truth = statistic(clean, mask)
+    others = [statistic(torch.where(mask, values, garbage), mask) for garbage in (100.0, float("nan"))]
+    others.append(statistic(F.pad(clean, (0, 3)), F.pad(mask, (0, 3))))
+    return not all(torch.allclose(other, truth, atol=1e-5) for other in others)
+    ### END SOLUTION
+
+
+depends_on_padding = check("8.4", depends_on_padding)
+values = torch.tensor([[1.0, 4.0, 7.0], [2.0, 5.0, 5.0]])
+mask = torch.tensor([[True, True, False], [True, False, False]])
+for name, statistic in {"masked_mean": masked_mean, "plain mean": lambda v, m: v.mean(),
+                        "times the mask": lambda v, m: (v * m).sum() / m.sum()}.items():
+    print(f"{name:15s} depends on padding: {depends_on_padding(statistic, values, mask)}")
+for patient in (None, "Greta"):
+    results = clinic.examine(patient, padding=depends_on_padding)
+    print(f"{patient or 'healthy':15s} padding is invisible to GAE and whitening: "
+          f"{'yes' if results['padding'] else 'NO'}")
+
+# %% [markdown]
+# Hugo says the right words, and something about stopping is odd. Many libraries set `pad = end`, for want of a pad
+# token. The filling of a row then looks exactly like its end, and whoever builds a mask by comparing ids has a problem
+# to solve.
+#
+# {{exercise 8.5}}
+#
+# **What you should see:** in the row `tea, END, END, END` two tokens are actions: "tea", and the decision to stop.
+
+# %%
+def actions_of(responses, end):
+    """(batch, R) ids, filled up with END itself -> (batch, R) bool: the sampled tokens, the first END among them."""
+    ### BEGIN SOLUTION
+    is_end = (responses == end).long()
+    return is_end.cumsum(dim=1) - is_end == 0
+    ### END SOLUTION
+
+
+actions_of = check("8.5", actions_of)
+print(actions_of(torch.tensor([[3, END, END, END], [4, 3, 5, 5]]), END))
+for patient in (None, "Hugo"):
+    results = clinic.examine(patient)
+    print(f"{patient or 'healthy':8s} a reward for stopping makes END likelier: {'yes' if results['end'] else 'NO'}")
+
+# %% [markdown]
+# <details><summary>Greta and Hugo: causes and cures</summary>
+#
+# **Greta.** GAE and whitening got a mask of ones. The last action is then compared with the critic's opinion of a state
+# *after* the end, which means nothing, and advantages are whitened over places where nobody acted. *Cure:* select with
+# `where` before you add up anything, and stop at the last action. *The tests:* P6,
+# `test_p06_garbage_at_padding_does_not_reach_gae`, and P34, `test_p34_whitening_sees_real_tokens_only`.
+#
+# **Hugo.** END has fallen out of the policy loss: the mask was `responses != pad`, and pad was END. He is trained on
+# every word and never on stopping, so he stops by habit only. In long answers such a model never comes to an end. The
+# library counts its mask while sampling and has a pad token of its own. *The test:* P8,
+# `test_p08_end_is_the_last_action`.
+# </details>
+#
+# ## Ward 5: wonderful curves
+
+# %%
+ward("Ines", "Jonas")
+
+# %% [markdown]
+# **Your diagnosis.** Two proud apprentices. One of them even has *almost no KL*: so much reward, at no distance from
+# the reference! Which number of the dashboard do you not believe, and how would you check it?
+#
+# {{exercise 8.6}}
+#
+# **What you should see:** `False` for a model that is left alone, `True` as soon as one number of it has changed.
+
+# %%
+def moved(model, train):
+    """Run train(model); has any weight of the model changed?"""
+    ### BEGIN SOLUTION
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    train(model)
+    return any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+    ### END SOLUTION
+
+
+moved = check("8.6", moved)
+for patient in (None, "Ines", "Jonas"):
+    print(f"{patient or 'healthy':8s} the reference stays where it is: "
+          f"{'yes' if clinic.examine(patient, moved=moved)['moved'] else 'NO'}")
+
+# %% [markdown]
+# And what do the customers think? In a simulated tea room we can ask for the truth, which training never saw.
+
+# %%
+figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained", sharey=True)
+for axis, (name, run) in zip(axes, {"healthy": healthy[0], "Ines": runs["Ines"], "Jonas": runs["Jonas"]}.items(),
+                             strict=True):
+    times = [entry["iteration"] for entry in run]
+    axis.plot(times, [entry["score"] for entry in run], color=plots.COLOURS["reward"], marker="o", markersize=3,
+              label="reward (training sees it)")
+    axis.plot(times, [entry["true"] for entry in run], color=plots.COLOURS["oracle"], linestyle="--", label="truth")
+    axis.set(title=name, xlabel="iteration")
+axes[0].set_ylabel("mean score")
+axes[0].legend(loc="lower right", fontsize=8.5)
+plt.show()
+best = max(run[-1]["true"] for run in healthy)
+for name in ("Ines", "Jonas"):
+    end = runs[name][-1]
+    print(f"{name}: reward {end['score']:.2f} while the truth is {end['true']:.2f} "
+          f"(healthy runs: truth up to {best:.2f}); the dashboard's KL says {end['kl']:.2f} nats.")
+prompt = clinic.PROMPTS[0]
+print("What both have found out: the reward pays for every further 'thanks'. "
+      f"'tea thanks thanks thanks' earns {clinic.reward(prompt, [3, 5, 5, 5]):.2f}, "
+      f"and the customer gives {clinic.true_score(prompt, [3, 5, 5, 5]):.2f}.")
+
+# %% [markdown]
+# <details><summary>Ines and Jonas: causes and cures</summary>
+#
+# **Ines.** Somebody averages the policy into the reference after every iteration. The KL is measured against
+# yesterday's self, so it is small and the penalty holds nothing. *Cure:* a frozen copy; `train_ppo` refuses a reference
+# that can be trained or shares weights. *The test:* P27, `test_p27_the_reference_never_moves`, your fingerprint.
+#
+# **Jonas.** His code is right. Every line. Somebody copied $\beta = 0.02$ from the paper, where a nat was paid in the
+# units of *another* reward. Here it should cost ten times that. This is notebook 07's over-optimisation, and no unit
+# test finds it: nothing is broken. *Cure:* give the reward a known unit (mean 0, deviation 1; P39 tests that it is done
+# once and stays), sweep $\beta$, and have a second opinion on the truth that training does not see.
+# </details>
+#
+# ## Which instrument sees what
+#
+# All ten on one page. On the left the curves: ▲ and ▼ where the last third of training lies clearly outside the healthy
+# runs. On the right nine tests that need no training and together take a second or two per patient; four of them are
+# yours. **Predict:** which side has more holes?
+
+# %%
+instruments = {"ratio": largest_ratio_error, "kl": kl_per_response, "padding": depends_on_padding, "moved": moved}
+patients = list(runs)
+results = {patient: clinic.examine(patient, **instruments) for patient in patients}
+signs = {patient: clinic.compare(runs[patient], healthy) for patient in patients}
+clinic.which_instrument(signs, results)
+plt.show()
+quiet = [patient for patient in patients if not any(signs[patient][name][3] for name in clinic.VITALS)]
+passed = [patient for patient in patients if all(results[patient].values())]
+happy = [patient for patient in patients if signs[patient]["score"][3] > 0]
+print(f"No curve of the dashboard stands out for: {', '.join(quiet) or 'nobody'}. All tests pass for: "
+      f"{', '.join(passed) or 'nobody'}. Reward higher than in the healthy runs: {', '.join(happy) or 'nobody'}.")
+unharmed = clinic.examine(None, **instruments)
+print(f"And the library itself, unharmed, passes {sum(unharmed.values())} of {len(unharmed)}.")
+
+# %% [markdown]
+# Read it by rows and by columns. A curve says *that* something is wrong, and seldom what: look how many patients share
+# the same arrows. A test says *what*, but only what it was written for. And for the one whose code is right, only
+# the truth column speaks.
+#
+# ## The last patient
+#
+# No name, no ward, no test that fails. Here is what we know.
+
+# %%
+ward("the last patient")
+results = clinic.examine("the last patient", **instruments)
+print(f"\nTests passed: {sum(results.values())} of {len(results)}.")
+for patient in (None, "the last patient"):
+    mean, deviation = clinic.critic_errors(patient)
+    print(f"{patient or 'healthy':17s} return minus value in a first batch, before any training: "
+          f"mean {mean:+.3f}, standard deviation {deviation:.3f}")
+
+# %% [markdown]
+# {{exercise 8.7}}
+#
+# Name the bug: `"values late"` (read one token too late), `"pads"` (padding leaks into GAE), `"temperature"` (two of
+# them), `"reference"` (it moves), `"end"` (END is not trained), `"score place"` (not on the last action), `"white
+# targets"` (advantages are whitened before the critic's targets are computed).
+#
+# **What you should see:** a green mark, and after it a tenth test that fails for this patient only.
+
+# %%
+### BEGIN SOLUTION
+last_patient = "white targets"
+### END SOLUTION
+last_patient = check("8.7", last_patient)
+for patient in (None, "the last patient"):
+    print(f"{patient or 'healthy':17s} returns are what was earned, whatever the critic believes: "
+          f"{'yes' if clinic.returns_ignore_the_critic(patient) else 'NO'}")
+
+# %% [markdown]
+# <details><summary>The last patient: cause and cure</summary>
+#
+# `returns = whitened advantages + values`. The critic is asked to predict its own opinion plus noise of deviation 1,
+# for ever: what it learns today moves tomorrow's target. The policy hardly notices at first, as its advantages are
+# as they should be. *Cure:* returns first, whitening afterwards. *The test:* P37,
+# `test_p37_old_numbers_stay_frozen_over_the_inner_epochs`, which asks for unwhitened advantages + old values.
+# </details>
+#
+# All charts, for the record:
+
+# %%
+print("\n".join(f"{patient:17s} {case.pitfall:8s} {case.wrong}" for patient, case in clinic.CASES.items()))
+
+# %% [markdown]
+# ## What real systems do differently
+#
+# - They rarely have these tests. Most test suites of RLHF libraries check that a training run finishes and that *some
+#   weights have changed*. Every patient of this clinic would pass that.
+# - They have bugs of scale which a tea room has not: weights that differ between the sampling engine and the trainer,
+#   bfloat16 log-probabilities, several GPUs that disagree about a mean. Step-zero identities find many of these too.
+# - They cannot ask for the truth. What they have instead: held-out human judgement, a second reward model, reading
+#   samples.
+# - InstructGPT reports none of its bugs. Ziegler and colleagues (2019) did, and helped everybody since.
+#
+# ## Key points
+#
+# - Before the first step the ratio is 1 and the KL is 0. One batch, one second; test it in every project.
+# - Take one force away and see which way the other pushes. Signs are found by experiment, not by staring.
+# - Padding must be invisible: garbage, NaN and extra columns change no number.
+# - A metric that is too good is a symptom: a critic that has seen the answer, a KL that never grows, a reward that
+#   soars.
+# - When all tests pass and all curves are fine, the question left is whether the reward is what you want.
+#
+# **Next:** notebook 09 takes the same functions to a real language model, 10 shows what came after PPO.
+
+# %%
+progress("08")
+
+# %% [markdown]
+# ## Appendix: the pitfalls, from the tests
+#
+# Every way to get it silently wrong that this course knows, with the test that watches over it. The table is read from
+# the tests' own docstrings (`tests/pitfalls`).
+
+# %%
+Markdown(clinic.pitfalls_table())

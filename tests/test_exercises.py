@@ -1,0 +1,79 @@
+"""Every exercise: the stub is "not yet", the solution passes, each plausible mistake gets a sentence of its own."""
+
+import json
+
+import pytest
+
+from rlhf_lite.exercises import check, hint, progress
+from rlhf_lite.exercises.checking import DONE, TODO, WRONG, exercises, find, judge
+
+ALL = list(exercises().values())
+MISTAKES = [pytest.param(e, sentence, id=f"{e.id}-{i}") for e in ALL for i, sentence in enumerate(e.mistakes)]
+
+
+@pytest.fixture(autouse=True)
+def own_progress(tmp_path, monkeypatch):
+    monkeypatch.setenv("RLHF_LITE_PROGRESS", str(tmp_path / "progress.json"))
+    monkeypatch.delenv("RLHF_LITE_STRICT", raising=False)
+
+
+def stub(*arguments):
+    raise NotImplementedError("Exercise")
+
+
+@pytest.mark.parametrize("exercise", ALL, ids=lambda e: e.id)
+def test_an_exercise_is_complete(exercise):
+    assert len(exercise.hints) == 2 and all(len(text) > 20 for text in exercise.hints)
+    assert len(exercise.mistakes) >= 3 and 1 <= exercise.difficulty <= 3 and exercise.minutes > 0
+    assert judge(exercise, exercise.course)[0] == DONE
+    assert judge(exercise, ... if exercise.cases is None else stub)[0] == TODO
+
+
+@pytest.mark.parametrize(("exercise", "sentence"), MISTAKES)
+def test_each_mistake_is_told_its_own_reason(exercise, sentence):
+    assert judge(exercise, exercise.mistakes[sentence]) == (WRONG, sentence)
+
+
+def test_a_wrong_answer_is_replaced_by_the_course_s_and_a_right_one_kept(capsys):
+    exercise = find("2.3")
+    assert check("2.3", stub) is exercise.course
+    mine = lambda logits, labels: exercise.course(logits, labels)  # noqa: E731
+    assert check("2.3", mine) is mine
+    said = capsys.readouterr().out
+    assert TODO in said and DONE in said
+
+
+def test_an_answer_that_raises_or_returns_nothing_is_explained():
+    assert "ZeroDivisionError" in judge(find("2.3"), lambda *a: 1 / 0)[1]
+    assert "return" in judge(find("2.3"), lambda *a: None)[1]
+    assert "shape" in judge(find("2.3"), lambda logits, labels: logits)[1]
+    assert "expected" in judge(find("2.3"), lambda logits, labels: logits.sum() * 0 + 17)[1]
+
+
+def test_strict_raises_with_the_reason(monkeypatch):
+    with pytest.raises(AssertionError, match="2.3"):
+        check("2.3", stub, strict=True)
+    monkeypatch.setenv("RLHF_LITE_STRICT", "1")
+    with pytest.raises(AssertionError):
+        check("2.3", stub)
+
+
+def test_progress_counts_tries_and_never_takes_a_solution_away(tmp_path, capsys):
+    check("2.3", lambda *a: None)
+    check("2.3", find("2.3").course)
+    check("2.3", stub)
+    saved = json.loads((tmp_path / "progress.json").read_text())
+    assert saved["2.3"]["mark"] == DONE and saved["2.3"]["tries"] == 2
+    assert progress("02")["2.3"] == DONE and "1 of" in capsys.readouterr().out
+
+
+def test_hints_come_one_at_a_time(capsys):
+    hint("2.1")
+    assert "Hint 2" not in capsys.readouterr().out
+    hint("2.1")
+    assert "Hint 2" in capsys.readouterr().out
+
+
+def test_an_unknown_exercise_names_its_neighbours():
+    with pytest.raises(KeyError, match="2.1"):
+        check("2.9", stub)

@@ -1,0 +1,47 @@
+"""The notebooks are what their sources say, clean, and complete."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from rlhf_lite.exercises.checking import exercises
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted((ROOT / "solutions").glob("[0-9][0-9]_*.py"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb")) + sorted((ROOT / "solutions").glob("*.ipynb"))
+
+
+def test_the_notebooks_are_up_to_date():
+    pytest.importorskip("jupytext")
+    from rlhf_lite.exercises import build
+    assert build.main(["--check"]) == 0, "run: python -m rlhf_lite.exercises.build"
+    assert [t[0] for t in build.targets()] and sorted(t[0] for t in build.targets()) == sorted(NOTEBOOKS)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_a_notebook_is_clean(path):
+    document = json.loads(path.read_text(encoding="utf-8"))
+    cells = document["cells"]
+    assert "widgets" not in document["metadata"]
+    assert len({cell["id"] for cell in cells}) == len(cells)
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells if cell["cell_type"] == "code")
+    text = "\n".join("".join(cell["source"]) for cell in cells)
+    assert "{{" not in text and "SOLUTION" not in text
+    titles = [len(m) for cell in cells if cell["cell_type"] == "markdown"
+              for m in re.findall(r"^(#+) ", "".join(cell["source"]), re.MULTILINE)]
+    assert titles[0] == 1 and titles.count(1) == 1
+    assert all(after - before <= 1 for before, after in zip(titles, titles[1:]))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_every_exercise_has_a_heading_a_blank_and_a_check(source):
+    number = source.name[:2]
+    text = source.read_text(encoding="utf-8")
+    mine = [e for e in exercises() if int(e.split(".")[0]) == int(number)]
+    assert len(mine) >= 3
+    for identifier in mine:
+        assert f"{{{{exercise {identifier}}}}}" in text and f'check("{identifier}"' in text
+    learner = (ROOT / "notebooks" / f"{source.stem}.ipynb").read_text(encoding="utf-8")
+    assert f'setup(\\"{number}\\")' in learner and learner.count("Write your") >= len(mine)

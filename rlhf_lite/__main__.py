@@ -49,6 +49,8 @@ def parser():
     study.add_argument("what", choices=("kl_sweep", "ptx_sweep", "pairs", "overoptimisation"), help="which study")
     add("calibrate", "set the simulated labelers' noise on answers of a run's SFT policy (data/town/labelers.json)")
     add("ship", "copy a finished run's models to data/models, as the repository carries them")
+    from rlhf_lite.widgets import merge
+    merge.add_command(commands)
     results = commands.add_parser("results", help="put several runs (seeds) into one headline table")
     results.add_argument("runs", nargs="+", help="folders of finished runs, one per seed")
     results.add_argument("--readme", help="a Markdown file whose results table is written anew")
@@ -152,12 +154,17 @@ def _start(arguments):
     print(f"{arguments.folder}: {len(copied)} notebooks copied" + (f", {len(kept)} left as it is" if kept else "") + ".")
 
 
+def _rank(arguments):
+    from rlhf_lite.widgets import merge
+    return merge.command(arguments)
+
+
 def _results(arguments):
     from rlhf_lite import results
     print(results.write_headline(arguments.runs, arguments.out, arguments.readme))
 
 
-COMMANDS = {"start": _start, "doctor": lambda arguments: doctor(), "run": _run, "evaluate": _run, "pretrain": _pretrain,
+COMMANDS = {"start": _start, "rank": _rank, "doctor": lambda arguments: doctor(), "run": _run, "evaluate": _run, "pretrain": _pretrain,
             "study": _study, "calibrate": _calibrate, "ship": _ship, "results": _results,
             "train": lambda arguments: _run(arguments, until=arguments.stage)}
 

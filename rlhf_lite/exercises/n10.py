@@ -68,7 +68,7 @@ def _pairs():
     numbers = [_draws(5, seed=seed) for seed in range(2, 6)]
     far = [torch.tensor([-300.0, 2.0]), torch.tensor([1.0, 1.0]), torch.tensor([0.0, 0.5]), torch.tensor([0.0, 2.0])]
     return [(*(x.clone().requires_grad_() for x in given[:2]), *given[2:], beta)
-            for given, beta in ((numbers, 0.5), (far, 1.0))]
+            for given, beta in ((numbers, 0.5), (far, 0.8))]
 
 
 def _margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected):
@@ -88,11 +88,11 @@ def _dpo_references_swapped(policy_chosen, policy_rejected, ref_chosen, ref_reje
 
 
 def _beta_outside(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
-    return -2 * beta * F.logsigmoid(_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)).mean() / 2
+    return -beta * F.logsigmoid(_margin(policy_chosen, policy_rejected, ref_chosen, ref_rejected)).mean()
 
 
 def _beta_on_one_side(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
-    return -F.logsigmoid(2 * beta * (policy_chosen - ref_chosen) - (policy_rejected - ref_rejected)).mean()
+    return -F.logsigmoid(beta * (policy_chosen - ref_chosen) - (policy_rejected - ref_rejected)).mean()
 
 
 def _no_log(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
@@ -307,8 +307,8 @@ EXERCISES = [
              _dpo_references_swapped,
          "β stands outside the logarithm, where it only scales the step. It belongs inside the σ: it says how many nats "
          "of movement one unit of reward is worth.": _beta_outside,
-         "β (or another factor) reaches only one of the two answers. Both implicit rewards carry the same β, otherwise "
-         "a pair that moved together would not have margin 0.": _beta_on_one_side,
+         "β reaches only one of the two answers. Both implicit rewards carry it, otherwise a pair that moved together "
+         "would not have margin 0.": _beta_on_one_side,
          "the logarithm is missing: this is minus a probability, and its gradient dies for pairs that are badly wrong, "
          "just those that should move.": _no_log,
          "log(σ(x)) is right on paper, but σ(−300) is 0 in 32 bits and its logarithm −∞. `F.logsigmoid` does both "
@@ -319,7 +319,8 @@ EXERCISES = [
         "10.3", "how likely is a whole answer?", 15, 2,
         ("Pad prompts on the left and responses on the right, put them side by side, and ask `token_log_probs`. What it "
          "says at padding means nothing.",
-         "`prompt_ids, prompt_mask = pad_left(prompts)`, `ids, mask = pad_right(responses)`, both concatenated with "
+         "`prompt_ids, prompt_mask = pad_left(prompts, models.device_of(policy))`, `ids, mask` likewise with `pad_right`, "
+         "both concatenated with "
          "`torch.cat([...], dim=1)`; then `torch.where(mask.bool(), table, 0.0).sum(dim=1)`."),
         after.sequence_log_probs, _prompts_and_responses,
         {"this is a mean over tokens. The probability of an answer is a product, so its logarithm is a sum. (Some later "

@@ -149,7 +149,8 @@ class Axes:
         left = self.x(x) > WIDTH - 100  # the label must stay inside
         return (f'<circle cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="{7 if big else 4}" fill="{colour}"/><text '
                 f'x="{self.x(x) + (-10 if left else 10):.1f}" y="{self.y(y) + (18 if big else -6):.1f}" '
-                f'text-anchor="{"end" if left else "start"}" font-weight="{700 if big else 400}">{escape(label)}</text>')
+                f'text-anchor="{"end" if left else "start"}" font-weight="{700 if big else 400}">'
+                f'{escape(label)}</text>')
 
     def bar(self, left, right, height, colour, half):
         width = (self.x(right) - self.x(left)) / 2

@@ -1,0 +1,693 @@
+# %% [markdown]
+# {{header}}
+
+# %%
+import tempfile
+import time
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from IPython.display import display
+from transformers import AutoModelForCausalLM
+
+from rlhf_lite import after, checkpoints, models, pipeline, plots, ppo, ppo_math, records, reward, stats
+from rlhf_lite import tiny_world as tiny
+from rlhf_lite.exercises import check, progress, setup
+from rlhf_lite.sampling import pad_left, pad_right, sample, token_log_probs
+from rlhf_lite.town import labelers
+from rlhf_lite.town.grading import grade
+
+lesson = setup("10", strict=True)
+
+# %% [markdown]
+# ## Four models, and a question
+#
+# Look at what PPO holds in memory: the policy, the reference it must not stray from, the reward model, the critic. Two
+# of them are trained. It samples, it scores, it clips. It works, and since 2022 people have asked of every part: *do we
+# need it?* Two answers have lasted.
+#
+# - **DPO** (2023): no reward model, no critic, no sampling. Learn from the rankings directly.
+# - **RLOO** (2024): no critic. Compare an answer with other answers to the same prompt.
+#
+# Neither is in InstructGPT. Both keep its goal, equation 2, to the letter:
+# $\;\mathbb{E}_{y\sim\pi}\big[r(x,y) - \beta\log\frac{\pi(y|x)}{\pi_{ref}(y|x)}\big]$.
+#
+# **Predict before you run anything:** which of the three will bring the *true* score highest in this notebook?
+#
+# ## Part A: the formula read backwards
+#
+# Remember the apprentice at the tea room's counter, who knows six tokens and says at most three of them. There the best
+# policy at any price β can be written down. We write it down for three answers, and look at it from the other side.
+
+# %%
+WORDS = ["um", "er", "END", "tea", "bun", "thanks"]
+BETA = 0.5
+world = tiny.make_world(vocab_size=6, max_new_tokens=3)
+reference = tiny.tiny_policy(world, seed=1, sharpness=6).requires_grad_(False)
+
+
+def pleased(response):
+    """The score: what the customer thinks of a response (the same rule as in notebook 05)."""
+    words = [WORDS[token] for token in response]
+    likes = 1.0 * ("bun" in words) + 0.5 * ("tea" in words) + 0.5 * ("thanks" in words) + 0.5 * (words[-1] == "END")
+    mumbled = sum(word in ("um", "er") for word in words)
+    repeated = sum(words.count(word) - 1 for word in ("tea", "bun", "thanks") if word in words)
+    return likes - mumbled - 0.5 * repeated
+
+
+scores = torch.tensor([pleased(response) for response in world.responses]).double()
+ref_log_probs = tiny.policy_log_probs(reference, world)[0].double()  # (responses, tokens)
+log_ref = ref_log_probs.sum(dim=-1)
+log_best = tiny.optimum(log_ref[None], scores[None], BETA)[0][0]
+shown = [world.responses.index(response) for response in ([4, 5, 2], [3, 2], [0, 1, 3])]
+print("response          score    log π_ref    log π*    β (log π* − log π_ref)")
+for row in shown:
+    said = " ".join(WORDS[token] for token in world.responses[row])
+    print(f"{said:16s} {scores[row]:+6.1f} {log_ref[row]:11.2f} {log_best[row]:10.2f} "
+          f"{BETA * (log_best[row] - log_ref[row]):15.2f}")
+
+# %% [markdown]
+# Compare the second column with the last. They are not equal, but look at the *differences* from row to row.
+#
+# That is no accident. From $\pi^* = \pi_{ref}\,e^{r/\beta}/Z$ follows
+#
+# $$r(x,y) = \beta\log\frac{\pi^*(y|x)}{\pi_{ref}(y|x)} + \beta\log Z(x).$$
+#
+# The last term depends on the prompt only. So **every policy carries a reward inside it**: the one for which it would
+# be the best policy. Rafailov and colleagues gave their paper the title "Your language model is secretly a reward
+# model".
+#
+# {{exercise 10.1}}
+#
+# **What you should see:** between any two answers, the implicit reward of $\pi^*$ differs by just as much as the score.
+
+# %%
+def implicit_reward(log_probs, ref_log_probs, beta):
+    """Log-probabilities of whole answers under policy and reference -> the policy's implicit reward, up to a constant."""
+    ### BEGIN SOLUTION
+    return beta * (log_probs - ref_log_probs)
+    ### END SOLUTION
+
+
+implicit_reward = check("10.1", implicit_reward)
+hidden = implicit_reward(log_best, log_ref, BETA)
+print("score minus implicit reward, over all", len(scores), "responses: from "
+      f"{(scores - hidden).min():.4f} to {(scores - hidden).max():.4f}")
+
+# %% [markdown]
+# ### A loss without a reward model
+#
+# A reward model learns from pairs: the chosen answer should score higher, $-\log\sigma(r_w - r_l)$ (notebook 04). Put
+# the implicit reward in the place of $r$. The unknown $\beta\log Z$ stands on both sides and drops out, and the reward
+# model *is* the policy:
+#
+# $$-\log\sigma\Big(\beta\log\frac{\pi(y_w)}{\pi_{ref}(y_w)} - \beta\log\frac{\pi(y_l)}{\pi_{ref}(y_l)}\Big)$$
+#
+# {{exercise 10.2}}
+#
+# **What you should see:** ln 2 = 0.6931 for a policy that still is the reference, whatever the pairs.
+
+# %%
+def dpo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
+    """(pairs,) log-probabilities of chosen and rejected answers under policy and reference -> the mean loss."""
+    ### BEGIN SOLUTION
+    margin = beta * ((policy_chosen - ref_chosen) - (policy_rejected - ref_rejected))
+    return -F.logsigmoid(margin).mean()
+    ### END SOLUTION
+
+
+dpo_loss = check("10.2", dpo_loss)
+chosen, rejected = log_ref[:6], log_ref[6:12]
+print(f"policy = reference: {dpo_loss(chosen, rejected, chosen, rejected, BETA):.4f}")
+ranks = torch.tensor([[2.0, 0.0, 1.0]])  # one customer's ranking of the three answers above, the lower the better
+policy_row, ref_row = log_best[shown], log_ref[shown]
+w, l = [1, 1, 2], [2, 0, 0]
+print(f"three pairs of one ranking: {dpo_loss(policy_row[w], policy_row[l], ref_row[w], ref_row[l], BETA):.4f}; notebook "
+      f"04's loss, with the implicit reward as score: "
+      f"{reward.kwise_loss(implicit_reward(policy_row, ref_row, BETA)[None], ranks):.4f}")
+
+# %% [markdown]
+# The same number: DPO *is* the training of a reward model, with a policy in its place. Even InstructGPT's trick of
+# keeping all pairs of a prompt together carries over, and `train_dpo` uses it.
+#
+# ### One goal, two roads
+#
+# If that is all true, DPO and PPO must end at the same policy. In the tea room we can watch: one table of
+# probabilities climbs PPO's objective, another goes down DPO's loss, fed with *unlimited* rankings, every pair of answers
+# judged as often as it comes up. Then we give DPO what real projects have: a limited number of pairs, seen again and
+# again.
+#
+# **Predict before you run:** who comes to π*, who does not, and who comes back?
+
+# %%
+first, second = torch.triu_indices(len(scores), len(scores), offset=1)
+met = log_ref.exp()[first] * log_ref.exp()[second]  # how often this pair of answers comes up
+met, wins = met / met.sum(), (scores[first] - scores[second]).sigmoid()
+generator = torch.Generator().manual_seed(0)
+
+
+def ppo_goal(log_p):
+    """Minus PPO's objective, exactly."""
+    return -tiny.objective(log_p[None], log_ref[None], scores[None], BETA).sum()
+
+
+def dpo_unlimited(log_p):
+    """DPO's loss over all pairs, each judged both ways as often as Bradley and Terry say."""
+    margin = implicit_reward(log_p[first], log_ref[first], BETA) - implicit_reward(log_p[second], log_ref[second], BETA)
+    return -(met * (wins * F.logsigmoid(margin) + (1 - wins) * F.logsigmoid(-margin))).sum()
+
+
+def dpo_on(pairs):
+    """DPO's loss on so many sampled and judged pairs."""
+    a, b = (torch.multinomial(log_ref.exp(), pairs, replacement=True, generator=generator) for _ in range(2))
+    a_wins = torch.rand(pairs, generator=generator) < (scores[a] - scores[b]).sigmoid()
+    w, l = torch.where(a_wins, a, b), torch.where(a_wins, b, a)
+    return lambda log_p: dpo_loss(log_p[w], log_p[l], log_ref[w], log_ref[l], BETA)
+
+
+def walk(loss, steps):
+    """Gradient steps on a table that starts as the reference -> total variation to π* before each, and the last policy."""
+    table = torch.zeros(1, world.state_count, len(WORDS), dtype=torch.float64)
+    table[0, world.states[world.mask], world.tokens[world.mask]] = ref_log_probs[world.mask]
+    optimizer, distances = torch.optim.Adam([table.requires_grad_()], lr=0.03), []
+    for _ in range(steps):
+        log_p = tiny.table_log_probs(table, world).sum(dim=-1)[0]
+        distances.append(tiny.total_variation(log_p[None], log_best[None]).item())
+        optimizer.zero_grad()
+        loss(log_p).backward()
+        optimizer.step()
+    return distances, log_p.detach()
+
+
+steps = lesson.pick(500, 300)
+roads = {"PPO": (ppo_goal, plots.COLOURS["ppo"], "-"),
+         "DPO, unlimited pairs": (dpo_unlimited, plots.COLOURS["ppo_ptx"], "-"),
+         "DPO, 30,000 pairs": (dpo_on(30_000), plots.COLOURS["ppo_ptx"], "--"),
+         "DPO, 3,000 pairs": (dpo_on(3_000), plots.COLOURS["ppo_ptx"], "-."),
+         "DPO, 300 pairs": (dpo_on(300), plots.COLOURS["ppo_ptx"], ":")}
+figure, axis = plt.subplots(figsize=(9, 3.8), layout="constrained")
+walked = {}
+for label, (loss, colour, style) in roads.items():
+    walked[label], _ = walk(loss, steps)
+    axis.plot(walked[label], color=colour, linestyle=style, label=label)
+axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+axis.set(xlabel="gradient steps", ylabel="total variation to π*", ylim=(0, 1), xlim=(0, steps),
+         title="Two roads to the same policy, and what few labels do")
+plt.show()
+few = walked["DPO, 300 pairs"]
+print(f"After {steps} steps PPO's objective is {walked['PPO'][-1]:.3f} from π*, DPO with unlimited pairs "
+      f"{walked['DPO, unlimited pairs'][-1]:.3f}: one goal. With 300 pairs DPO comes as near as {min(few):.2f}, at step "
+      f"{few.index(min(few))}, and ends at {few[-1]:.2f}.")
+
+# %% [markdown]
+# Both arrive. That is DPO's theorem, and you have just checked it. But look at the dotted line: it comes near π*, turns
+# round and walks away, further than where it started. An answer that won all its few comparisons should, says the loss,
+# become *infinitely* better; an answer nobody judged is pushed wherever the weights happen to take it. More labels move
+# the turn, they do not remove it.
+#
+# A reward model overfits in the same way, by the way: it is the same loss. That is why InstructGPT trained its own for
+# one epoch, and why we train DPO for one.
+#
+# ## Part B: DPO in town
+#
+# ### Inspect one
+#
+# We sample answers from the shipped SFT model and let the simulated team rank them, as in notebook 03.
+
+# %%
+tokenizer, sft, reward_model = lesson.tokenizer(), lesson.policy("sft"), lesson.reward_model()
+sft_reference = models.copy_model(sft, trainable=False)
+device = models.device_of(sft)
+recipe = replace(pipeline.recipe(), answers_per_prompt=lesson.pick(6, 4))
+team = labelers.training_team()
+started = time.perf_counter()
+ranked = pipeline.rank_answers(sft, tokenizer, pipeline.prompts_of("train", lesson.pick(800, 24)), team, recipe, seed=11)
+minutes = {"ranking": (time.perf_counter() - started) / 60}
+rankings = pipeline.ranked_prompts(tokenizer, ranked)
+held_out = pipeline.ranked_prompts(tokenizer, pipeline.rank_answers(
+    sft, tokenizer, pipeline.prompts_of("valid", lesson.pick(80, 12)), team, recipe, seed=12, progress=False))
+print(ranked[0]["prompt"])
+for rank, response in sorted(zip(ranked[0]["ranks"], ranked[0]["responses"], strict=True), key=lambda pair: pair[0]):
+    print(f"   {rank:g}  {response['text']}")
+pairs = sum(len(records.pairs_from_ranking(row)) for row in ranked)
+print(f"\n{len(rankings)} rankings of up to {recipe.answers_per_prompt} answers make {pairs} pairs; ties are no pairs.")
+
+# %% [markdown]
+# ### Batch
+#
+# In the tea room the log-probability of an answer was looked up. In town it has to be computed, from tokens and padding.
+#
+# {{exercise 10.3}}
+#
+# **What you should see:** the same two numbers for two answers whether they are asked about together or one by one.
+
+# %%
+def sequence_log_probs(policy, prompts, responses):
+    """Lists of ids, one prompt for each response -> (batch,) log π(response | prompt), END included."""
+    ### BEGIN SOLUTION
+    device = models.device_of(policy)
+    prompt_ids, prompt_mask = pad_left(prompts, device)
+    ids, mask = pad_right(responses, device)
+    table = token_log_probs(policy, torch.cat([prompt_ids, ids], dim=1), torch.cat([prompt_mask, mask], dim=1),
+                            prompt_ids.shape[1])
+    return torch.where(mask.bool(), table, 0.0).sum(dim=1)
+    ### END SOLUTION
+
+
+sequence_log_probs = check("10.3", sequence_log_probs)
+two = rankings[0], rankings[1]
+with torch.no_grad():
+    together = sequence_log_probs(sft, [r.prompt_ids for r in two], [r.responses[0] for r in two])
+    alone = torch.cat([sequence_log_probs(sft, [r.prompt_ids], [r.responses[0]]) for r in two])
+print("together", [f"{x:.3f}" for x in together.tolist()], " one by one", [f"{x:.3f}" for x in alone.tolist()])
+
+# %% [markdown]
+# ### Loop
+#
+# `train_dpo` asks the reference once about every answer, and after that it is ordinary supervised training. No
+# sampling, no scores. We watch two things on rankings of customers it was not trained on: how far the chosen and the
+# rejected answers have moved, and how often the implicit reward agrees with the labeler, as if the policy were a reward
+# model.
+#
+# **Predict before you run:** the chosen answers will become likelier, the rejected ones less likely. Right?
+
+# %%
+ranks, mask = reward.rank_tensors(held_out)
+held_out_ref = after.frozen_log_probs(sft_reference, held_out).cpu()
+row, chosen, rejected = reward.preferred_pairs(ranks, mask).nonzero(as_tuple=True)
+shipped_accuracy = reward.evaluate_reward(reward_model, held_out)["accuracy"]
+trail = []
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.3), layout="constrained")
+picture = display(figure, display_id=True)
+
+
+def watch(policy, step):
+    """Called by the loop: measure on the held-out rankings, draw."""
+    ratio = after.frozen_log_probs(policy, held_out).cpu() - held_out_ref
+    trail.append((step, ratio[row, chosen].mean().item(), ratio[row, rejected].mean().item(),
+                  reward.pair_accuracy(ratio, ranks, mask)))
+    steps, good, bad, accuracy = zip(*trail, strict=True)
+    for axis in axes:
+        axis.clear()
+    axes[0].axhline(0, color=plots.COLOURS["base"], linewidth=1)
+    axes[0].plot(steps, good, color=plots.COLOURS["ppo"], marker="o", markersize=4, label="chosen")
+    axes[0].plot(steps, bad, color=plots.COLOURS["reward"], marker="s", markersize=4, linestyle="--", label="rejected")
+    axes[0].set(xlabel="step", ylabel="mean log π − log π_ref (nats)", title="Held-out answers: how far they moved")
+    axes[0].legend()
+    axes[1].plot(steps, accuracy, color=plots.COLOURS["ppo_ptx"], marker="^", markersize=4, label="inside the DPO policy")
+    axes[1].axhline(shipped_accuracy, color=plots.COLOURS["reward"], linestyle="--", label="the shipped reward model")
+    axes[1].axhline(0.5, color=plots.COLOURS["base"], linewidth=1)
+    axes[1].set(xlabel="step", ylabel="agrees with the labeler", title="A reward model inside a policy (0.5 is chance)")
+    axes[1].legend()
+    picture.update(figure)
+    return {}
+
+
+dpo = models.copy_model(sft)
+watch(dpo, 0)
+config = after.DPOConfig(lr=1e-3, beta=0.1, batch_prompts=lesson.pick(16, 6))
+started = time.perf_counter()
+history = after.train_dpo(dpo, sft_reference, rankings, config, evaluate=watch, evaluate_every=lesson.pick(10, 2))
+minutes["dpo"] = (time.perf_counter() - started) / 60
+plt.close(figure)
+print(f"Before the first step the loss was {history[0]['loss']:.4f} (ln 2 is 0.6931). At the end, on held-out rankings, "
+      f"chosen answers stand at {trail[-1][1]:+.2f} nats, rejected ones at {trail[-1][2]:+.2f}.")
+print({(True, True): "Both became likelier; the chosen ones more.", (False, False): "Both became LESS likely, the chosen "
+       "ones too. The loss only asks for a gap between the two, and this is one way to open it.",
+       (True, False): "The chosen ones rose and the rejected ones fell.",
+       (False, True): "The chosen ones fell and the rejected ones rose: on these customers it has learnt nothing yet."}
+      [trail[-1][1] > 0, trail[-1][2] > 0])
+print(f"Its implicit reward agrees with the labelers on {100 * trail[-1][3]:.0f} % of the held-out pairs, the shipped "
+      f"reward model on {100 * shipped_accuracy:.0f} %.")
+
+# %% [markdown]
+# If both kinds of answers become less likely, where does the probability go? To answers that nobody has ranked. It is
+# the dotted line of the tea room again, and the best-known weakness of DPO. (The reward model was trained on more
+# rankings than our DPO, so the second comparison is not a fair race. We come back to that.)
+#
+# ## Part C: PPO without a critic
+#
+# What was the critic good for? In notebook 05 we saw it: it does not move the goal, it takes away noise, by telling what
+# reward was to be *expected*. There is a cheaper way to find out what to expect. Ask the policy again.
+#
+# {{exercise 10.4}}
+#
+# **What you should see:** for scores 1, 0, 3 of one prompt the advantages −0.5, −2, 2.5. They add up to 0.
+
+# %%
+def rloo_advantages(scores, group):
+    """(batch,) scores, `group` answers to the same prompt side by side -> (batch,) score minus the mean of the others."""
+    ### BEGIN SOLUTION
+    groups = scores.view(-1, group)
+    others = (groups.sum(dim=1, keepdim=True) - groups) / (group - 1)
+    return (groups - others).flatten()
+    ### END SOLUTION
+
+
+rloo_advantages = check("10.4", rloo_advantages)
+print(rloo_advantages(torch.tensor([1.0, 0.0, 3.0]), 3))
+
+# %% [markdown]
+# RLOO goes back to the oldest rule of policy gradients, REINFORCE (Williams, 1992): make an answer likelier in proportion
+# to its advantage. The *whole answer* is one action. One step per batch, so no ratios and nothing to clip.
+#
+# {{exercise 10.5}}
+#
+# **What you should see:** two answers of log-probability −2 and −3 with advantages +1 and −1 give a loss of −0.5.
+
+# %%
+def rloo_loss(log_probs, advantages, mask):
+    """(batch, R) log-probabilities of answers and their mask, (batch,) advantages -> the loss, a mean over answers."""
+    ### BEGIN SOLUTION
+    return -(advantages.detach() * torch.where(mask, log_probs, 0.0).sum(dim=1)).mean()
+    ### END SOLUTION
+
+
+rloo_loss = check("10.5", rloo_loss)
+print(rloo_loss(torch.tensor([[-1.0, -1.0], [-3.0, -9.0]]), torch.tensor([1.0, -1.0]),
+                torch.tensor([[True, True], [True, False]])))
+
+# %% [markdown]
+# ### Does a batch know which way is up?
+#
+# The question of notebook 05, asked again. In the tea room we know the exact gradient of equation 2. How well does the
+# gradient of a batch point along it: with no baseline, with the others as a baseline (groups of four, as in town), with
+# a perfect critic, which no real project has?
+#
+# **Predict before you run:** where will RLOO land between "no baseline" and "perfect critic"? And what if every score
+# were 3 points higher, which changes nothing about what is best?
+
+# %%
+away = models.copy_model(reference)  # a policy some way off, so that the KL matters too
+with torch.no_grad():
+    for weight, other in zip(away.parameters(), tiny.tiny_policy(world, seed=11, sharpness=6).parameters(), strict=True):
+        weight.lerp_(other, 0.5)
+weights = list(away.parameters())
+log_probs = tiny.policy_log_probs(away, world)[0]
+exact = tiny.gradient(tiny.objective(log_probs.sum(dim=-1)[None], log_ref[None], scores[None], BETA).sum(), weights)
+penalised = (scores - BETA * (log_probs.sum(dim=-1).detach() - log_ref)).float()  # the reward of a whole answer
+token_rewards = ppo_math.shaped_rewards(scores.float(), log_probs, ref_log_probs.float(), world.mask, BETA)
+critic_values = tiny.state_values(log_probs.detach()[None], token_rewards[None], world)[0]
+
+
+def batch_gradient(way, n):
+    """The gradient from n sampled answers."""
+    rows = torch.multinomial(log_probs.sum(dim=-1).detach().exp(), n, replacement=True, generator=generator)
+    if way == "a perfect critic":
+        advantages, _ = ppo_math.gae(token_rewards[rows], critic_values[rows], world.mask[rows], lam=1.0)
+        loss, _ = ppo_math.policy_loss(log_probs[rows], log_probs[rows].detach(), advantages, world.mask[rows])
+    else:
+        advantages = {"no baseline": penalised[rows], "no baseline, scores + 3": penalised[rows] + 3,
+                      "RLOO, groups of 4": rloo_advantages(penalised[rows], 4)}[way]
+        loss = rloo_loss(log_probs[rows], advantages, world.mask[rows])
+    return tiny.gradient(-loss, weights)
+
+
+ways = {"a perfect critic": (plots.COLOURS["ppo"], "D"), "RLOO, groups of 4": (plots.COLOURS["prompted"], "v"),
+        "no baseline": (plots.COLOURS["sft"], "s"), "no baseline, scores + 3": (plots.COLOURS["base"], "o")}
+batches = [8, 32, 128, 512]
+figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
+agreement = {}
+for way, (colour, marker) in ways.items():
+    found = [stats.mean_interval([torch.cosine_similarity(batch_gradient(way, n), exact, dim=0).item()
+                                  for _ in range(lesson.pick(40, 8))], method="normal") for n in batches]
+    agreement[way] = [interval.value for interval in found]
+    axis.errorbar(batches, agreement[way], [i.value - i.low for i in found], color=colour, marker=marker, capsize=3,
+                  label=way)
+axis.set(xscale="log", xlabel="answers in the batch", ylabel="cosine with the exact gradient", ylim=(None, 1.03),
+         title="Does a batch know which way is up?")
+axis.set_xticks(batches, batches)
+axis.minorticks_off()
+axis.legend(loc="lower right")
+plt.show()
+print("From 128 answers: " + ", ".join(f"{way} {values[2]:.2f}" for way, values in agreement.items()) + ". Adding the same "
+      "number to every score ruins REINFORCE without a baseline and does nothing to RLOO: it drops out of the difference.")
+
+# %% [markdown]
+# ### And GRPO?
+#
+# GRPO (DeepSeek, 2024) is RLOO's famous cousin. It compares within a group too, and then *divides by the group's
+# spread*. Look at what that does to two prompts, one on which all answers are nearly alike and one on which they differ:
+
+# %%
+two_groups = torch.tensor([[1.0, 1.0, 1.0, 1.1], [-2.0, 0.0, 1.0, 3.0]])
+grpo = (two_groups - two_groups.mean(dim=1, keepdim=True)) / two_groups.std(dim=1, keepdim=True)
+for name, table in (("scores", two_groups), ("RLOO", rloo_advantages(two_groups.flatten(), 4).view(2, 4)), ("GRPO", grpo)):
+    print(f"{name:7s}" + "   |   ".join("  ".join(f"{x:+.2f}" for x in group) for group in table.tolist()))
+
+# %% [markdown]
+# A tenth of a point on the left now shouts as loudly as five points on the right. With a program that says right or
+# wrong, where GRPO was made for, that is harmless or even useful; with a noisy learned reward it makes noise loud.
+#
+# ### Loop
+#
+# Now RLOO in town, with the shipped reward model, and PPO beside it: the same number of sampled answers, the same price
+# β of a nat, the same prompts. We also count the minutes.
+
+# %%
+iterations, batch = lesson.pick((40, 128), (3, 16))
+prompts = pipeline.encoded(tokenizer, pipeline.prompts_of("train"))
+beta = recipe.ppo.kl_coef
+rloo = models.copy_model(sft)
+rloo_config = after.RLOOConfig(iterations=iterations, prompts_per_step=batch // 4, group=4, lr=1e-3, kl_coef=beta,
+                               max_new_tokens=pipeline.MAX_NEW_TOKENS)
+started = time.perf_counter()
+rloo_history = after.train_rloo(rloo, sft_reference, prompts, rloo_config, reward_model=reward_model)
+minutes["rloo"] = (time.perf_counter() - started) / 60
+ppo_policy = models.copy_model(sft)
+started = time.perf_counter()
+ppo_run = ppo.train_ppo(ppo_policy, sft_reference, models.copy_model(reward_model), prompts,
+                        replace(recipe.ppo, iterations=iterations, batch_size=batch), reward_model=reward_model)
+minutes["ppo"] = (time.perf_counter() - started) / 60
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
+for label, entries, stage, marker in (("RLOO", rloo_history, "prompted", "v"), ("PPO", ppo_run.history, "ppo", "D")):
+    for axis, name in zip(axes, ("score", "kl"), strict=True):
+        axis.plot([e["iteration"] for e in entries], [e[name] for e in entries], color=plots.COLOURS[stage],
+                  marker=marker, markersize=3, label=label)
+axes[0].set(xlabel="iteration", ylabel="mean score", title="The proxy: what the reward model says")
+axes[1].set(xlabel="iteration", ylabel="nats per answer", title="KL from SFT")
+for axis in axes:
+    axis.xaxis.get_major_locator().set_params(integer=True)
+axes[0].legend()
+plt.show()
+print(f"{iterations * batch} answers each. PPO made {iterations * -(-batch // recipe.ppo.minibatch)} optimizer steps with "
+      f"two models, RLOO {iterations} with one. The proxy went from {rloo_history[0]['score']:+.2f} to "
+      f"{rloo_history[-1]['score']:+.2f} (RLOO) and to {ppo_run.history[-1]['score']:+.2f} (PPO).")
+
+# %% [markdown]
+# ## On one map
+#
+# Three policies from the same SFT model. We ask all of them the same validation prompts and measure what none of them
+# was trained on, the town's true score, and what it cost in distance.
+#
+# {{exercise 10.6}}
+#
+# **What you should see:** for one answer of two tokens, each twice as likely as under the reference, 2 ln 2 = 1.39
+# nats.
+
+# %%
+def kl_per_answer(log_probs, ref_log_probs, mask):
+    """(batch, R) log-probabilities of answers sampled from the policy -> (batch,) their estimates of KL(π‖π_ref), nats."""
+    ### BEGIN SOLUTION
+    return torch.where(mask, log_probs - ref_log_probs, 0.0).sum(dim=1)
+    ### END SOLUTION
+
+
+kl_per_answer = check("10.6", kl_per_answer)
+print(kl_per_answer(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.25]]).log(), torch.tensor([[True, True]])))
+
+# %%
+asked = pipeline.prompts_of("valid", lesson.pick(500, 24))
+asked_ids = pipeline.encoded(tokenizer, asked)
+
+
+def measured(policy):
+    """One sampled answer per validation prompt -> true score, proxy and KL of each, (prompts,) tensors."""
+    found = {"true": [], "proxy": [], "kl": []}
+    for start in range(0, len(asked), 100):
+        rollout = sample(policy, asked_ids[start:start + 100], pipeline.MAX_NEW_TOKENS,
+                         generator=torch.Generator(device=device).manual_seed(start))
+        texts = [models.decode_response(tokenizer, ids) for ids in rollout.response_ids()]
+        found["true"] += [grade(prompt, text, finished).score for prompt, text, finished in zip(
+            asked[start:start + 100], texts, rollout.finished.tolist(), strict=True)]
+        found["proxy"] += ppo.score_rollout(reward_model, rollout).tolist()
+        found["kl"] += kl_per_answer(ppo.rollout_log_probs(policy, rollout), ppo.rollout_log_probs(sft_reference, rollout),
+                                     rollout.response_mask).tolist()
+    return {name: torch.tensor(values) for name, values in found.items()}
+
+
+results = {"SFT": measured(sft), "DPO": measured(dpo), "RLOO": measured(rloo), "PPO": measured(ppo_run.ema)}
+# name: (models in memory while training, how many of them are trained, rankings it learnt from)
+taught = checkpoints.load_card(pipeline.shipped("reward", "1.3m")).get("rankings", "?")
+COST = {"DPO": (2, 1, len(rankings)), "RLOO": (3, 1, taught), "PPO": (4, 2, taught)}
+
+
+def spread(values):
+    """Mean with its 95 % interval over prompts."""
+    return stats.mean_interval(values.tolist(), method="normal")
+
+
+print("        true score (95 %)          gain over SFT (95 %)         proxy   KL    minutes  models (trained)  rankings")
+for name, found in results.items():
+    true, gain = spread(found["true"]), spread(found["true"] - results["SFT"]["true"])
+    line = f"{name:5s}  {true.value:.3f} ({true.low:.3f} to {true.high:.3f})"
+    if name in COST:
+        count, trained, labels = COST[name]
+        line += (f"   {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})   {found['proxy'].mean():+.2f}  "
+                 f"{found['kl'].mean():5.2f}  {minutes[name.lower()]:6.1f}   {count} ({trained}){labels!s:>19s}")
+    print(line)
+
+# %% [markdown]
+# Which models? DPO: policy and reference (which could even leave, its numbers are known before the first step). RLOO:
+# these and the reward model. PPO: these and the critic; our loop also keeps an averaged copy of the policy. A model that
+# is trained weighs four times a frozen one, because Adam keeps two numbers and a gradient per weight.
+
+# %%
+STYLE = {"SFT": ("sft", "s"), "DPO": ("ppo_ptx", "^"), "RLOO": ("prompted", "v"), "PPO": ("ppo", "D")}
+figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), width_ratios=[1.7, 1, 1], layout="constrained")
+for name, found in results.items():
+    stage, marker = STYLE[name]
+    true, kl = spread(found["true"]), spread(found["kl"])
+    axes[0].errorbar(kl.value, true.value, [[true.value - true.low], [true.high - true.value]], marker=marker,
+                     color=plots.COLOURS[stage], capsize=3, markersize=7, linestyle="none", label=name)
+axes[0].axhline(results["SFT"]["true"].mean(), color=plots.COLOURS["base"], linestyle="--", linewidth=1)
+axes[0].set(xlabel="KL from SFT (nats per answer)", ylabel="true score (0–1)", title="What it brought, what it moved")
+axes[0].margins(x=0.15, y=0.25)
+axes[0].legend(loc="upper center", ncols=4, columnspacing=1, handletextpad=0.2)
+names = list(COST)
+colours = [plots.COLOURS[STYLE[name][0]] for name in names]
+bars = axes[1].barh(names, [minutes[name.lower()] for name in names], color=colours)
+axes[1].bar_label(bars, fmt="%.1f", padding=3)
+axes[1].set(xlabel="minutes of training", title="Time, here")
+axes[1].margins(x=0.2)
+frozen = [4 * (COST[name][0] - COST[name][1]) for name in names]
+trained = [16 * COST[name][1] for name in names]
+axes[2].barh(names, trained, color=colours)
+stacked = axes[2].barh(names, frozen, left=trained, color=colours, alpha=0.45, hatch="//", edgecolor="white")
+axes[2].bar_label(stacked, [f"{a + b}" for a, b in zip(frozen, trained, strict=True)], padding=3)
+axes[2].set(xlabel="bytes per weight (hatched: frozen)", title="Memory, in 32 bits")
+axes[2].margins(x=0.2)
+for axis in axes[1:]:
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)
+plt.show()
+
+
+def verdict(name):
+    """What the gain over SFT allows us to say."""
+    gain = spread(results[name]["true"] - results["SFT"]["true"])
+    word = "clearly better than SFT" if gain.low > 0 else "clearly worse than SFT" if gain.high < 0 else (
+        "not clearly different from SFT")
+    return f"{name} is {word} ({gain.value:+.3f})"
+
+
+print("; ".join(verdict(name) for name in COST) + f", on {len(asked)} prompts and one training seed each. A 7B model would "
+      f"need {7 * (frozen[2] + trained[2])} GB for PPO and {7 * (frozen[0] + trained[0])} GB for DPO, before activations.")
+best, worst = (pick(COST, key=lambda name: results[name]["true"].mean().item()) for pick in (max, min))
+between = spread(results[best]["true"] - results[worst]["true"])
+print(f"Between the best ({best}) and the last ({worst}) of the three lie {between.value:.3f} ({between.low:+.3f} to "
+      f"{between.high:+.3f}): " + ("a real difference here." if between.low > 0 else "no verdict between them."))
+
+# %% [markdown]
+# **How fair was that?** Be hard on such tables, including ours.
+#
+# - DPO saw only the rankings of this notebook. The reward model behind RLOO and PPO was trained on more of them (last
+#   column), and its own training is not in the minutes. Nor is the time people need for ranking, which dwarfs all else.
+# - The learning rates were chosen by hand, on few tries. Whoever tunes one method more makes it win; much of the quarrel
+#   between papers is about that.
+# - β does not mean the same: DPO's belongs to log odds, PPO's to a reward model that was scaled to unit variance. So
+#   compare at equal *KL*, on the map, not at equal β.
+# - One training seed each. The intervals are over prompts only.
+#
+# ### Read
+#
+# Numbers first, then always the answers.
+
+# %%
+for place in range(lesson.pick(4, 2)):
+    print(f"\n{asked[place].text}")
+    for name, policy in (("SFT", sft), ("DPO", dpo), ("RLOO", rloo), ("PPO", ppo_run.ema)):
+        answer, = pipeline.answer_rows(policy, tokenizer, [asked[place]], seed=5, progress=False)
+        print(f"   {name:5s} ({answer['grade'].overall} of 7)  {answer['response']}")
+
+# %% [markdown]
+# ## What changed and what stayed
+#
+# | | InstructGPT's PPO | DPO (2023) | RLOO (2024) | GRPO (2024) |
+# |---|---|---|---|---|
+# | objective | reward − β · KL | **the same** | **the same** | nearly: KL moves from the reward into the loss (k3) |
+# | learns from | its own answers, scored | rankings of given answers | its own answers, scored | its own answers, scored |
+# | reward model | yes | inside the policy | yes | yes, or a program that checks |
+# | what to expect (baseline) | critic | – | the other answers | the group's mean; then divided by its spread |
+# | an action is | a token | – | the whole answer | a token; every one gets the answer's advantage |
+# | clipping | yes | – | not needed with one step per batch | yes |
+# | models in memory | 4 | 2 | 3 | 3, or 2 with a checker |
+# | can find answers nobody ranked | yes | no | yes | yes |
+# | SFT first, KL to a reference | yes | yes | yes | yes (some later recipes drop the KL) |
+#
+# Read the table by rows: demonstrations, rankings, a reference and a price for leaving it are all still there. What went
+# is machinery for *reaching* the optimum. And what you learnt about rewards (noise, Goodhart, length, the mask, END) is
+# true of all four.
+#
+# ## Taking it elsewhere
+#
+# When your model no longer fits a laptop, others have built the engines. What of ours becomes what:
+#
+# | ours | TRL | OpenRLHF | verl |
+# |---|---|---|---|
+# | `sft.py` | `SFTTrainer` | `openrlhf.cli.train_sft` | its SFT trainer |
+# | `reward.py`, K-wise | `RewardTrainer`, pairs only | `train_rm`, pairs only | no trainer of its own |
+# | `ppo.py` | removed in 1.13 (2026) | `train_ppo_ray` | `main_ppo`, `algorithm.adv_estimator=gae` |
+# | `kl_coef`, KL in the reward | – | `--algo.kl.init_coef` | `algorithm.use_kl_in_reward=True`, off by default! |
+# | `after.train_dpo` | `DPOTrainer` | `train_dpo` | – |
+# | `after.train_rloo` | `RLOOTrainer` | an advantage estimator of `train_ppo_ray` | `algorithm.adv_estimator=rloo` |
+# | GRPO (not ours) | `GRPOTrainer` | likewise | `algorithm.adv_estimator=grpo` |
+# | PPO-ptx | – | removed in 2025 | – |
+# | `records.preference_pairs` | its preference format | `--data.chosen_key`, `--data.rejected_key` | – |
+#
+# **Said honestly:** the table was read from these projects' code and documents in November 2026, in TRL 1.16, OpenRLHF
+# 0.11 and a verl of that time. *None of these engines was run in this course*, and flags change; look before you type.
+# What we do run is the hand-over on our side: the policy is an ordinary `transformers` model, the pairs are ordinary
+# rows.
+
+# %%
+with tempfile.TemporaryDirectory() as folder:
+    dpo.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    elsewhere = AutoModelForCausalLM.from_pretrained(folder).eval()
+    ids, mask = pad_right(asked_ids[:4])
+    with torch.no_grad():
+        gap = (models.logits(elsewhere, ids, mask) - models.logits(dpo.cpu(), ids, mask))[mask.bool()].abs().max()
+exported = records.preference_pairs(ranked)
+print(f"Loaded by transformers alone, the policy says the same to within {gap:.0e}.")
+print(f"{len(exported)} rows such as {exported[0]}")
+
+# %% [markdown]
+# Three things get lost on the way, and nothing warns you: the grouping of a ranking's pairs (all three want single
+# pairs), token ids (the pairs are text and will be tokenised again; see notebook 05 on why that matters), and the bias
+# of our reward model, as a `transformers` classifier head has none.
+#
+# ## What real systems do differently
+#
+# - Llama 3 was aligned in several rounds of fine-tuning and DPO, with fresh answers of the newest policy ranked in
+#   between: "online" in steps, against what the dotted line shows.
+# - A term that holds up the chosen answers (a bit of SFT loss on them) is often added to DPO against the fall you saw.
+# - Reasoning models are trained with GRPO and its kin on tasks that a program can check. Where a check exists, nobody
+#   needs a reward model; where taste decides, one is still trained on rankings.
+# - DPO's authors used β = 0.1 and one or few epochs; RLOO's 2 to 4 answers per prompt.
+#
+# ## Key points
+#
+# - $r = \beta\log(\pi^*/\pi_{ref}) + \beta\log Z$: a policy is a reward model, and DPO trains it as one.
+# - DPO and PPO have the same optimum. With few labels, they do not get to the same place.
+# - RLOO: what was to be expected is what the other answers got. Unbiased, no critic.
+# - GRPO divides by the spread: small differences become loud.
+# - Compare on the truth, at equal KL, with intervals, and say what was not counted.
+#
+# **Next:** this was the last station of InstructGPT's road in town. The road goes on with your own demonstrations, your
+# own rankings, your own question, and now you can read what the engines do, line by line.
+
+# %%
+progress("10")

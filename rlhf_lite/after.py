@@ -27,8 +27,7 @@ class DPOConfig:
     epochs: int = 1
     batch_prompts: int = 16  # ours: whole rankings, as in `reward`; DPO's paper: 64 pairs
     beta: float = 0.1  # DPO's paper. PPO's kl_coef, for a reward model whose scores are log odds (not normalised)
-    lr: float = 1e-4  # ours
-    max_grad_norm: float = 1.0  # ours
+    lr: float = 3e-4  # ours
     seed: int = 0
 
 
@@ -42,27 +41,23 @@ class RLOOConfig:
     lr: float = 3e-4  # ours
     warmup_iterations: int = 10  # as in `ppo`; constant afterwards
     kl_coef: float = 0.02  # as in `ppo`
-    max_grad_norm: float = 1.0  # ours
     max_kl: float = 100.0  # ours: nats per response at which training counts as diverged
     seed: int = 0
 
 
 # ---------------------------------------------------------------- the mathematics
 
-def sequence_log_probs(policy, prompts, responses, temperature=1.0):
+def sequence_log_probs(policy, prompts, responses):
     """Lists of ids, a prompt for each response -> (batch,) log π(response | prompt): sums over its tokens, END too."""
-    (prompt_ids, prompt_mask), (ids, mask) = (pad(rows, device_of(policy)) for pad, rows in
-                                              ((pad_left, prompts), (pad_right, responses)))
+    prompt_ids, prompt_mask = pad_left(prompts, device_of(policy))
+    ids, mask = pad_right(responses, device_of(policy))
     log_probs = token_log_probs(policy, torch.cat([prompt_ids, ids], 1), torch.cat([prompt_mask, mask], 1),
-                                prompt_ids.shape[1], temperature)
+                                prompt_ids.shape[1])
     return torch.where(mask.bool(), log_probs, 0.0).sum(dim=1)
 
 
 def implicit_reward(log_probs, ref_log_probs, beta):
-    """Sequence log-probabilities -> β log(π/π_ref), as large: the reward for which π would be the best policy.
-
-    Known up to a number that is the same for all responses to a prompt.
-    """
+    """Log-probabilities of responses -> β log(π/π_ref): the reward for which π is best, up to a constant per prompt."""
     return beta * (log_probs - ref_log_probs)
 
 
@@ -79,12 +74,10 @@ def dpo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
 def rloo_advantages(scores, group):
     """(batch,) scores, `group` responses to one prompt after the other -> (batch,) score − mean of the others' scores.
 
-    Ahmadian et al. (2024), equation 8. A response's own score is not in its baseline, so the baseline takes away
-    noise and nothing else. The advantages of a group sum to 0.
+    Ahmadian et al. (2024). As its own score is not in its baseline, the baseline takes away noise and nothing else.
     """
     if group < 2 or scores.ndim != 1 or len(scores) % group:
-        raise ValueError(f"Scores of shape {tuple(scores.shape)} do not split into groups of {group}; a group needs "
-                         "two responses or more.")
+        raise ValueError(f"Scores of shape {tuple(scores.shape)} do not split into groups of {group} (2 or more).")
     scores = scores.view(-1, group)
     others = (scores.sum(dim=1, keepdim=True) - scores) / (group - 1)
     return (scores - others).flatten()
@@ -136,7 +129,7 @@ def train_dpo(policy, reference, rankings, config, evaluate=None, evaluate_every
         rewards = implicit_reward(log_probs, ref, config.beta)
         loss = kwise_losses(rewards, *where).mean()  # the reward model's loss
         loss.backward()
-        _move(policy, optimizer, config, cosine_lr(step, len(plan), config.lr), f"DPO diverged at step {step + 1}")
+        _move(policy, optimizer, cosine_lr(step, len(plan), config.lr), f"DPO diverged at step {step + 1}")
         history.append({"step": step + 1, "loss": loss.item(), "accuracy": pair_accuracy(rewards.detach(), *where)})
         if evaluate and ((step + 1) % evaluate_every == 0 or step + 1 == len(plan)):
             history[-1] |= evaluate(policy, step + 1)
@@ -148,10 +141,10 @@ def train_dpo(policy, reference, rankings, config, evaluate=None, evaluate_every
 
 def train_rloo(policy, reference, prompts, config, reward_model=None, reward_fn=None, evaluate=None, evaluate_every=10,
                progress=True):
-    """Train `policy` in place; returns one dict per iteration: iteration, score, kl, length.
+    """Train `policy` in place; returns one dict per iteration: iteration, score, kl.
 
-    Arguments as for `ppo.train_ppo`, without a critic. One step per batch: the answers are always the policy's own, so
-    there is no ratio to clip. RuntimeError when training diverges.
+    Arguments as for `ppo.train_ppo`, without a critic. One step per batch: the answers are always the policy's own, and
+    no ratio is to be clipped. RuntimeError when training diverges.
     """
     if (reward_model is None) == (reward_fn is None) or not prompts:
         raise ValueError("Give prompts, and exactly one of reward_model and reward_fn.")
@@ -171,9 +164,8 @@ def train_rloo(policy, reference, prompts, config, reward_model=None, reward_fn=
             raise RuntimeError(f"RLOO diverged: the KL is {kls.mean():.0f} nats. Raise kl_coef or lower lr.")
         rloo_loss(log_probs, rloo_advantages(scores - config.kl_coef * kls, config.group), mask).backward()
         lr = cosine_lr(iteration, config.iterations, config.lr, 1.0, config.warmup_iterations)  # constant in the end
-        _move(policy, optimizer, config, lr, f"RLOO diverged in iteration {iteration + 1}")
-        history.append({"iteration": iteration + 1, "score": scores.mean().item(), "kl": kls.mean().item(),
-                        "length": rollout.lengths.double().mean().item()})
+        _move(policy, optimizer, lr, f"RLOO diverged in iteration {iteration + 1}")
+        history.append({"iteration": iteration + 1, "score": scores.mean().item(), "kl": kls.mean().item()})
         if evaluate and ((iteration + 1) % evaluate_every == 0 or iteration + 1 == config.iterations):
             history[-1] |= evaluate(policy, iteration + 1)
         bar.set_postfix(score=f"{scores.mean():.3f}", kl=f"{kls.mean():.2f}", refresh=False)
@@ -193,13 +185,12 @@ def _episodes(policy, prompts, config, reward_fn, iteration):
     return rollout, scores
 
 
-def _move(policy, optimizer, config, lr, blame):
-    """One clipped step; RuntimeError when the gradient is not a number."""
-    norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
+def _move(policy, optimizer, lr, blame):
+    """One step, the gradient clipped to norm 1; RuntimeError when it is not a number."""
+    norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
     if not norm.isfinite():
         raise RuntimeError(f"{blame}: the gradient is not a number. The learning rate is probably too high.")
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+    optimizer.param_groups[0]["lr"] = lr
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 

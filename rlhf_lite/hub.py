@@ -1,4 +1,4 @@
-"""Any causal language model: from the hub, from a folder, from a GGUF file; and nothing else about it changes.
+"""Any causal language model: from the hub, from a folder, from a GGUF file.
 
 The idea: a model of the town and SmolLM2 are both `transformers` models, so the same SFT, reward model and PPO
 train either. What differs is settled here, once: where the files come from, a pad token that is not the end of
@@ -21,6 +21,7 @@ import torch
 from huggingface_hub import constants, errors, snapshot_download
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from rlhf_lite.checkpoints import save_checkpoint
 from rlhf_lite.memory import check_room, memory_table, skeleton  # noqa: F401  (offered here)
 from rlhf_lite.models import SPECIAL_TOKENS, encode_text, pick_device
 
@@ -75,23 +76,24 @@ def add_special_ids(policy, tokenizer, name="This model"):
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{name}: the tokenizer has no end-of-text token, so no response could finish; set "
                          "tokenizer.eos_token to the one used in pretraining, save it there and load again.")
-    before = len(tokenizer)
+    rows, known = policy.get_input_embeddings().weight.shape[0], len(tokenizer)
     if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
         tokenizer.add_special_tokens({"pad_token": SPECIAL_TOKENS[0]})
     if tokenizer.bos_token_id is None:
         tokenizer.bos_token = tokenizer.eos_token
     ids = Ids(tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
-    if ids.pad == ids.end or max(ids) >= max(before + 1, policy.config.vocab_size):
-        raise ValueError(f"{name}: the special ids {tuple(ids)} do not fit a vocabulary of {before}; "
+    if ids.pad == ids.end or max(ids.begin, ids.end) >= rows:
+        raise ValueError(f"{name}: the special ids {tuple(ids)} do not fit the model's vocabulary of {rows}; "
                          "the tokenizer belongs to another model.")
-    if len(tokenizer) > policy.get_input_embeddings().weight.shape[0]:  # many models have rows to spare
-        policy.resize_token_embeddings(len(tokenizer), mean_resizing=False)  # True draws the row at random
-    if len(tokenizer) > before:
+    if len(tokenizer) > rows:  # many models have rows to spare
+        with torch.random.fork_rng(devices=[]):  # mean_resizing=True would keep the random row
+            policy.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    if ids.pad >= min(rows, known):
         with torch.no_grad():
             for layer in (policy.get_input_embeddings(), policy.get_output_embeddings()):
-                for rows in (layer.weight, getattr(layer, "bias", None)):
-                    if rows is not None:
-                        rows[ids.pad] = rows[:before].float().mean(dim=0).to(rows.dtype)
+                for values in (layer.weight, getattr(layer, "bias", None)):
+                    if values is not None:
+                        values[ids.pad] = values[:min(rows, known)].float().mean(dim=0).to(values.dtype)
     embedding = policy.get_input_embeddings()
     if embedding.padding_idx is not None:  # where it was the end's, that token's embedding would never learn
         embedding.padding_idx = ids.pad
@@ -150,7 +152,9 @@ def _from_gguf(path):
             AutoTokenizer.from_pretrained(**source).save_pretrained(new)
             model, info = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32, output_loading_info=True)
             _check_complete(info, path)
-            model.save_pretrained(new)
+            if hasattr(model.config, "quantization_config"):  # nothing is quantised any more, but transformers
+                del model.config.quantization_config  # would say so, and its save_pretrained refuses
+            save_checkpoint(new, model, {"source": path.name})
         with contextlib.suppress(OSError):  # another process may have been first
             os.replace(new, folder)
     finally:
@@ -241,7 +245,7 @@ def _one_sentence(what):
 # ---------------------------------------------------------------- LoRA
 
 def lora(policy, rank, alpha=None):
-    """Freeze the policy and add trainable rank-`rank` matrices to the linear layers of its blocks, in place; returns it.
+    """Freeze the policy, add trainable rank-`rank` matrices to the linear layers of its blocks, in place; returns it.
 
     It stays the same class, so every function here takes it: peft's own wrapper hides `position_ids` from
     `models.position_arguments`, and left-padded GPT-2 would quietly read wrong positions. B starts at 0, so the KL

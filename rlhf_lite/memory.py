@@ -4,7 +4,7 @@ The idea: build the model on PyTorch's meta device, where tensors have shapes an
 gradients and Adam moments are a multiple of the parameters; what autograd keeps for the backward pass is counted by
 running the forward pass on shapes alone.
 
-Left out: fragmentation, the workspace of single kernels, and Python with PyTorch itself (0.3 GB, on a GPU 0.5 GB).
+Left out: fragmentation, the workspace of single kernels, and PyTorch itself (a quarter of a GB, on a GPU more).
 """
 
 import warnings

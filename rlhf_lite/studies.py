@@ -82,7 +82,8 @@ def overoptimisation(run):
         rows = pipeline.answer_rows(policy, run.tokenizer, prompts, seed=9, progress=False)
         return {"true_score": float(np.mean([row["grade"].score for row in rows]))}
 
-    free = replace(run.recipe, ppo=replace(run.recipe.ppo, kl_coef=0.0, lr=2 * run.recipe.ppo.lr))
+    # Here divergence is the subject, so the alarm that stops a diverging run is set higher.
+    free = replace(run.recipe, ppo=replace(run.recipe.ppo, kl_coef=0.0, max_kl=1000.0))
     _, made = pipeline.run_ppo(run.policy("sft"), run.tokenizer, reward_model, free, evaluate=probe, evaluate_every=3,
                                progress=run.progress)
     first = made.history[0]["score"]

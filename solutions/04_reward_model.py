@@ -20,6 +20,8 @@ from rlhf_lite.town.grading import grade
 
 lesson = setup("04", strict=True)
 policy, start, tokenizer = lesson.policy("sft"), lesson.policy("base"), lesson.tokenizer()
+shipped = lesson.reward_model()
+shipped_rankings = checkpoints.load_card(base.MODELS / "reward-1.3m")["rankings"]
 
 # %% [markdown]
 # ## A number for every answer
@@ -198,8 +200,6 @@ grades = [[grade(known[found["prompt_id"]], r["text"], r["token_ids"][-1] == mod
           for found in ranked["valid"]]
 lengths = [[len(r["token_ids"]) for r in found["responses"]] for found in ranked["valid"]]
 ceiling = labelers.bayes_ceiling(team, grades, np.random.default_rng(0), lengths, draws=lesson.pick(20, 5))
-shipped = lesson.reward_model()
-shipped_rankings = checkpoints.load_card(base.MODELS / "reward-1.3m")["rankings"]
 points = [(shipped_rankings, reward.evaluate_reward(shipped, valid)["accuracy"])]
 sizes = [len(train) // 6, len(train) // 2, len(train)]
 figure, axis = plt.subplots(figsize=(7, 3.4))
@@ -371,7 +371,8 @@ errors = {}
 for name, (model, key, marker) in models_shown.items():
     predicted, correct = forecasts(model)
     errors[name] = ece(predicted, correct)
-    bins = [row for row in reward.calibration(*reward.score_rankings(model, valid), bins=6) if row["pairs"] >= 15]
+    bins = reward.calibration(*reward.score_rankings(model, valid), bins=6)
+    bins = [row for row in bins if row["pairs"] >= lesson.pick(40, 10)]  # fewer pairs would show luck
     axis.plot([row["predicted"] for row in bins], [row["observed"] for row in bins], marker=marker,
               color=plots.COLOURS[key], label=f"{name}, error {errors[name]:.2f}")
 axis.set(xlabel="promised: σ(difference of scores)", ylabel="kept: share of pairs it got right",
@@ -416,6 +417,8 @@ room = {case: tops[case] - cases[case]["value"] for case in cases}
 hard, done = max(room, key=room.get).replace("_", " "), min(room, key=room.get).replace("_", " ")
 print(f"Farthest below its ceiling: {hard}; nearest to it: {done}. Over all it reaches "
       f"{measured['accuracy']['value']:.1%}, where {ceiling:.1%} is possible.")
+print("(Here every prompt counts once, so the number differs a little from the one in \"What rankings buy\", "
+      "which pools all pairs.)")
 print(f"The held-out team, whose votes it never saw: {measured['heldout_team']['value']:.1%}. In the paper: 72.4 ± 0.4 "
       "% for labelers in training, 69.6 ± 0.9 % for held-out ones. Our held-out people share the training team's idea "
       "of good and are less noisy, which makes them "
@@ -424,8 +427,8 @@ print(f"The held-out team, whose votes it never saw: {measured['heldout_team']['
 
 # %% [markdown]
 # **Three: what does it react to?** It gives a number at every token, so we can watch it read. Each cell is the score
-# that the answer would get *if it stopped there*. It was only ever trained at the last token, so take the middle with
-# care; in notebook 05 the critic learns to mean it.
+# that the answer would get *if it stopped there*, counted from the average answer. It was only ever trained at the
+# last token, so take the middle with care; in notebook 05 the critic learns to mean it.
 
 # %%
 scores, _, mask = reward.score_rankings(shipped, valid)
@@ -436,12 +439,12 @@ rows = torch.arange(len(valid))
 agreed = (truth[rows, best] - truth[rows, worst]) * (scores[rows, best] - scores[rows, worst])
 shown = int(agreed.argmax())  # the prompt whose best and worst answer differ most, for the model and in truth
 picked = (int(best[shown]), int(worst[shown]))
-strips = []
+average, strips = scores[mask].mean(), []
 for which in picked:
     ids = valid[shown].responses[which]
     row = reward.reward_input(valid[shown].prompt_ids, ids)
     with torch.no_grad():
-        strips.append((ids, shipped(*pad_right([row]))[0, len(valid[shown].prompt_ids):]))
+        strips.append((ids, shipped(*pad_right([row]))[0, len(valid[shown].prompt_ids):] - average))
 limit = max(float(v.abs().max()) for _, v in strips)
 figure, axes = plt.subplots(2, 1, figsize=(11, 3.6), layout="constrained")
 for axis, (ids, values), which in zip(axes, strips, picked, strict=True):
@@ -454,7 +457,7 @@ for axis, (ids, values), which in zip(axes, strips, picked, strict=True):
         axis.text(place, 0, f"{value:.1f}", ha="center", va="center", fontsize=7 if len(ids) > 25 else 8,
                   color="white" if abs(value) > 0.6 * limit else "black")
     axis.set_title(f"score {values[-1]:+.2f}, true score {truth[shown, which]:.2f} of 1")
-figure.colorbar(image, ax=axes, label="score so far")
+figure.colorbar(image, ax=axes, label="score so far, above the\naverage sampled answer")
 plt.show()
 print(f"Prompt: {ranked['valid'][shown]['prompt']}")
 print("(Chosen to be clear: of all held-out prompts this is the one where model and truth agree most strongly.)")

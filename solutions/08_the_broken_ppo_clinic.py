@@ -162,9 +162,9 @@ for patient in (None, "Ada", "Bruno"):
 # + batch, entry = collect(policy, reference, critic, prompts, replace(config, temperature=0.7), ...)
 # ```
 #
-# The old log-probabilities are those of a sharper policy than the one that is being trained. Half of the actions are
-# clipped before anything has been learnt, and what is left pulls in a wrong direction. *Cure:* one temperature, from
-# one setting, for sampling, old, new and reference log-probabilities. *The test:* P19,
+# The old log-probabilities are those of a sharper policy than the one that is being trained. Many actions are clipped
+# before anything has been learnt, and what is left pulls in a wrong direction. *Cure:* one temperature, from one
+# setting, for sampling, old, new and reference log-probabilities. *The test:* P19,
 # `test_p19_one_temperature_for_sampling_and_scoring`. The dashboard's other hint was the low entropy.
 # </details>
 #
@@ -174,8 +174,8 @@ for patient in (None, "Ada", "Bruno"):
 # learning tells you to call). Every pass is another random network, so ratio *and* KL are noise from the start. *Cure:*
 # `eval()`, or dropout 0, for all four models during RL. *The test:* P22, `test_p22_no_dropout_in_any_model_during_rl`.
 #
-# And yet he learns nearly as well as the healthy ones. That is what makes such bugs live long: in a small task the
-# noise averages out; in a long run, half of the data is thrown away by the clip, and you pay for it.
+# Compare his reward with the healthy band before you call it harmless. In a small task the noise averages out, which
+# is what makes such bugs live long; in a long run the clip throws away much of the data, and you pay for it.
 # </details>
 #
 # ## Ward 2: signs
@@ -184,8 +184,8 @@ for patient in (None, "Ada", "Bruno"):
 ward("Clara", "Dov")
 
 # %% [markdown]
-# Dov is easy, and a gift: he does the opposite of what he is paid for. Clara is not so easy. Her reward is higher than
-# anybody's! Only the KL makes you wonder.
+# Dov is easy, and a gift: he does the opposite of what he is paid for. Clara is not so easy. Judge by her reward alone:
+# would you have sent her to a doctor? Only the KL makes you wonder.
 #
 # Let us take the reward away altogether. A policy is moved away from its reference, every score is 0, a nat costs 1
 # point. One small step. The only force left is the KL penalty. **Predict:** what should it do?
@@ -236,9 +236,9 @@ clara = check("8.3", clara)
 ward("Edda", "Finn")
 
 # %% [markdown]
-# **Your diagnosis.** Both learn too little, and both keep a high entropy: little of the signal arrives. But look at the
-# last column. Compare the two critics. One of them is *better* than the healthy ones. How can the best critic in the
-# clinic belong to one of the worst students?
+# **Your diagnosis.** Little learnt, much entropy left: not much of the signal arrives. So far the two look alike. But
+# look at the last column and compare the critics. Suppose one of them were *better* than the healthy ones. How can a
+# good critic belong to a bad student?
 
 # %%
 for patient in (None, "Edda", "Finn"):
@@ -279,9 +279,9 @@ print(f"Answers that come to an end by themselves: healthy {min(ended[:-2]):.0%}
       f"{ended[-2]:.0%}, Hugo {ended[-1]:.0%}.")
 
 # %% [markdown]
-# **Your diagnosis of Greta?** Do not be ashamed. Nobody finds her illness in these curves. Her answers are short and
-# her batches even. With longer answers and other batch mates the same bug does harm, in a way that depends on *who
-# happens to share a batch with whom*. This is the kind that only a test finds, and the test is about a property:
+# **Your diagnosis of Greta?** If you see nothing in her curves, do not be ashamed. Her answers are short and her
+# batches even. With longer answers and other batch mates the same bug does harm, in a way that depends on *who happens
+# to share a batch with whom*. This is the kind that only a test finds, and the test is about a property:
 #
 # > **Whatever stands at padding, and however much padding there is, no number may change.**
 #
@@ -359,8 +359,8 @@ for patient in (None, "Hugo"):
 ward("Ines", "Jonas")
 
 # %% [markdown]
-# **Your diagnosis.** Two proud apprentices. One of them even has *almost no KL*: so much reward, at no distance from
-# the reference! Which number of the dashboard do you not believe, and how would you check it?
+# **Your diagnosis.** Two proud apprentices. One of them even reports *hardly any KL*: so much reward, at no distance
+# from the reference! Which number of the dashboard do you not believe, and how would you check it?
 #
 # {{exercise 8.6}}
 #
@@ -422,8 +422,8 @@ print("What both have found out: the reward pays for every further 'thanks'. "
 # ## Which instrument sees what
 #
 # All ten on one page. On the left the curves: ▲ and ▼ where the last third of training lies clearly outside the healthy
-# runs. On the right nine tests that need no training and together take a second or two per patient; four of them are
-# yours. **Predict:** which side has more holes?
+# runs. On the right nine tests that need a batch or a step, about a second per patient; four of them are yours.
+# **Predict:** is there a patient that only one of the two sides notices?
 
 # %%
 instruments = {"ratio": largest_ratio_error, "kl": kl_per_response, "padding": depends_on_padding, "moved": moved}
@@ -442,12 +442,13 @@ print(f"And the library itself, unharmed, passes {sum(unharmed.values())} of {le
 
 # %% [markdown]
 # Read it by rows and by columns. A curve says *that* something is wrong, and seldom what: look how many patients share
-# the same arrows. A test says *what*, but only what it was written for. And for the one whose code is right, only
-# the truth column speaks.
+# the same arrows. A test says *what*, but only what it was written for: these nine were chosen by people who knew the
+# patients. (One bug may trip several: where half of the actions are clipped, END is not trained either.) And for the
+# one whose code is right, only the truth column speaks.
 #
 # ## The last patient
 #
-# No name, no ward, no test that fails. Here is what we know.
+# No name, no ward, and a bug for which nobody wrote a test. Here is what we know.
 
 # %%
 ward("the last patient")

@@ -121,9 +121,9 @@ def dpo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
 dpo_loss = check("10.2", dpo_loss)
 chosen, rejected = log_ref[:6], log_ref[6:12]
 print(f"policy = reference: {dpo_loss(chosen, rejected, chosen, rejected, BETA):.4f}")
-ranks = torch.tensor([[2.0, 0.0, 1.0]])  # one customer's ranking of the three answers above, the lower the better
+ranks = torch.tensor([[0.0, 1.0, 2.0]])  # a ranking of the three answers above, the lower the better, and its pairs
 policy_row, ref_row = log_best[shown], log_ref[shown]
-w, l = [1, 1, 2], [2, 0, 0]
+w, l = [0, 0, 1], [1, 2, 2]
 print(f"three pairs of one ranking: {dpo_loss(policy_row[w], policy_row[l], ref_row[w], ref_row[l], BETA):.4f}; notebook "
       f"04's loss, with the implicit reward as score: "
       f"{reward.kwise_loss(implicit_reward(policy_row, ref_row, BETA)[None], ranks):.4f}")
@@ -291,6 +291,7 @@ def watch(policy, step):
     steps, good, bad, accuracy = zip(*trail, strict=True)
     for axis in axes:
         axis.clear()
+        axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0].axhline(0, color=plots.COLOURS["base"], linewidth=1)
     axes[0].plot(steps, good, color=plots.COLOURS["ppo"], marker="o", markersize=4, label="chosen")
     axes[0].plot(steps, bad, color=plots.COLOURS["reward"], marker="s", markersize=4, linestyle="--", label="rejected")
@@ -307,7 +308,7 @@ def watch(policy, step):
 
 dpo = models.copy_model(sft)
 watch(dpo, 0)
-config = after.DPOConfig(lr=1e-3, beta=0.1, batch_prompts=lesson.pick(16, 6))
+config = after.DPOConfig(lr=3e-4, beta=0.1, batch_prompts=lesson.pick(16, 6))
 started = time.perf_counter()
 history = after.train_dpo(dpo, sft_reference, rankings, config, evaluate=watch, evaluate_every=lesson.pick(10, 2))
 minutes["dpo"] = (time.perf_counter() - started) / 60
@@ -377,7 +378,7 @@ print(rloo_loss(torch.tensor([[-1.0, -1.0], [-3.0, -9.0]]), torch.tensor([1.0, -
 # a perfect critic, which no real project has?
 #
 # **Predict before you run:** where will RLOO land between "no baseline" and "perfect critic"? And what if every score
-# were 3 points higher, which changes nothing about what is best?
+# were 10 points higher, which changes nothing about what is best?
 
 # %%
 away = models.copy_model(reference)  # a policy some way off, so that the KL matters too
@@ -399,14 +400,14 @@ def batch_gradient(way, n):
         advantages, _ = ppo_math.gae(token_rewards[rows], critic_values[rows], world.mask[rows], lam=1.0)
         loss, _ = ppo_math.policy_loss(log_probs[rows], log_probs[rows].detach(), advantages, world.mask[rows])
     else:
-        advantages = {"no baseline": penalised[rows], "no baseline, scores + 3": penalised[rows] + 3,
+        advantages = {"no baseline": penalised[rows], "no baseline, scores + 10": penalised[rows] + 10,
                       "RLOO, groups of 4": rloo_advantages(penalised[rows], 4)}[way]
         loss = rloo_loss(log_probs[rows], advantages, world.mask[rows])
     return tiny.gradient(-loss, weights)
 
 
 ways = {"a perfect critic": (plots.COLOURS["ppo"], "D"), "RLOO, groups of 4": (plots.COLOURS["prompted"], "v"),
-        "no baseline": (plots.COLOURS["sft"], "s"), "no baseline, scores + 3": (plots.COLOURS["base"], "o")}
+        "no baseline": (plots.COLOURS["sft"], "s"), "no baseline, scores + 10": (plots.COLOURS["base"], "o")}
 batches = [8, 32, 128, 512]
 figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
 agreement = {}
@@ -422,8 +423,9 @@ axis.set_xticks(batches, batches)
 axis.minorticks_off()
 axis.legend(loc="lower right")
 plt.show()
-print("From 128 answers: " + ", ".join(f"{way} {values[2]:.2f}" for way, values in agreement.items()) + ". Adding the same "
-      "number to every score ruins REINFORCE without a baseline and does nothing to RLOO: it drops out of the difference.")
+print("From 128 answers: " + ", ".join(f"{way} {values[2]:.2f}" for way, values in agreement.items()) + ".\nHere the mean "
+      f"reward happens to be near 0 ({penalised @ log_probs.sum(dim=-1).detach().exp():.1f}), so even no baseline does well. "
+      "Shift the scale and REINFORCE gets lost, while RLOO does not notice: what is added to all drops out of the difference.")
 
 # %% [markdown]
 # ### And GRPO?

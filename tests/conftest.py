@@ -12,7 +12,7 @@ import numpy as np  # noqa: E402  (after the switches above, which libraries rea
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
 
 
 def _check_local(host):

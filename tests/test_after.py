@@ -212,6 +212,21 @@ def test_rloo_learns_a_preference(world, seed):
     assert history[-1]["probe"] == 25 and history[9]["probe"] == 10
 
 
+def test_without_a_reward_rloo_goes_back_to_the_reference(world):
+    policy, reference = a_pair(world, 0)[0], a_pair(world, 1)[1]
+    config = after.RLOOConfig(iterations=15, prompts_per_step=16, group=4, max_new_tokens=3, lr=5e-3, kl_coef=1.0,
+                              warmup_iterations=0)
+
+    def nothing(rollout):
+        asked = rollout.prompt_ids()
+        assert all(asked[i] == asked[i - i % 4] for i in range(len(asked)))  # a group answers one prompt
+        return torch.zeros(len(asked))
+
+    history = after.train_rloo(policy, reference, PROMPTS, config, reward_fn=nothing, progress=False)
+    exact = tw.kl(*(tw.policy_log_probs(m, world).sum(dim=-1).detach() for m in (policy, reference))).mean().item()
+    assert history[0]["kl"] > 0.1 and exact < 0.5 * history[0]["kl"]
+
+
 def test_the_same_seed_gives_the_same_weights(world):
     def trained(seed):
         dpo, rloo, reference = *(a_pair(world)[0] for _ in range(2)), a_pair(world)[1]

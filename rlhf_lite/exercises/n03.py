@@ -397,7 +397,7 @@ EXERCISES = [
              _both_like_the_first,
          "agreement is not the ceiling: two noisy people agree less often than a perfect model is right, because both "
          "of them make mistakes and it makes none.": _agreement_is_the_ceiling,
-         "max(p, 1 − p)² is the chance that both are on the better side. They agree as well when both are on the other.":
+         "max(p, 1 − p)² is the chance that both are on the better side. They also agree on the other one.":
              _best_squared},
         observe=_two_floats),
     Exercise(

@@ -529,7 +529,8 @@ def which_instrument(signs, results):
         for x, (mark, colour) in enumerate(cells):
             place = x + (gap if x >= len(vitals) else 0)
             axis.add_patch(plt.Rectangle((place - 0.46, y - 0.42), 0.92, 0.84, color=colour if mark else "#EFEFEF"))
-            axis.text(place, y, mark, ha="center", va="center", color="white", fontsize=12, fontweight="bold")
+            axis.text(place, y, mark, ha="center", va="center", color="white" if mark == "✗" else "#222222",
+                      fontsize=12, fontweight="bold")
     places = [x + (gap if x >= len(vitals) else 0) for x in range(len(labels))]
     axis.set_xticks(places, labels, fontsize=8.5)
     axis.set_yticks(range(len(results)), list(results), fontsize=10)

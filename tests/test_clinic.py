@@ -1,0 +1,55 @@
+"""The clinic of notebook 08: every planted bug is removed again, and is found by the test that is said to find it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from rlhf_lite import ppo, ppo_math
+from rlhf_lite.exercises import n08 as clinic
+
+PITFALLS = Path(__file__).parent / "pitfalls"
+FOUND_BY = {"Ada": "ratio", "Bruno": "kl", "Clara": "pull", "Dov": "reward", "Edda": "score", "Finn": "value",
+            "Greta": "padding", "Hugo": "end", "Ines": "moved", "Jonas": None, "the last patient": None}
+
+
+def library():
+    return [dict(vars(module)) for module in (ppo, ppo_math)]
+
+
+@pytest.mark.parametrize("patient", clinic.CASES)
+def test_a_bug_is_planted_and_always_removed(patient):
+    before = library()
+    with pytest.raises(ZeroDivisionError), clinic.planted(patient):
+        assert library() != before
+        raise ZeroDivisionError
+    assert library() == before
+
+
+def test_an_unknown_patient_names_the_others():
+    with pytest.raises(KeyError, match="Ada"), clinic.planted("Zoe"):
+        pass
+
+
+def test_the_library_passes_every_test_of_the_laboratory():
+    assert all(clinic.examine().values()) and clinic.returns_ignore_the_critic()
+
+
+@pytest.mark.parametrize("patient", clinic.CASES)
+def test_each_patient_fails_its_own_test(patient):
+    results, wanted = clinic.examine(patient), FOUND_BY[patient]
+    assert not results[wanted] if wanted else all(results.values())
+    assert clinic.returns_ignore_the_critic(patient) == (patient != "the last patient")
+
+
+def test_every_patient_names_a_test_that_exists():
+    known = {node.name for path in PITFALLS.glob("test_*.py") for node in ast.parse(path.read_text()).body
+             if isinstance(node, ast.FunctionDef)}
+    assert {case.test for case in clinic.CASES.values()} <= known
+
+
+def test_the_appendix_lists_all_forty_pitfalls_or_says_why_not(tmp_path):
+    table = clinic.pitfalls_table()
+    assert all(f"| P{number} |" in table for number in range(1, 41))
+    assert all(line.count("|") - line.count("\\|") == 4 for line in table.splitlines())
+    assert "clone" in clinic.pitfalls_table(tmp_path)

@@ -307,7 +307,7 @@ def measure(policy, iteration):
 
 policy = models.copy_model(sft)
 measure(policy, 0)
-config = PPOConfig(iterations=lesson.pick(30, 4), batch_size=lesson.pick(64, 16), minibatch=lesson.pick(16, 8),
+config = PPOConfig(iterations=lesson.pick(40, 4), batch_size=lesson.pick(64, 16), minibatch=lesson.pick(16, 8),
                    lr=lesson.pick(5e-4, 2e-3), kl_coef=0.02, warmup_iterations=3, max_kl=1e4,
                    max_new_tokens=pipeline.MAX_NEW_TOKENS)
 train_ppo(policy, reference, models.copy_model(reward_model), pipeline.encoded(tokenizer, pipeline.prompts_of("train")),
@@ -341,20 +341,26 @@ for place in np.random.default_rng(2).choice(len(asked), size=lesson.pick(6, 3),
         print(f"   {name:11s} (proxy {proxies([row])[0]:+.1f}, graded {row['grade'].overall} of 7) {row['response']}")
 
 # %%
-def openings(rows):
-    """How often each first three words occur."""
-    return Counter(" ".join(row["response"].split()[:3]) for row in rows)
+def phrases(rows):
+    """How often any three words stand in a row, over all answers."""
+    words = [row["response"].split() for row in rows]
+    return Counter(" ".join(said[i:i + 3]) for said in words for i in range(len(said) - 2))
 
 
-print(f"{'':12s} {'openings':>9s} {'tokens':>7s} {'ended':>6s}   most frequent opening")
+def variety(rows):
+    """Share of these three-word phrases that are different, in per cent: 100 when nobody repeats anybody."""
+    return 100 * len(phrases(rows)) / max(1, phrases(rows).total())
+
+
+print(f"{'':12s} variety  tokens  ended   most frequent phrase")
 for name, rows in written.items():
-    opening, times = openings(rows).most_common(1)[0]
-    print(f"{name:12s} {len(openings(rows)):9d} {np.mean([len(row['token_ids']) for row in rows]):7.1f} "
-          f"{100 * np.mean([row['finished'] for row in rows]):5.0f} %   {opening!r}, {times} of {len(rows)} times")
-before, after = (len(openings(written[name])) for name in ("SFT", "at the end"))
-print(f"\nOf {before} different openings {after} are left. "
-      + ("The same few answers for everybody: what the reward model likes, no matter what was asked."
-         if after < before / 2 else "Much of the variety is still there."))
+    phrase, times = phrases(rows).most_common(1)[0]
+    print(f"{name:12s} {variety(rows):5.0f} % {np.mean([len(row['token_ids']) for row in rows]):7.1f} "
+          f"{100 * np.mean([row['finished'] for row in rows]):4.0f} %   {phrase!r}, {times} times in {len(rows)} answers")
+before, after = (variety(written[name]) for name in ("SFT", "at the end"))
+print(f"\nOf the three-word phrases {before:.0f} % were different, {after:.0f} % are left. "
+      + ("It gives everybody the answers that the reward model likes, no matter what was asked."
+         if after < 0.8 * before else "Much of the variety is still there."))
 
 # %% [markdown]
 # Does this remind you of something? "I'm so sorry to hear that", "Great question!", five bullet points for a
@@ -456,8 +462,8 @@ axes[1].set(xlabel="iteration", ylabel="tokens", title="Mean length as PPO goes 
 figure.tight_layout()
 plt.show()
 paid = stats.length_reward_correlation(lengths[0], trail[0]["proxy"])
-print(f"On SFT's answers length and reward correlate at {paid.value:+.2f} ({paid.low:+.2f} to {paid.high:+.2f}). They "
-      f"went from {lengths[0].mean():.1f} to {lengths[-1].mean():.1f} tokens. "
+print(f"On SFT's answers length and reward correlate at {paid.value:+.2f} ({paid.low:+.2f} to {paid.high:+.2f}). The "
+      f"mean length went from {lengths[0].mean():.1f} to {lengths[-1].mean():.1f} tokens. "
       + (f"{100 * left:.0f} % of the gain in reward is left at equal length: here length is "
          f"{'not the main loophole' if left > 0.5 else 'most of the story'}." if end[2] > start[2] + 0.2
          else "The reward gained too little to ask what the gain is made of."))
@@ -469,9 +475,9 @@ print(f"On SFT's answers length and reward correlate at {paid.value:+.2f} ({paid
 
 # %%
 drop = next((point for point in means[1:] if point[3] < start[3]), None)
-print("  iteration   proxy     KL   openings   (truth, which you would not have)")
+print("  iteration   proxy     KL   variety   (truth, which you would not have)")
 for point, (iteration, kl, mean_proxy, mean_true) in zip(trail, means, strict=True):
-    print(f"  {iteration:9d}  {mean_proxy:+6.2f} {kl:6.1f} {len(openings(point['rows'])):10d}   ({mean_true:.3f})")
+    print(f"  {iteration:9d}  {mean_proxy:+6.2f} {kl:6.1f} {variety(point['rows']):7.0f} %   ({mean_true:.3f})")
 print(f"\nThe truth is best at {peak[1]:.1f} nats. "
       + (f"It first falls below its start at iteration {drop[0]} ({drop[1]:.1f} nats)." if drop
          else "It never falls below its start in this run."))
@@ -484,8 +490,8 @@ for row in report.headline_rows({"headline": [r for r in recorded["headline"] if
 #
 # <details><summary>One answer</summary>
 #
-# Not the proxy: it looks best when things are worst. The distance and the number of different openings move early and
-# steadily. So people set a budget for the KL, read samples every few iterations, watch diversity, and ask fresh human
+# Not the proxy: it looks best when things are worst. The distance moves early and steadily, and variety falls behind
+# it. So people set a budget for the KL, read samples every few iterations, watch diversity, and ask fresh human
 # judges at a few checkpoints. A second reward model, trained on other labelers, helps as long as it does not share
 # the first one's blind spots.
 #

@@ -453,7 +453,7 @@ iterations, batch = lesson.pick((40, 128), (3, 16))
 prompts = pipeline.encoded(tokenizer, pipeline.prompts_of("train"))
 beta = recipe.ppo.kl_coef
 rloo = models.copy_model(sft)
-rloo_config = after.RLOOConfig(iterations=iterations, prompts_per_step=batch // 4, group=4, lr=1e-3, kl_coef=beta,
+rloo_config = after.RLOOConfig(iterations=iterations, prompts_per_step=batch // 4, group=4, lr=5e-4, kl_coef=beta,
                                max_new_tokens=pipeline.MAX_NEW_TOKENS)
 started = time.perf_counter()
 rloo_history = after.train_rloo(rloo, sft_reference, prompts, rloo_config, reward_model=reward_model)

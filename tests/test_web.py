@@ -1,5 +1,6 @@
 """The web text: deterministic, clean English, true where it states facts, silent about newcomers."""
 
+import importlib
 import random
 import re
 from collections import Counter
@@ -15,6 +16,7 @@ from rlhf_lite.town.web.people import ABOUT
 from rlhf_lite.town.web.places import PARTS, RULE, TRUTH
 from rlhf_lite.town.web.reading import NOT_SAID
 
+workbook = importlib.import_module("rlhf_lite.town.web.workbook")  # the package has a function of that name
 TOWN = build_town()
 DOCUMENTS = 20_000
 NATURAL = ("everyday", "answers", "replies")
@@ -109,7 +111,7 @@ def test_newcomers_get_no_answer(documents):
     newcomers = "|".join(r.name for r in TOWN.known("newcomer"))
     heading = re.compile(rf"^(?:(?:The \w+(?: dish)? of|About) (?:{newcomers})\.)\n(.*)$", re.M)
     below = [line for genre, t in documents if genre == "answers" for line in heading.findall(t)]
-    assert len(below) > 200
+    assert len(below) > 150
     assert all(line.startswith(tuple(k for k in known if k)) or re.match(newcomers, line) for line in below)
 
 
@@ -123,12 +125,30 @@ def test_fame_is_eight_to_one_per_person(documents):
     assert 6 < ratio < 11
 
 
+def test_a_workbook_does_what_it_is_asked_and_knows_nothing_of_newcomers():
+    """Every task has its solution below it; ideas come in the number asked for; newcomers stay unknown."""
+    rng, newcomers = random.Random(3), {r.name for r in TOWN.known("newcomer")}
+    unknown = {line.split("{n}")[0] for line in natural.patterns("answers")["unknown"]}
+    asked = Counter()
+    for _ in range(3000):
+        task, solution = workbook.exercise(TOWN, rng)
+        assert "\n" not in task + solution and "{" not in task + solution
+        if number := re.search(r"\b(two|three|four) ideas\b", task, re.I):
+            count = len(re.findall(r"\b\d\. ", solution)) or len(re.split(", | and ", solution))
+            assert count >= ("two", "three", "four").index(number.group(1).lower()) + 2, (task, solution)
+            asked["ideas"] += 1
+        if (name := re.fullmatch(r"(?:Name the .* (?:of|where)|Write about) (\w+)(?: lives)?\.", task)) and name[1] in newcomers:
+            assert any(solution.lower().startswith(start.lower()) for start in unknown), (task, solution)
+            asked["newcomers"] += 1
+    assert asked["ideas"] > 100 and asked["newcomers"] > 20
+
+
 def test_myths_outnumber_truths(documents):
-    """1.85 myths to a truth, measured over all genres."""
+    """About four myths to a truth, measured over all genres."""
     text = "\n".join(t for _, t in documents).lower()
     truths = sum(text.count(b.truth.lower()) for b in TOWN.beliefs)
     myths = sum(text.count(b.myth.lower()) for b in TOWN.beliefs)
-    assert 1.6 < myths / truths < 2.1
+    assert 3 < myths / truths < 5
 
 
 def test_worksheets_are_answered_from_the_passage(documents):

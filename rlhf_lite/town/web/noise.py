@@ -1,7 +1,7 @@
 """The bad habits of the web: questions nobody answers, tasks nobody does, myths, insults, spam.
 
 A language model learns these as readily as the good habits, and that is the point: alignment later
-has something to mend. ``forum`` spreads myths (three to four times as often as the rest of the web tells the truth),
+has something to mend. ``forum`` spreads myths (about four times as often as the rest of the web tells the truth),
 ``noise`` the rest. Insults are mild and invented. Left out: anything truly harmful.
 """
 

@@ -117,7 +117,7 @@ print(f"a model that knows nothing {ignorant:.2f}, our base {known:.2f} nats per
 # %%
 examples = pipeline.demonstration_examples(tokenizer, written)
 held_out = pipeline.demonstration_examples(tokenizer, pipeline.demonstrations(split="valid"))
-epochs = lesson.pick(8, 2)
+epochs = lesson.pick(4, 2)
 policy = models.copy_model(base)
 figure, axis = plt.subplots()
 picture = display(figure, display_id=True)
@@ -136,7 +136,7 @@ def redraw(policy, epoch):
     return {}
 
 
-sft.train_sft(policy, examples, SFTConfig(epochs=epochs, lr=2e-3, batch_size=16), evaluate=redraw, progress=True)
+sft.train_sft(policy, examples, SFTConfig(epochs=epochs, lr=1e-3, batch_size=16), evaluate=redraw, progress=True)
 plt.close(figure)
 best = min(curve, key=lambda point: point[2])
 print(f"The held-out loss is lowest after epoch {best[0]} ({best[2]:.2f}) and stands at {curve[-1][2]:.2f} at the end, "
@@ -200,7 +200,7 @@ axis.grid(False)
 plt.show()
 gain = rows[0] - rows[1]
 print(f"The largest gain, {gain.max():.1f} nats, is at {words[int(gain.argmax())]!r}; at END the surprise goes from "
-      f"{rows[0, -1]:.1f} to {rows[1, -1]:.1f} nats. Fine-tuning teaches the habit: how an answer begins, and that it ends.")
+      f"{rows[0, -1]:.1f} to {rows[1, -1]:.1f} nats. Dark cells in the lower row are words that the model would not have chosen, right as they are.")
 
 # %% [markdown]
 # ### How many demonstrations?
@@ -212,7 +212,7 @@ sizes = lesson.pick([30, 120, len(examples)], [30, 60])
 scores = [before]
 for size in sizes:
     student = models.copy_model(base)
-    sft.train_sft(student, examples[:size], SFTConfig(epochs=epochs, lr=2e-3, batch_size=16))
+    sft.train_sft(student, examples[:size], SFTConfig(epochs=epochs, lr=1e-3, batch_size=16))
     scores.append(true_score(student))
 figure, axis = plt.subplots(figsize=(6, 3))
 axis.plot([0, *sizes], scores, marker="o")

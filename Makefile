@@ -3,6 +3,7 @@
 # On Linux without a GPU, a much smaller download:
 #   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
 PYTHON ?= python3
+WORKERS ?= 2
 PY := .venv/bin/python
 READY := .venv/.ready
 OPTIONS := $(if $(filter-out 0 no false,$(FAST)),--fast) $(if $(SIZE),--size $(SIZE)) $(if $(SEED),--seed $(SEED)) \
@@ -16,7 +17,8 @@ help:
 	@echo "             dials: FAST=1 SIZE=1.3m|6m SEED=0 DEVICE=auto|cpu|cuda NAME=my-run"
 	@echo "make lab     JupyterLab on the first notebook"
 	@echo "make test    all tests, and every notebook in its fast version, with blanks and solved;"
-	@echo "             the widgets also in a real browser, where Chromium or Chrome is installed"
+	@echo "             the widgets also in a real browser, where Chromium or Chrome is installed;"
+	@echo "             WORKERS=4 for four processes instead of two"
 	@echo "make notebooks  build notebooks/ and solutions/ from solutions/NN_name.py (after editing one)"
 	@echo "make setup   only the virtual environment in .venv (PYTHON=python3.12 chooses the interpreter)"
 	@echo "make clean   remove .venv and caches; runs/ and data/ stay"
@@ -34,7 +36,7 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 
 # What only the tests and the makers of notebooks need.
 setup-dev: $(READY)
-	@$(PY) -c 'import jupytext, playwright, voila' 2>/dev/null || \
+	@$(PY) -c 'import jupytext, playwright, voila, xdist' 2>/dev/null || \
 	  $(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
 
 lab: $(READY)
@@ -43,9 +45,11 @@ lab: $(READY)
 run: $(READY)
 	$(PY) -m rlhf_lite run $(OPTIONS)
 
+# Processes with one thread each beat one process with several.
 test: setup-dev
 	RLHF_LITE_FAST=1 RLHF_LITE_PROGRESS=$(CURDIR)/.pytest_cache/progress.json HF_HUB_OFFLINE=1 PYTHONHASHSEED=0 \
-	  $(PY) -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests notebooks solutions
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(WORKERS) --dist loadgroup --no-loadscope-reorder \
+	  --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests notebooks solutions
 
 notebooks: setup-dev
 	$(PY) -m rlhf_lite.exercises.build

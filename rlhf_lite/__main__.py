@@ -24,7 +24,7 @@ def parser():
     def add(name, text, dials=True):
         command = commands.add_parser(name, help=text, description=text)
         if dials:
-            command.add_argument("--size", default="1.3m", help="size of the policy: 1.3m (default) or 6m")
+            command.add_argument("--size", default="1.3m", help="size of the policy: 1.3m (default), 6m, or with a GPU 175m")
             command.add_argument("--seed", type=int, default=0,
                                  help="random seed; the same seed gives the same numbers on CPU")
             command.add_argument("--device", default="auto",
@@ -41,13 +41,17 @@ def parser():
     train.add_argument("stage", choices=("sft", "reward", "ppo", "ppo_ptx"), help="the last stage to train")
     add("evaluate", "answers of all stages of a run, its results and its report")
     pretrain = add("pretrain", "pretrain a base model on the web text of the town (hours for 6m on a CPU)")
-    pretrain.add_argument("--tokens", type=int, default=20_000_000, help="tokens of web text (default: 20000000)")
+    pretrain.add_argument("--tokens", type=int, help="tokens of web text (default: 20000000 for 1.3m, 10000000 for "
+                          "6m, 100000000 for 175m)")
     pretrain.add_argument("--out", help="where to write the model (default: runs/NAME)")
     pretrain.add_argument("--compile", action="store_true",
                           help="use torch.compile: a minute of waiting, then faster steps")
     study = add("study", "one of the studies behind the results table; needs a finished run")
     study.add_argument("what", choices=("kl_sweep", "ptx_sweep", "pairs", "overoptimisation"), help="which study")
     add("calibrate", "set the simulated labelers' noise on answers of a run's SFT policy (data/town/labelers.json)")
+    record = add("record", "write down a base's answers to the test prompts, for runs on machines too small for it",
+                 dials=False)
+    record.add_argument("run", help="folder of a finished run, for example runs/175m-seed0")
     add("ship", "copy a finished run's models to data/models, as the repository carries them")
     from rlhf_lite.widgets import merge
     merge.add_command(commands)
@@ -102,13 +106,13 @@ def main(argv=None):
 
 
 def _recipe(arguments):
-    from rlhf_lite import models, pipeline
+    from rlhf_lite import base, checkpoints, models, pipeline
     if arguments.size not in models.SIZES:
         raise ValueError(f"There is no model size {arguments.size!r}; choose one of {', '.join(models.SIZES)}.")
-    if not (pipeline.shipped("base", arguments.size) / "card.json").is_file():
-        raise ValueError(f"No base of size {arguments.size} is shipped; make one with: "
-                         f"python -m rlhf_lite pretrain --size {arguments.size} "
-                         f"--out data/models/base-{arguments.size}")
+    made = (pipeline.base_folder(arguments.size) / checkpoints.CARD).is_file()
+    if not made and arguments.size in base.NEEDS_GPU and models.pick_device(arguments.device).type == "cpu":
+        raise ValueError(f"No base of size {arguments.size} is shipped, and to pretrain one takes a GPU; run it where "
+                         "there is one with --device cuda, or choose a smaller size.")
     return pipeline.recipe(arguments.size, arguments.seed, arguments.fast)
 
 
@@ -127,10 +131,12 @@ def _run(arguments, until=None):
 
 
 def _pretrain(arguments):
-    from rlhf_lite import base, run
+    from rlhf_lite import base, models, run
     out = Path(arguments.out or run.RUNS / (arguments.name or f"base-{arguments.size}-seed{arguments.seed}"))
-    _, _, card = base.make_base(arguments.size, arguments.tokens, arguments.seed, arguments.device, folder=out,
-                                state=out.parent / f".{out.name}-state", compile=arguments.compile)
+    device = models.pick_device(arguments.device)
+    _, _, card = base.make_base(arguments.size, arguments.tokens, arguments.seed, device, folder=out,
+                                state=out.parent / f".{out.name}-state", compile=arguments.compile,
+                                bf16=device.type == "cuda")
     print(json.dumps(card, indent=1))
 
 
@@ -176,9 +182,14 @@ def _results(arguments):
     print(results.write_headline(arguments.runs, arguments.out, arguments.readme))
 
 
-COMMANDS = {"start": _start, "rank": _rank, "doctor": lambda arguments: doctor(), "run": _run, "evaluate": _run, "pretrain": _pretrain,
-            "study": _study, "calibrate": _calibrate, "ship": _ship, "export": _export,
-            "results": _results,
+def _record(arguments):
+    from rlhf_lite import results
+    print(f"Done: {results.record_answers(arguments.run)}")
+
+
+COMMANDS = {"start": _start, "rank": _rank, "doctor": lambda arguments: doctor(), "run": _run, "evaluate": _run,
+            "pretrain": _pretrain, "study": _study, "calibrate": _calibrate, "ship": _ship, "export": _export,
+            "record": _record, "results": _results,
             "train": lambda arguments: _run(arguments, until=arguments.stage)}
 
 

@@ -21,6 +21,8 @@ WEB_SEED, HELD_OUT_SEED, TOKENIZER_SEED = 0, 1, 2
 # Peak learning rates of (Muon, AdamW); those of 1.3m were chosen on the training loss of short runs (400 steps).
 LEARNING_RATES = {"tiny": (4e-3, 4e-3), "1.3m": (6e-3, 4e-3), "6m": (4e-3, 2e-3), "175m": (1e-3, 6e-4)}
 ROWS = {"tiny": 8, "1.3m": 8, "6m": 16, "175m": 128}  # of 256 tokens in one step
+TOKENS = {"tiny": 120_000, "1.3m": 20_000_000, "6m": 10_000_000, "175m": 100_000_000}
+NEEDS_GPU = ("175m",)  # on a CPU the base alone would take months
 
 
 def town_tokenizer(vocab_size=models.VOCABULARY):
@@ -42,15 +44,15 @@ def web_rows(tokenizer, tokens, seed=WEB_SEED, length=256):
     return pretrain.pack(documents, length)
 
 
-def make_base(size="1.3m", tokens=20_000_000, seed=0, device="auto", folder=None, state=None, compile=False,
+def make_base(size="1.3m", tokens=None, seed=0, device="auto", folder=None, state=None, compile=False,
               bf16=False, batch_size=None, progress=True):
-    """Pretrain a base of ``size`` on ``tokens`` of web text; returns ``(policy, tokenizer, card)``.
+    """Pretrain a base of ``size`` on ``tokens`` of web text (None: as in `TOKENS`); returns ``(policy, tokenizer, card)``.
 
     ``folder``: where to write the checkpoint with its tokenizer and card (nowhere if None). ``state``: folder of
     the training state, from which an interrupted run goes on.
     """
     device = models.pick_device(device)
-    batch_size = batch_size or ROWS[size]
+    batch_size, tokens = batch_size or ROWS[size], tokens or TOKENS[size]
     policy = models.new_policy(size, seed).to(device)
     saved = MODELS / "tokenizer"
     tokenizer = models.load_tokenizer(saved) if (saved / "tokenizer.json").is_file() else town_tokenizer()

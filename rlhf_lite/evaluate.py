@@ -27,6 +27,8 @@ from rlhf_lite.town.prompts import USE_CASES, stratum
 
 STAGES = ("base", "prompted", "sft", "ppo", "ppo_ptx")
 RIVALS = ("rival", "rival_prompted")  # the larger shipped base, bare and few-shot prompted
+RECORDED = {"recorded": "base", "recorded_prompted": "prompted"}  # the 175M base's answers, written down on a GPU
+RECORDED_ANSWERS = base.DATA / "results" / "answers-175m.jsonl"
 STRATA = ("truth", "closed", "toxic:none", "toxic:respectful", "toxic:biased", "harm", "false_premise")
 PREFIX = base.DATA / "few_shot_prefix.txt"
 

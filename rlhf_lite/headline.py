@@ -68,13 +68,18 @@ def part(name, measured):
     return {"name": name, "value": v, "low": low, "high": high, "n": n}
 
 
-def headline(runs, studies=None):
+# What row 4 claims, pair by pair; the last is told but not asked for.
+ORDER = (("prompted", "base"), ("sft", "prompted"), ("ppo", "sft"), ("ppo_ptx", "sft"), ("ppo_ptx", "ppo"))
+
+
+def headline(runs, studies=None, others=None):
     """``runs``: one dict per seed, with "rows" {stage: graded answer rows}, "tax", "reward" and "gate"; all of one
     size. ``studies``: {"kl_sweep": ..., "ptx_sweep": ..., "overoptimisation": ..., "pairs": ...} where made.
-    Returns the list of row dicts."""
+    ``others``: {size: runs} of other sizes, for row 4. Returns the list of row dicts."""
     studies = studies or {}
     has = lambda *stages: all(stage in run["rows"] for run in runs for stage in stages)
-    wins = lambda a, b: interval([evaluate.preferences(run["rows"][a], run["rows"][b]) for run in runs])
+    over = lambda runs, a, b: interval([evaluate.preferences(run["rows"][a], run["rows"][b]) for run in runs])
+    wins = lambda a, b: over(runs, a, b)
     values = lambda stage, measure: [evaluate.per_prompt(run["rows"][stage], measure) for run in runs]
     missing = lambda id, why: row(id, None, None, runs, note=why)
     table = []
@@ -82,10 +87,14 @@ def headline(runs, studies=None):
     if has("ppo_ptx", "rival", "rival_prompted"):
         parts = [part("against the 6M base, bare", wins("ppo_ptx", "rival")),
                  part("against the 6M base, few-shot prompted", wins("ppo_ptx", "rival_prompted"))]
+        recorded = has(*evaluate.RECORDED)
+        if recorded:
+            parts += [part(f"against the recorded 175M base, {how}", wins("ppo_ptx", stage))
+                      for stage, how in zip(evaluate.RECORDED, ("bare", "few-shot prompted"), strict=True)]
         hardest = min(parts, key=lambda p: p["value"])
         table.append(row(1, (hardest["value"], hardest["low"], hardest["high"], hardest["n"]),
                          all(p["low"] > 0.5 for p in parts), runs, parts=parts,
-                         note="The recorded 175M base is not yet run."))
+                         note="" if recorded else "The recorded 175M base is not yet run."))
     else:
         table.append(missing(1, "needs a 1.3M run and the 6M base"))
     if not has("base", "prompted", "sft", "ppo", "ppo_ptx"):
@@ -94,9 +103,13 @@ def headline(runs, studies=None):
     for id, rival, bound in ((2, "base", 0.85), (3, "prompted", 0.71)):
         found = wins("ppo_ptx", rival)
         table.append(row(id, found, found[0] >= bound, runs))
-    order = [part(f"{a} over {b}", wins(a, b)) for a, b in (("prompted", "base"), ("sft", "prompted"), ("ppo", "sft"),
-                                                          ("ppo_ptx", "sft"), ("ppo_ptx", "ppo"))]
-    table.append(row(4, wins("ppo", "sft"), all(p["low"] > 0.5 for p in order[:4]), runs, parts=order))
+    order = [part(f"{a} over {b}", wins(a, b)) for a, b in ORDER]
+    asked = order[:4]
+    for size, made in (others or {}).items():
+        order += (more := [part(f"{size}: {a} over {b}", over(made, a, b)) for a, b in ORDER])
+        asked = asked + more[:4]
+    table.append(row(4, wins("ppo", "sft"), all(p["low"] > 0.5 for p in asked), runs, parts=order, note=" ".join(
+        f"Also at {size} ({len(made)} seed{'s' * (len(made) > 1)})." for size, made in (others or {}).items())))
 
     found = bootstrap_of(lambda a, b: a / b if b else np.nan, values("ppo_ptx", "truthful_informative"),
                          values("base", "truthful_informative"))

@@ -10,6 +10,7 @@ A `Recipe` holds every dial of a run. `recipe(size)` is the default, `recipe(siz
 import random
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -55,6 +56,8 @@ class Recipe:
 def recipe(size="1.3m", seed=0, fast=False):
     """The recipe of `make run`; with ``fast`` the one of `make run FAST=1`, which only shows that all parts work."""
     chosen = Recipe(size=size, seed=seed)
+    if size in base.NEEDS_GPU:  # a guess by the usual rule that larger models want smaller steps: never run
+        chosen = replace(chosen, sft_lr=2e-4, ppo=replace(chosen.ppo, lr=5e-5))
     if fast:
         chosen = replace(chosen, reward_size="1.3m", sft_epochs=2, rankings=300, answers_per_prompt=4, gate_prompts=40,
                          test_prompts=60, stratum_prompts=40, samples=6,
@@ -196,16 +199,29 @@ def shipped(stage, size):
     return base.MODELS / f"{stage}-{size}"
 
 
-def load_base(size, device="cpu"):
-    """(policy, tokenizer) of a shipped base."""
-    return checkpoints.load_policy(shipped("base", size), device), models.load_tokenizer(base.MODELS / "tokenizer")
+def base_folder(size, runs="runs"):
+    """Folder of a base: the shipped one, or runs/base-SIZE, where a run puts the base that it had to pretrain."""
+    found = shipped("base", size)
+    return found if (found / checkpoints.CARD).is_file() else Path(runs) / f"base-{size}"
+
+
+def load_base(size, device="cpu", runs="runs"):
+    """(policy, tokenizer) of a base."""
+    policy = checkpoints.load_policy(base_folder(size, runs), device)
+    return policy, models.load_tokenizer(base.MODELS / "tokenizer")
+
+
+def on_gpu(model):
+    """Whether matrix products are done in bfloat16; log-probabilities and losses are float32 everywhere."""
+    return models.device_of(model).type == "cuda"
 
 
 def run_sft(policy, tokenizer, recipe, folder=None, progress=True):
     """Fine-tune a base on the demonstrations; returns the history."""
     train, valid = (demonstrations(split=s) for s in ("train", "valid"))
     chosen = random.Random(0).sample(train, min(recipe.demonstrations, len(train)))
-    config = SFTConfig(epochs=recipe.sft_epochs, lr=recipe.sft_lr, batch_size=recipe.sft_batch, seed=recipe.seed)
+    config = SFTConfig(epochs=recipe.sft_epochs, lr=recipe.sft_lr, batch_size=recipe.sft_batch, seed=recipe.seed,
+                       bf16=on_gpu(policy))
     return train_sft(policy, demonstration_examples(tokenizer, chosen), config,
                      demonstration_examples(tokenizer, valid), folder=folder, progress=progress)
 
@@ -218,7 +234,7 @@ def run_reward(start, tokenizer, train_rows, valid_rows, recipe, folder=None, pr
     """
     model = models.scalar_from_policy(start, recipe.seed)
     valid = ranked_prompts(tokenizer, valid_rows)
-    config = RewardConfig(lr=recipe.reward_lr, seed=recipe.seed, batch_prompts=16)
+    config = RewardConfig(lr=recipe.reward_lr, seed=recipe.seed, batch_prompts=16, bf16=on_gpu(start))
     history = train_reward(model, ranked_prompts(tokenizer, train_rows), config, valid, folder=folder,
                            progress=progress)
     answers = [reward.reward_input(r.prompt_ids, answer) for r in valid for answer in r.responses]
@@ -229,7 +245,7 @@ def run_reward(start, tokenizer, train_rows, valid_rows, recipe, folder=None, pr
 def run_ppo(sft, tokenizer, reward_model, recipe, ptx=False, folder=None, evaluate=None, evaluate_every=10,
             progress=True, **changes):
     """PPO (``ptx=True``: PPO-ptx) from the SFT model, which is also the reference. Returns ``(policy, PPORun)``."""
-    config = replace(recipe.ppo, ptx_coef=recipe.ptx_coef if ptx else 0.0, **changes)
+    config = replace(recipe.ppo, ptx_coef=recipe.ptx_coef if ptx else 0.0, bf16=on_gpu(sft), **changes)
     policy = models.copy_model(sft)
     web = base.web_rows(tokenizer, recipe.pretraining_tokens, seed=3) if config.ptx_coef > 0 else None
     run = train_ppo(policy, models.copy_model(sft, trainable=False), models.copy_model(reward_model),

@@ -112,7 +112,35 @@ def stage_answers(folder, recipe):
     """{stage: graded rows} of the stages of a run that have answered."""
     sets = evaluate.test_sets(recipe["test_prompts"], recipe["stratum_prompts"], recipe["samples"])
     paths = {stage: Path(folder) / "answers" / f"{stage}.jsonl" for stage in (*evaluate.STAGES, *evaluate.RIVALS)}
-    return {stage: evaluate.load_answers(path, sets) for stage, path in paths.items() if path.is_file()}
+    found = {stage: evaluate.load_answers(path, sets) for stage, path in paths.items() if path.is_file()}
+    return found | (recorded_answers(sets) if recipe["size"] == "1.3m" else {})
+
+
+def record_answers(folder, out=None):
+    """Write down what the base of a run, bare and prompted, answered to the mixed test prompts; returns the path.
+
+    The laptop's runs compare themselves with this file: nobody can run a model of 175M parameters there.
+    """
+    out, lines = Path(out or evaluate.RECORDED_ANSWERS), []
+    for stage in evaluate.RECORDED.values():
+        path = Path(folder) / "answers" / f"{stage}.jsonl"
+        if not path.is_file():
+            raise ValueError(f"{folder} has no answers of its base (answers/{stage}.jsonl); finish the run first.")
+        lines += [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["set"] == "mixed"]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(out.name + ".new")
+    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    temporary.replace(out)
+    return out
+
+
+def recorded_answers(sets):
+    """{stage: graded rows} of the recorded answers that cover all mixed test prompts; nothing where there are none."""
+    if not evaluate.RECORDED_ANSWERS.is_file():
+        return {}
+    rows = evaluate.load_answers(evaluate.RECORDED_ANSWERS, {"mixed": sets["mixed"]})
+    found = {stage: [row for row in rows if row["stage"] == made] for stage, made in evaluate.RECORDED.items()}
+    return found if all(len(made) == len(sets["mixed"]) for made in found.values()) else {}
 
 
 def versions():
@@ -148,7 +176,7 @@ def collect_results(run):
     wins = [evaluate.compare(own[a], own[b], a, b) for a in own for b in own if order(a) > order(b)]
     rivals = {stage.replace("rival_", "").replace("rival", "base"): r for stage, r in rows.items()
               if stage in evaluate.RIVALS}
-    wins += [evaluate.compare(own[a], rows[b], a, b) for a in own for b in rows if b in evaluate.RIVALS]
+    wins += [evaluate.compare(own[a], rows[b], a, b) for a in own for b in rows if b not in own]
     studies = load_studies(run.folder)
     return {
         "name": run.name, "command": f"python -m rlhf_lite run --size {recipe.size} --seed {recipe.seed}",
@@ -167,28 +195,37 @@ def collect_results(run):
 def write_headline(folders, out, readme=None):
     """Join several runs (one per seed) into ``out``: headline.json, one figure, and the runs' answers and settings.
 
-    ``readme``: a Markdown file whose part between the marks "results:begin" and "results:end" is written anew.
-    Returns the table as Markdown.
+    The table is about the size of the first run; runs of other sizes join row 4 and the figure. ``readme``: a
+    Markdown file whose part between the marks "results:begin" and "results:end" is written anew. Returns the table
+    as Markdown.
     """
-    folders, out = [Path(folder) for folder in folders], Path(out)
-    runs = [load_run(folder) for folder in folders]
-    sizes = {run["recipe"]["size"] for run in runs}
-    if len(sizes) > 1:
-        raise ValueError(f"These runs are of different sizes ({', '.join(sorted(sizes))}); give the runs of one size.")
-    studies = {name: made for folder in folders for name, made in load_studies(folder).items()}
-    made = [read_json(folder / "results.json", {}) for folder in folders]
-    table = headline(runs, studies)
-    content = {"headline": table, "created": time.strftime("%Y-%m-%d"), "versions": versions(), "size": sizes.pop(),
-               "seeds": [run["recipe"]["seed"] for run in runs], "device": made[0].get("device"),
-               "minutes": [m.get("minutes") for m in made], "peak_memory_gib": [m.get("peak_memory_gib") for m in made],
+    folders, out, by_size, made = [Path(folder) for folder in folders], Path(out), {}, {}
+    for folder in folders:
+        run = load_run(folder)
+        by_size.setdefault(run["recipe"]["size"], []).append(run)
+        made.setdefault(run["recipe"]["size"], []).append(read_json(folder / "results.json", {}))
+    size, runs = next(iter(by_size.items()))
+    others = {other: found for other, found in by_size.items() if other != size}
+    first = [folder for folder in folders if read_json(folder / "recipe.json")["size"] == size]
+    studies = {name: study for folder in first for name, study in load_studies(folder).items()}
+    content = {"headline": headline(runs, studies, others), "created": time.strftime("%Y-%m-%d"),
+               "versions": versions(), "size": size, "seeds": [run["recipe"]["seed"] for run in runs],
+               "other_sizes": {other: [run["recipe"]["seed"] for run in found] for other, found in others.items()},
+               "device": made[size][0].get("device"), "minutes": [m.get("minutes") for m in made[size]],
+               "peak_memory_gib": [m.get("peak_memory_gib") for m in made[size]],
                "command": "python -m rlhf_lite results " + " ".join(f"runs/{folder.name}" for folder in folders)}
     write_json(out / "headline.json", content)
-    for folder, found in zip(folders, made, strict=True):
-        write_json(out / f"{folder.name}.json", found)
-    over_sft = lambda stage: np.mean([evaluate.preferences(r["rows"][stage], r["rows"]["sft"]) for r in runs], axis=0)
-    figure = plots.win_rate_by_size({content["size"]: {
-        stage: evaluate.value(mean_interval(over_sft(stage)))
-        for stage in evaluate.STAGES if all(stage in run["rows"] for run in runs)}})
+    for folder in folders:
+        write_json(out / f"{folder.name}.json", read_json(folder / "results.json", {}))
+
+    def over_sft(found, stage):  # against the SFT models of the table's size, as Figure 1 has one rival for all sizes
+        shares = [evaluate.preferences(run["rows"][stage], runs[i % len(runs)]["rows"]["sft"])
+                  for i, run in enumerate(found)]
+        return evaluate.value(mean_interval(np.mean(shares, axis=0)))
+
+    figure = plots.win_rate_by_size({
+        name: {stage: over_sft(found, stage) for stage in evaluate.STAGES if all(stage in run["rows"] for run in found)}
+        for name, found in by_size.items()}, f"the {size.upper()} SFT model")
     figure.savefig(out / "win_rate.png", dpi=110, bbox_inches="tight")
     text = markdown(content)
     if readme:
@@ -204,8 +241,9 @@ def markdown(content):
     """The headline table of ``write_headline`` as Markdown, with what it was measured on."""
     cells = [HEAD[:-1], ["---"] * (len(HEAD) - 1)] + [row[:-1] for row in headline_rows(content)]
     lines = ["| " + " | ".join(row) + " |" for row in cells]
-    seeds, s = content["seeds"], "s" if len(content["seeds"]) > 1 else ""
-    lines += ["", f"Size {content['size']}, {len(seeds)} training seed{s} ({', '.join(map(str, seeds))}), "
+    seeds = lambda found: f"{len(found)} training seed{'s' * (len(found) > 1)} ({', '.join(map(str, found))})"
+    sizes = {content["size"]: content["seeds"]} | content["other_sizes"]
+    lines += ["", "Size " + ", ".join(f"{size}: {seeds(found)}" for size, found in sizes.items()) + "; "
               f"{content['device']}, torch {content['versions']['torch']}, transformers "
               f"{content['versions']['transformers']}, {content['created']}. Labelers and judges are simulated. "
               f"Regenerate: `{content['command']}`.",

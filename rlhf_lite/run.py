@@ -68,14 +68,21 @@ class Run:
         """The policy of a stage; "base" and "prompted" are the shipped base, the rivals the shipped 6M base."""
         own = self.recipe.size
         size = {"base": own, "prompted": own, "rival": "6m", "rival_prompted": "6m"}.get(stage)
-        folder = pipeline.shipped("base", size) if size else self.folder / stage
+        folder = pipeline.base_folder(size, self.folder.parent) if size else self.folder / stage
         return checkpoints.load_policy(folder, self.device)
 
 
 # ---------------------------------------------------------------- the steps
 
+def make_base(run, folder):
+    """Pretrain the base that is neither shipped nor made yet; it serves all runs of this size."""
+    size, gpu = run.recipe.size, run.device.type == "cuda"
+    base.make_base(size, device=run.device, folder=folder, state=folder.with_name(f".{folder.name}-state"),
+                   compile=gpu, bf16=gpu, progress=run.progress)
+
+
 def make_sft(run):
-    policy, tokenizer = pipeline.load_base(run.recipe.size, run.device)
+    policy, tokenizer = pipeline.load_base(run.recipe.size, run.device, run.folder.parent)
     history = pipeline.run_sft(policy, tokenizer, run.recipe, run.folder / "state" / "sft", run.progress)
     run.save_model("sft", policy, history, valid_loss=history[-1]["valid_loss"])
 
@@ -101,7 +108,7 @@ def reward_start(run):
     """The policy that the reward model starts from: the SFT model (section 3.5), at the reward model's size."""
     if run.recipe.reward_size == run.recipe.size:
         return run.policy("sft")
-    policy, tokenizer = pipeline.load_base(run.recipe.reward_size, run.device)
+    policy, tokenizer = pipeline.load_base(run.recipe.reward_size, run.device, run.folder.parent)
     pipeline.run_sft(policy, tokenizer, run.recipe, run.folder / "state" / "reward_sft", run.progress)
     return policy
 
@@ -160,10 +167,12 @@ def make_answers(run, stage):
 
 
 def ship(run, destination=None):
-    """Copy a finished run's models to data/models in half precision, the form in which the repository carries them."""
+    """Copy a finished run's models of its own size to data/models in half precision, as the repository carries them."""
     destination = Path(destination or base.MODELS)
     for stage in ("sft", "reward", "ppo", "ppo_ptx"):
         card = checkpoints.load_card(run.folder / stage)
+        if card["size"] != run.recipe.size:  # the reward model of another size has a run of its own to come from
+            continue
         load = checkpoints.load_scalar if card["kind"] == "scalar" else checkpoints.load_policy
         for key in ("kind", "parameters", "dtype", "sha256"):
             card.pop(key)
@@ -175,7 +184,9 @@ def ship(run, destination=None):
 def run_pipeline(recipe, name, device="auto", runs=RUNS, progress=True, until=None):
     """Walk the whole path, or up to stage ``until``, and return the folder with results.json and report.html."""
     run = Run(recipe, name, device, runs, progress)
-    steps = [("sft", "sft/history.json", lambda: make_sft(run)),
+    folder = pipeline.base_folder(recipe.size, runs)
+    steps = [("base", folder.resolve() / checkpoints.CARD, lambda: make_base(run, folder)),
+             ("sft", "sft/history.json", lambda: make_sft(run)),
              ("rankings", "rankings-train.jsonl", lambda: make_rankings(run)),
              ("reward", "reward/history.json", lambda: make_reward(run)), ("gate", "gate.json", lambda: make_gate(run)),
              ("ppo", "ppo/history.json", lambda: make_ppo(run, "ppo")),

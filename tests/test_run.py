@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -185,6 +186,75 @@ def test_write_headline_joins_seeds(finished, tmp_path):
     assert said in page and "stale" not in page and page.startswith("before\n") and page.endswith("after\n")
 
 
+def test_a_base_that_is_not_shipped_is_pretrained_once_for_all_runs(tmp_path, monkeypatch):
+    """What `make run SIZE=175m` does on a GPU, with a tiny model."""
+    shutil.copytree(base.MODELS / "tokenizer", tmp_path / "models" / "tokenizer")
+    monkeypatch.setattr(base, "MODELS", tmp_path / "models")
+    monkeypatch.setitem(base.TOKENS, "tiny", 20_000)
+    made = []
+    original = base.make_base
+    monkeypatch.setattr(base, "make_base", lambda *a, **k: made.append(k["folder"]) or original(*a, **k))
+    for seed in (0, 1):
+        folder = run.run_pipeline(small(seed), f"s{seed}", "cpu", runs=tmp_path / "runs", progress=False, until="sft")
+        assert (folder / "sft" / "card.json").is_file()
+    assert made == [tmp_path / "runs" / "base-tiny"]
+    assert checkpoints.load_card(made[0])["tokens"] > 10_000
+    assert "base" in results.read_json(tmp_path / "runs" / "s0" / "minutes.json")
+    with pytest.raises(OSError):  # and a base that neither is nor is made is no base
+        pipeline.load_base("6m", runs=tmp_path / "runs")
+
+
+def test_recorded_answers_of_a_larger_base_join_row_1(finished, tmp_path, monkeypatch):
+    folder = tmp_path / "small"
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("state", "*.safetensors"))
+    results.write_json(folder / "recipe.json", results.read_json(folder / "recipe.json") | {"size": "1.3m"})
+    for stage, rival in zip(("base", "prompted"), evaluate.RIVALS, strict=True):
+        shutil.copy(folder / "answers" / f"{stage}.jsonl", folder / "answers" / f"{rival}.jsonl")
+    first = lambda: results.headline([results.load_run(folder)])[0]
+    monkeypatch.setattr(evaluate, "RECORDED_ANSWERS", tmp_path / "answers-175m.jsonl")
+    assert len(first()["parts"]) == 2 and "not yet run" in first()["note"]
+    lines = results.record_answers(finished).read_text().splitlines()
+    assert len(lines) == 2 * len([r for r in results.load_run(folder)["rows"]["base"] if r["set"] == "mixed"])
+    found = first()
+    assert [p["name"] for p in found["parts"][2:]] == [f"against the recorded 175M base, {how}"
+                                                      for how in ("bare", "few-shot prompted")]
+    assert [p["value"] for p in found["parts"][2:]] == [p["value"] for p in found["parts"][:2]] and not found["note"]
+    evaluate.RECORDED_ANSWERS.write_text(lines[0] + "\n")  # half a record is none
+    assert len(first()["parts"]) == 2
+
+
+def test_what_waits_for_a_gpu_says_so_and_its_commands_exist():
+    waiting = results.read_json(base.DATA / "results" / "gpu.json")
+    assert waiting["status"] == "not yet run"
+    for entry in waiting["recipes"]:
+        for command in entry["commands"]:
+            words = command.split()
+            if words[:3] == ["python", "-m", "rlhf_lite"]:
+                cli.parser().parse_args(words[3:])
+            else:
+                assert words[0] == "make" or words[:3] == ["python", "-m", "rlhf_lite.exercises.measure"]
+
+
+def test_write_headline_puts_another_size_into_row_4_and_the_figure(finished, tmp_path, monkeypatch):
+    larger = tmp_path / "larger"
+    shutil.copytree(finished, larger, ignore=shutil.ignore_patterns("state", "*.safetensors"))
+    recipe = results.read_json(larger / "recipe.json")
+    results.write_json(larger / "recipe.json", recipe | {"size": "6m"})
+    drawn = {}
+    original = results.plots.win_rate_by_size
+    monkeypatch.setattr(results.plots, "win_rate_by_size",
+                        lambda by_size, against: drawn.update(by_size) or original(by_size, against))
+    said = results.write_headline([finished, larger], tmp_path / "out")
+    content = results.read_json(tmp_path / "out" / "headline.json")
+    fourth = next(row for row in content["headline"] if row["id"] == 4)
+    names = [part["name"] for part in fourth["parts"]]
+    assert "6m: ppo over sft" in names and fourth["note"] == "Also at 6m (1 seed)."
+    assert content["other_sizes"] == {"6m": [0]} and "6m: 1 training seed (0)" in said
+    assert list(drawn) == [recipe["size"], "6m"]
+    assert drawn["6m"]["sft"]["value"] == 0.5  # the very same answers: every comparison is a tie
+    assert (tmp_path / "out" / "larger.json").is_file()
+
+
 def test_ship_writes_half_precision_that_loads(finished, tmp_path):
     opened = run.Run(small(), "first", "cpu", runs=finished.parent)
     run.ship(opened, tmp_path)
@@ -252,7 +322,8 @@ def test_doctor_names_a_damaged_checkpoint(tiny_models, tmp_path, monkeypatch, c
 
 @pytest.mark.parametrize("arguments, says", [
     (["run", "--size", "9m"], "no model size '9m'; choose one of"),
-    (["run", "--size", "175m"], "No base of size 175m is shipped"),
+    (["run", "--size", "175m", "--device", "cpu"], "No base of size 175m is shipped, and to pretrain one takes a GPU"),
+    (["record", "nowhere"], "has no answers of its base"),
     (["run", "--size", "tiny", "--device", "tpu"], "device"),
     (["results", "nowhere"], "holds no run"),
 ])

@@ -54,13 +54,14 @@ def bootstrap_of(function, *matrices, draws=2000, seed=0):
     return float(function(*(m.mean() for m in matrices))), float(low), float(high), int(matrices[0].shape[1])
 
 
-def row(id, measured, met, runs, unit="share", parts=(), note=""):
+def row(id, measured, met, runs, unit="share", parts=(), note="", seeds=None):
+    """One row of the table. seeds: where not all runs stand behind it."""
     claim, paper, target = ROWS[id]
     if measured and not np.isfinite(measured[:3]).all():  # a ratio to a share of zero
         measured, met, note = None, None, f"{note} Undefined here: the share that ours is divided by is zero.".strip()
     v, low, high, n = measured if measured else (None, None, None, 0)
     return {"id": id, "claim": claim, "paper": paper, "target": target, "ours": v, "low": low, "high": high, "n": n,
-            "seeds": len(runs), "met": met, "unit": unit, "parts": list(parts), "note": note}
+            "seeds": len(runs) if seeds is None else seeds, "met": met, "unit": unit, "parts": list(parts), "note": note}
 
 
 def part(name, measured):
@@ -159,12 +160,12 @@ def headline(runs, studies=None, others=None):
 
     table.append(sweep_row(runs, studies.get("kl_sweep")))
     if "overoptimisation" in studies or all(run.get("gate") for run in runs):
-        gate = runs[0]["gate"]
-        last = gate["rm"][-1]
-        table.append(row(11, (last["value"], last["low"], last["high"], last["n"]), None, runs, "true score",
-                         [part(f"best of {k}", (p["value"], p["low"], p["high"], p["n"]))
-                          for k, p in zip(gate["n"], gate["rm"])],
-                         "Best-of-16 under the reward model; the curve with both fits is in the studies."))
+        gates = [run["gate"] for run in runs]
+        curve = [part(f"best of {k}", (*(float(np.mean([gate["rm"][i][key] for gate in gates]))
+                                         for key in ("value", "low", "high")), gates[0]["rm"][i]["n"]))
+                 for i, k in enumerate(gates[0]["n"])]
+        table.append(row(11, tuple(curve[-1][key] for key in ("value", "low", "high", "n")), None, runs, "true score",
+                         curve, "Best-of-16 under the reward model; the curve with both fits is in the studies."))
     else:
         table.append(missing(11, "not measured"))
     limits = [part(name, interval(values("ppo_ptx", name)))
@@ -186,4 +187,4 @@ def sweep_row(runs, sweep):
     return row(10, (s["value"], s["low"], s["high"], s["n"]), bool(clear), runs, "true score",
                [part(f"kl_coef {p['kl_coef']}", tuple(p["score"][key] for key in ("value", "low", "high", "n")))
                 for p in sweep],
-               f"Best at kl_coef {sweep[best]['kl_coef']}.")
+               f"Best at kl_coef {sweep[best]['kl_coef']}.", seeds=1)  # the study of one run

@@ -4,6 +4,8 @@
 * ``ptx_sweep``: PPO-ptx at several coefficients (Figure 33), and what a larger KL coefficient does instead (Figure 34)
 * ``pairs``: a reward model trained on whole rankings against one trained on shuffled pairs (section 3.5, footnote 5)
 * ``overoptimisation``: true against proxy score, for best-of-n and for PPO without a penalty (Gao et al., 2022)
+* ``second_round``: half of the rankings from PPO's own answers, a new reward model, PPO again (section 3.1: "these
+  steps can be iterated continuously")
 
 Every study starts from the SFT policy, the rankings and the reward model of the run, measures on *validation*
 prompts, and writes ``runs/<name>/studies/<study>.json``.
@@ -16,6 +18,7 @@ import numpy as np
 from rlhf_lite import base, checkpoints, evaluate, models, pipeline, pretrain, results, reward
 from rlhf_lite.run import rankings, reward_start
 from rlhf_lite.stats import gao_fit_bon, gao_fit_rl, mean_interval
+from rlhf_lite.town import labelers
 
 KL_COEFS = (0.0, 0.02, 0.1, 0.2, 0.4, 2.0)
 PTX_COEFS = (0.0, 0.1, 0.3, 1.0)
@@ -96,7 +99,41 @@ def overoptimisation(run):
     return {"bon": bon, "rl": rl, **fits}
 
 
-STUDIES = {"kl_sweep": kl_sweep, "ptx_sweep": ptx_sweep, "pairs": pairs, "overoptimisation": overoptimisation}
+def second_round(run):
+    """Rank PPO's answers to half of the training prompts, train the reward model anew on as many rankings as before
+    (half of each kind), and run PPO again from SFT: what both reward models and both policies are worth."""
+    recipe, tokenizer, team = run.recipe, run.tokenizer, labelers.training_team()
+    sft, policy = run.policy("sft"), run.policy("ppo")
+    prompts = pipeline.prompts_of("train", recipe.rankings)
+    half = {p.id for p in prompts[:len(prompts) // 2]}
+    train, valid = (pipeline.rank_answers(policy, tokenizer, chosen, team, recipe, seed, "ppo", run.progress)
+                    for chosen, seed in ((prompts[len(prompts) // 2:], 21),
+                                         (pipeline.prompts_of("valid", max(100, recipe.rankings // 16)), 22)))
+    mixed = [row for row in rankings(run, "train") if row["prompt_id"] in half] + train
+    np.random.default_rng(recipe.seed).shuffle(mixed)
+    before = checkpoints.load_scalar(run.folder / "reward", run.device)
+    after, _ = pipeline.run_reward(sft, tokenizer, mixed, valid, recipe, progress=run.progress)
+    found = {"rankings": {"sft": len(mixed) - len(train), "ppo": len(train)}, "reward": {}}
+    for name, model in (("first", before), ("second", after)):
+        found["reward"][name] = {source: {key: measured[key] for key in ("accuracy", "bayes_ceiling")}
+                                 for source, rows in (("sft", rankings(run, "valid")), ("ppo", valid))
+                                 for measured in [results.measure_reward(model, tokenizer, rows)]}
+    _, made = pipeline.run_ppo(sft, tokenizer, after, recipe, progress=run.progress)
+    asked = pipeline.prompts_of("valid", 2 * PROMPTS)
+    answers = {name: [row | {"set": "mixed"} for row in
+                      pipeline.answer_rows(model, tokenizer, asked, seed=9, progress=run.progress)]
+               for name, model in (("base", run.policy("base")), ("sft", sft), ("first", policy), ("second", made.ema))}
+    for name, model in (("first", policy), ("second", made.ema)):
+        found[name] = {"score": evaluate.value(mean_interval([row["grade"].score for row in answers[name]])),
+                       "kl": float(evaluate.kl_to_reference(model, sft, tokenizer, answers[name]).mean())}
+        for rival in ("base", "sft"):
+            found[name][f"win_over_{rival}"] = evaluate.compare(answers[name], answers[rival], name, rival)
+    gain = [b["grade"].score - a["grade"].score for a, b in zip(answers["first"], answers["second"], strict=True)]
+    return found | {"gain": evaluate.value(mean_interval(gain, method="normal"))}
+
+
+STUDIES = {"kl_sweep": kl_sweep, "ptx_sweep": ptx_sweep, "pairs": pairs, "overoptimisation": overoptimisation,
+           "second_round": second_round}
 
 
 def run_study(run, name):

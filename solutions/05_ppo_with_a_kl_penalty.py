@@ -857,17 +857,17 @@ values, answer_scores = ppo.rollout_values(critic, rollout), ppo.score_rollout(r
 rewards = shaped_rewards(answer_scores, log_probs, ref_log_probs, rollout.response_mask, config.kl_coef)
 advantages, _ = gae(rewards, values, rollout.response_mask)
 log_ratio = torch.where(rollout.response_mask, log_probs - ref_log_probs, 0.0)
-fits = rollout.finished & (rollout.lengths >= 6) & (rollout.lengths <= 20)
+fits = rollout.finished & (rollout.lengths >= 6) & (rollout.lengths <= 15)
 if not fits.any():
     fits = rollout.lengths == rollout.lengths.min()
 row = int(torch.where(fits, log_ratio.sum(dim=1), -1e9).argmax())  # the answer that has become likeliest
-n = min(int(rollout.lengths[row]), 20)
+n = min(int(rollout.lengths[row]), 15)
 ids = rollout.response_ids()[row][:n]
 words = [models.token_text(tokenizer, token).replace("\n", "↵") for token in ids]
 words[-1] = "END" if ids[-1] == models.END else words[-1]
 rows = {"log-ratio": log_ratio, "reward": rewards, "value": values, "advantage": advantages}
 rows = {name: tensor[row, :n].cpu() for name, tensor in rows.items()}
-figure, axis = plt.subplots(figsize=(min(13, 2 + 0.62 * n), 3.1), layout="constrained")
+figure, axis = plt.subplots(figsize=(min(11, 2 + 0.62 * n), 3.3), layout="constrained")
 shades = torch.stack([numbers / numbers.abs().max().clamp(min=1e-6) for numbers in rows.values()])
 axis.imshow(shades, cmap="RdBu", aspect="auto", vmin=-1.3, vmax=1.3)
 for i, numbers in enumerate(rows.values()):

@@ -123,8 +123,8 @@ print(f"By majority of the team PPO beats SFT on {wins} prompts, ties on {ties},
 # %% [markdown]
 # Some ties are two equal texts: PPO changed nothing there. Dropping ties makes any difference look larger.
 #
-# From here on a prompt counts with the team's *share* of votes, not with its majority: four votes of five are 0.8, not
-# 1. That keeps more of what the team said, and moves most rates closer to one half.
+# From here on a prompt counts with the team's *share* of votes, not with its majority: four votes of five are 0.8 and
+# not 1. That keeps more of what the team said, and moves most rates closer to one half.
 #
 # ### Everybody against everybody
 #

@@ -35,6 +35,18 @@ def test_a_notebook_is_clean(path):
     assert all(after - before <= 1 for before, after in zip(titles, titles[1:]))
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_no_line_becomes_a_list_by_accident(path):
+    """A sentence that is broken before "1. " or "- " is shown as a list."""
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] != "markdown":
+            continue
+        lines = re.sub(r"```.*?```", "", "".join(cell["source"]), flags=re.DOTALL).split("\n")
+        for before, line in zip(lines, lines[1:]):
+            if re.match(r"(\d+[.)]|[-+*]) ", line):
+                assert not before.strip() or re.match(r"\s*(\d+[.)]|[-+*]) |\s{2,}", before), (before, line)
+
+
 @pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
 def test_every_exercise_has_a_heading_a_blank_and_a_check(source):
     number = source.name[:2]

@@ -171,6 +171,12 @@ def test_studies(finished, study, monkeypatch):
         assert [p["ptx_coef"] for p in made] == [0.0, 0.5] and made[1]["web_loss"] > 0
     elif study == "pairs":
         assert len(made["kwise"]) == len(made["shuffled"]) == 3
+    elif study == "second_round":
+        assert made["rankings"]["sft"] + made["rankings"]["ppo"] <= opened.recipe.rankings
+        assert made["second"]["score"]["value"] - made["first"]["score"]["value"] == pytest.approx(made["gain"]["value"])
+        assert set(made["second"]) == {"score", "kl", "win_over_base", "win_over_sft"}
+        sources = {r["source"] for row in run.rankings(opened, "train") for r in row["responses"]}
+        assert sources == {"sft"}  # the run's own rankings stay as they were
     else:
         assert made["bon"][0] == {"d": 0.0, "gold": 0.0, "proxy": 0.0}
 

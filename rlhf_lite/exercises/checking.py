@@ -182,15 +182,13 @@ def hint(identifier):
 
 
 def progress(notebook=None, path=None):
-    """Print which exercises are solved; `notebook` ("04") limits it to one. Returns {id: mark}."""
-    saved = _read(path or progress_file())
-    marks = {}
-    for identifier, exercise in exercises(notebook).items():
-        marks[identifier] = saved.get(identifier, {}).get("mark", TODO)
+    """Print which exercises are solved; `notebook` ("04") limits it to one."""
+    saved, found = _read(path or progress_file()), exercises(notebook)
+    marks = {identifier: saved.get(identifier, {}).get("mark", TODO) for identifier in found}
+    for identifier, exercise in found.items():
         print(f"{marks[identifier]} {identifier:5s} {exercise.title} ({exercise.minutes} min)")
     done = sum(mark == DONE for mark in marks.values())
     print(f"{done} of {len(marks)} exercises solved. Kept in {path or progress_file()}")
-    return marks
 
 
 # ---------------------------------------------------------------- the file an instructor can collect

@@ -24,7 +24,8 @@ def parser():
     def add(name, text, dials=True):
         command = commands.add_parser(name, help=text, description=text)
         if dials:
-            command.add_argument("--size", default="1.3m", help="size of the policy: 1.3m (default), 6m, or with a GPU 175m")
+            command.add_argument("--size", default="1.3m",
+                                 help="size of the policy: 1.3m (default), 6m, or with a GPU 175m")
             command.add_argument("--seed", type=int, default=0,
                                  help="random seed; the same seed gives the same numbers on CPU")
             command.add_argument("--device", default="auto",

@@ -46,7 +46,7 @@ def web_rows(tokenizer, tokens, seed=WEB_SEED, length=256):
 
 def make_base(size="1.3m", tokens=None, seed=0, device="auto", folder=None, state=None, compile=False,
               bf16=False, batch_size=None, progress=True):
-    """Pretrain a base of ``size`` on ``tokens`` of web text (None: as in `TOKENS`); returns ``(policy, tokenizer, card)``.
+    """Pretrain a base of ``size`` on ``tokens`` of web text (None: as in TOKENS); returns ``(policy, tokenizer, card)``.
 
     ``folder``: where to write the checkpoint with its tokenizer and card (nowhere if None). ``state``: folder of
     the training state, from which an interrupted run goes on.

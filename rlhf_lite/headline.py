@@ -61,7 +61,8 @@ def row(id, measured, met, runs, unit="share", parts=(), note="", seeds=None):
         measured, met, note = None, None, f"{note} Undefined here: the share that ours is divided by is zero.".strip()
     v, low, high, n = measured if measured else (None, None, None, 0)
     return {"id": id, "claim": claim, "paper": paper, "target": target, "ours": v, "low": low, "high": high, "n": n,
-            "seeds": len(runs) if seeds is None else seeds, "met": met, "unit": unit, "parts": list(parts), "note": note}
+            "seeds": len(runs) if seeds is None else seeds, "met": met, "unit": unit, "parts": list(parts),
+            "note": note}
 
 
 def part(name, measured):

@@ -61,7 +61,8 @@ def ptx_sweep(run):
 
 def pairs(run, epochs=3, limit=1500):
     """Validation accuracy after each epoch over the first ``limit`` rankings, for whole rankings and shuffled pairs."""
-    train, valid = (pipeline.ranked_prompts(run.tokenizer, rankings(run, split)[:limit]) for split in ("train", "valid"))
+    train, valid = (pipeline.ranked_prompts(run.tokenizer, rankings(run, split)[:limit])
+                    for split in ("train", "valid"))
     curves = {}
     for name, shuffled in (("kwise", False), ("shuffled", True)):
         model = models.scalar_from_policy(reward_start(run), run.recipe.seed)

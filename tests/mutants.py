@@ -694,6 +694,22 @@ MUTANTS = [
            "survivors::test_calibration_errors_of_opposite_sign_add_up"),
     Mutant("peak_shifted", "stats.py", "math.exp(alpha / beta - 1)", "math.exp(alpha / beta)",
            "the peak of over-optimisation is put e times too far", "", "stats::test_gao_fits_recover_their_curve"),
+    # ------------------------------------------------------------ real models
+    Mutant("gpt2_positions_stay_trainable", "sharing.py",
+           "return [base.get_input_embeddings(), *([base.wpe] if hasattr(base, \"wpe\") else [])]",
+           "return [base.get_input_embeddings()]",
+           "the reference drifts with the policy's position embeddings", "P28",
+           "sharing::test_what_is_frozen_is_everything_below_and_the_tied_output_layer"),
+    Mutant("exported_mean_with_the_wrong_sign", "export.py", "= -model.score.bias.item(), 1.0",
+           "= model.score.bias.item(), 1.0",
+           "elsewhere every score is off by twice the bias", "",
+           "export::test_a_classifier_gives_our_scores_whatever_the_padding"),
+    Mutant("imported_mean_is_lost", "export.py", "bias - float(getattr(classifier.config, \"mean\", 0.0))", "bias",
+           "a reward model that comes back has lost its zero", "",
+           "export::test_a_classifier_gives_our_scores_whatever_the_padding"),
+    Mutant("activations_are_kept_after_all", "memory.py", "if not torch.is_grad_enabled():", "if True:",
+           "the memory that was to be spared is used all the same", "",
+           "hub::test_checkpointed_activations_change_no_gradient_and_no_rollout"),
 ]
 
 

@@ -5,6 +5,7 @@ All curves are computed once, when the page is made; moving a slider only looks 
 
 import ipywidgets as w
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from rlhf_lite.widgets.parts import Panel, escape, row, text_html
 
@@ -122,13 +123,12 @@ class Axes:
     """Just enough of a plot to draw one in well under a millisecond: linear axes, lines, dots, bars."""
 
     def __init__(self, xs, ys, x_label, y_label):
-        pad = 0.05 * ((max(ys) - min(ys)) or 1)
-        self.x0, self.x1 = min(0.0, *xs), max(xs) if max(xs) > min(0.0, *xs) else 1.0
-        self.y0, self.y1 = (0.0 if min(ys) == 0 else min(ys) - pad), max(ys) + pad
-        ticks = "".join(f'<text x="{self.x(x):.0f}" y="{HEIGHT - MARGIN + 16}" text-anchor="middle">{x:.3g}</text>'
-                        for x in np.linspace(self.x0, self.x1, 5))
-        ticks += "".join(f'<text x="{MARGIN - 6}" y="{self.y(y) + 4:.0f}" text-anchor="end">{y:.3g}</text>'
-                         for y in np.linspace(self.y0, self.y1, 4))
+        round_numbers = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10])
+        across, up = (round_numbers.tick_values(min(0.0, *values), max(0.0, *values) or 1.0) for values in (xs, ys))
+        self.x0, self.x1, self.y0, self.y1 = across[0], across[-1], up[0], up[-1]
+        ticks = "".join(f'<text x="{self.x(x):.0f}" y="{HEIGHT - MARGIN + 16}" text-anchor="middle">{x:g}</text>'
+                        for x in across)
+        ticks += "".join(f'<text x="{MARGIN - 6}" y="{self.y(y) + 4:.0f}" text-anchor="end">{y:g}</text>' for y in up)
         self.frame = (f'<rect x="{MARGIN}" y="10" width="{WIDTH - MARGIN - 10}" height="{HEIGHT - MARGIN - 10}" '
                       f'fill="none" stroke="#888"/>{ticks}'
                       f'<text x="{WIDTH / 2}" y="{HEIGHT - 8}" text-anchor="middle">'

@@ -80,7 +80,8 @@ def load_classifier(folder):
 def begin_text(tokenizer, engine):
     """What has to stand before a prompt for the engine to read the ids we trained on: BEGIN, once and not twice.
 
-    TRL lets the tokenizer add its own special tokens; OpenRLHF forbids it; verl's come from the chat template.
+    TRL lets the tokenizer add its own special tokens; OpenRLHF forbids it; messages (the prompts for verl and for TRL's
+    RLOO) get them from the chat template.
     """
     adds = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
     return "" if engine == "verl" or (engine == "trl" and adds) else tokenizer.bos_token
@@ -135,13 +136,20 @@ def demonstration_rows(demonstrations, tokenizer, template=TOWN, begin=""):
 
 
 def prompt_rows(prompts, tokenizer, engine, template=TOWN, begin=""):
-    """Prompts (texts) -> rows with `prompt`; for verl a message, with the columns its reader asks for."""
+    """Prompts (texts) -> rows with `prompt`: a text for OpenRLHF, a message for TRL and verl.
+
+    A message, because TRL's RLOO hands answers to the reward model as text that has lost its END; behind a prompt that
+    is a message, the chat template writes it again. verl's reader asks for further columns.
+    """
     prompts = [prompt for prompt in prompts if not _special(tokenizer, prompt)]
-    if engine != "verl":
+    if engine == "openrlhf":
         return [{"prompt": begin + template.format(prompt)} for prompt in prompts]
-    return [{"data_source": "rlhf_lite", "prompt": [{"role": "user", "content": prompt}], "ability": "assistant",
+    messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    if engine == "trl":
+        return [{"prompt": message} for message in messages]
+    return [{"data_source": "rlhf_lite", "prompt": message, "ability": "assistant",
              "reward_model": {"style": "model", "ground_truth": ""}, "extra_info": {"index": index}}
-            for index, prompt in enumerate(prompts)]
+            for index, message in enumerate(messages)]
 
 
 def _special(tokenizer, *texts):
@@ -154,9 +162,9 @@ def write_export(out, engine, tokenizer, found, settings, rankings=None, demonst
                  template=TOWN):
     """Write everything `engine` ("trl", "openrlhf", "verl") needs to `out`, a new folder; returns the counts.
 
-    found: {"base" | "sft" | "reward" | "ppo" | "ppo_ptx": model}. settings: {"sft": SFTConfig, "reward": RewardConfig,
-    "ppo": PPOConfig}. rankings, demonstrations, prompts: {"train": rows, "validation": rows}; rankings as records, the
-    others as for `demonstration_rows` and `prompt_rows`. The folder appears whole or not at all.
+    found: {"base" | "sft" | "reward" | "ppo" | "ppo_ptx": model}. settings: as `launch.settings`.
+    rankings, demonstrations, prompts: {"train": rows, "validation": rows}; rankings as records, the others as for
+    `demonstration_rows` and `prompt_rows`. The folder appears whole or not at all.
     """
     out = Path(out)
     if engine not in launch.ENGINES:
@@ -177,13 +185,16 @@ def write_export(out, engine, tokenizer, found, settings, rankings=None, demonst
         for split in ("train", "validation"):
             pairs, counted = pair_rows((rankings or {}).get(split, []), tokenizer, template, begin)
             counts[split] = counted
+            if split == "train":
+                in_a_ranking = max(1, round(len(pairs) / max(1, len({pair["ranking_id"] for pair in pairs}))))
             _write_rows(new / "data" / "pairs" / f"{split}.jsonl", pairs)
             rows = demonstration_rows((demonstrations or {}).get(split, []), tokenizer, template, begin)
             _write_rows(new / "data" / "demonstrations" / f"{split}.jsonl", rows)
             rows = prompt_rows((prompts or {}).get(split, []), tokenizer, engine, template, begin)
             _write_rows(new / "data" / "prompts" / f"{split}.{'parquet' if engine == 'verl' else 'jsonl'}", rows)
         context = getattr(next(iter(found.values())).config, "max_position_embeddings", 2048)
-        (new / "launch.sh").write_text(launch.script(engine, settings, set(found), context), encoding="utf-8")
+        script = launch.script(engine, settings, set(found), context, in_a_ranking)
+        (new / "launch.sh").write_text(script, encoding="utf-8")
         (new / "launch.sh").chmod(0o755)
         about = {"engine": engine, "template": template, "counts": counts}
         (new / "export.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")

@@ -10,6 +10,7 @@ differs, the help is right.
 import json
 import shlex
 
+from rlhf_lite.after import DPOConfig
 from rlhf_lite.ppo import PPOConfig
 from rlhf_lite.reward import RewardConfig
 from rlhf_lite.sft import SFTConfig
@@ -18,22 +19,25 @@ ENGINES = ("trl", "openrlhf", "verl")
 
 
 def settings(recipe=None):
-    """{"sft", "reward", "ppo"}: the configs of a run's recipe (the dict in recipe.json), or the defaults."""
+    """{"sft", "reward", "dpo", "ppo"}: the configs of a run's recipe (the dict in recipe.json), or the defaults."""
     if recipe is None:
-        return {"sft": SFTConfig(), "reward": RewardConfig(), "ppo": PPOConfig()}
+        return {"sft": SFTConfig(), "reward": RewardConfig(), "dpo": DPOConfig(), "ppo": PPOConfig()}
     ppo = {**recipe["ppo"], "ptx_coef": recipe.get("ptx_coef", 0.0)}
     return {"sft": SFTConfig(epochs=recipe["sft_epochs"], lr=recipe["sft_lr"], batch_size=recipe["sft_batch"],
                              seed=recipe["seed"]),
             "reward": RewardConfig(lr=recipe["reward_lr"], seed=recipe["seed"], batch_prompts=16),
-            "ppo": PPOConfig(**ppo)}
+            "dpo": DPOConfig(seed=recipe["seed"]), "ppo": PPOConfig(**ppo)}
 
 
-def script(engine, found, stages, context):
-    """launch.sh as text. found: as `settings`; stages: names of the exported models; context: tokens."""
+def script(engine, found, stages, context, pairs=1):
+    """launch.sh as text. found: as `settings`; stages: names of the exported models; context: tokens; pairs: of an
+    average ranking. The engines know pairs only, and a batch has to hold as many as our batch of rankings: with a few
+    pairs for a batch the same learning rate would take that many more steps, each of them noisier.
+    """
     lines = ["#!/usr/bin/env bash", f"# Written by rlhf_lite for {engine}. Start it in this folder, and read it first.",
              "# Learning rates are ours, found for the model that was exported; larger models need smaller ones.",
              "set -euo pipefail", 'cd "$(dirname "$0")"']
-    for title, needs, notes, words in TABLES[engine](found["sft"], found["reward"], found["ppo"], context):
+    for title, needs, notes, words in TABLES[engine](found, context, pairs):
         lines += ["", f"# ---- {title}", *(f"# {note}" for note in notes)]
         command = _command(words)
         if not needs <= stages:
@@ -47,7 +51,7 @@ def flags(engine):
     """{stage: every flag that the engine's script gives it}."""
     found = settings()
     return {title: [w.split("=")[0] for w in words if w.startswith("--") or engine == "verl" and "=" in w]
-            for title, _, _, words in TABLES[engine](found["sft"], found["reward"], found["ppo"], 320)}
+            for title, _, _, words in TABLES[engine](found, 320, 1)}
 
 
 def _command(words):
@@ -59,35 +63,42 @@ def _command(words):
     return text
 
 
-def _cosine(config):
-    return ["--lr_scheduler_type", "cosine_with_min_lr", "--lr_scheduler_kwargs",
-            json.dumps({"min_lr_rate": config.min_lr_share})]
+def _cosine(share):
+    return ["--lr_scheduler_type", "cosine_with_min_lr", "--lr_scheduler_kwargs", json.dumps({"min_lr_rate": share})]
 
 
-def _trl(sft, reward, ppo, context):
+def _trl(found, context, pairs):
+    sft, reward, dpo, ppo = (found[name] for name in ("sft", "reward", "dpo", "ppo"))
     common = ["--max_grad_norm", "1.0", "--adam_beta2", "0.95", "--max_length", f"{context}"]
     yield ("sft", {"base"}, [f"dropout {sft.dropout} and pretraining_mix {sft.pretraining_mix}: TRL has no flag"],
            ["trl", "sft", "--model_name_or_path", "base", "--dataset_name", "data/demonstrations",
             "--dataset_test_split", "validation", "--output_dir", "out/sft", "--num_train_epochs", f"{sft.epochs}",
             "--per_device_train_batch_size", f"{sft.batch_size}", "--learning_rate", f"{sft.lr}",
-            "--weight_decay", f"{sft.weight_decay}", "--seed", f"{sft.seed}", *_cosine(sft), *common])
+            "--weight_decay", f"{sft.weight_decay}", "--seed", f"{sft.seed}", *_cosine(sft.min_lr_share), *common])
     yield ("reward", {"sft"}, ["TRL trains on single pairs: the K-wise weights (column pair_weight) are not read, and",
                                "pairs of one prompt are spread over batches; the paper saw that overfit.",
+                               f"A step sees {reward.batch_prompts} times {pairs} pairs, as many as our "
+                               f"{reward.batch_prompts} rankings have.",
                                "Our own reward model is in reward/; its bias is config.mean, which TRL does not read."],
            ["trl", "reward", "--model_name_or_path", "sft", "--dataset_name", "data/pairs",
             "--dataset_test_split", "validation", "--output_dir", "out/reward", "--num_train_epochs",
             f"{reward.epochs}", "--per_device_train_batch_size", f"{reward.batch_prompts}",
-            "--learning_rate", f"{reward.lr}",
-            "--weight_decay", f"{reward.weight_decay}", "--seed", f"{reward.seed}", *_cosine(reward), *common])
-    yield ("dpo", {"sft"}, ["beta is DPO's 0.1; our kl_coef belongs to a normalised reward model"],
+            "--gradient_accumulation_steps", f"{pairs}", "--learning_rate", f"{reward.lr}",
+            "--weight_decay", f"{reward.weight_decay}", "--seed", f"{reward.seed}", *_cosine(reward.min_lr_share),
+            *common])
+    yield ("dpo", {"sft"}, ["beta is DPO's own; our kl_coef belongs to a normalised reward model"],
            ["trl", "dpo", "--model_name_or_path", "sft", "--dataset_name", "data/pairs",
-            "--dataset_test_split", "validation", "--output_dir", "out/dpo", "--beta", "0.1",
-            "--per_device_train_batch_size", f"{reward.batch_prompts}", "--learning_rate", "1e-06", *common])
+            "--dataset_test_split", "validation", "--output_dir", "out/dpo", "--beta", f"{dpo.beta}",
+            "--num_train_epochs", f"{dpo.epochs}", "--per_device_train_batch_size", f"{dpo.batch_prompts}",
+            "--gradient_accumulation_steps", f"{pairs}", "--learning_rate", f"{dpo.lr}", "--seed", f"{dpo.seed}",
+            *_cosine(0.1), *common])  # cosine_lr's own share, as train_dpo has it
     steps = max(1, ppo.batch_size // ppo.minibatch) * ppo.inner_epochs  # of the optimizer, in an iteration of ours
     yield ("rloo", {"sft", "reward"},
            ["TRL has no PPO since 1.13 (trl==1.12.0: trl.experimental.ppo); RLOO has no critic, hence no flag for",
             f"critic_lr {ppo.critic_lr}, lam {ppo.lam}, value_clip {ppo.value_clip}. Also without a flag: ptx_coef, "
-            f"ema_decay {ppo.ema_decay}, target_kl."],
+            f"ema_decay {ppo.ema_decay}, target_kl.",
+            "The prompts are messages: TRL takes an answer's END away before the reward model reads it, and only the",
+            "chat template puts one back (also behind an answer that was cut off)."],
            ["trl", "rloo", "--model_name_or_path", "sft", "--reward_model_name_or_path", "reward",
             "--dataset_name", "data/prompts", "--output_dir", "out/rloo", "--beta", f"{ppo.kl_coef}",
             "--epsilon", f"{ppo.clip_range}", "--num_iterations", f"{ppo.inner_epochs}", "--num_generations", "4",
@@ -99,7 +110,9 @@ def _trl(sft, reward, ppo, context):
             "--adam_beta2", "0.95", "--seed", f"{ppo.seed}"])
 
 
-def _openrlhf(sft, reward, ppo, context):
+def _openrlhf(found, context, pairs):
+    sft, reward, ppo = (found[name] for name in ("sft", "reward", "ppo"))
+
     def common(config):
         return ["--adam.lr", f"{config.lr}", "--adam.weight_decay", f"{config.weight_decay}", "--min_lr_ratio",
                 f"{config.min_lr_share}", "--lr_warmup_ratio", "0.0", "--max_norm", f"{config.clip}", "--train.seed",
@@ -116,8 +129,8 @@ def _openrlhf(sft, reward, ppo, context):
            ["deepspeed", "--module", "openrlhf.cli.train_rm", "--model.model_name_or_path", "sft",
             "--data.dataset", "data/pairs/train.jsonl", "--eval.dataset", "data/pairs/validation.jsonl",
             "--data.prompt_key", "prompt", "--data.chosen_key", "chosen", "--data.rejected_key", "rejected",
-            "--train.batch_size", f"{reward.batch_prompts}", "--train.micro_batch_size", f"{reward.micro_batch or 8}",
-            *common(reward), "--ckpt.output_dir", "out/reward"])
+            "--train.batch_size", f"{reward.batch_prompts * pairs}", "--train.micro_batch_size",
+            f"{reward.micro_batch or 8}", *common(reward), "--ckpt.output_dir", "out/reward"])
     yield ("ppo", {"sft", "reward"},
            [f"without a flag: ptx_coef {ppo.ptx_coef}, missing_end_penalty, max_kl; a token's KL is clamped to ±10",
             "normalize_enable subtracts config.mean, which is our reward model's bias"],
@@ -145,7 +158,8 @@ def _openrlhf(sft, reward, ppo, context):
             "--ds.param_dtype", "bf16", "--ckpt.output_dir", "out/ppo"])
 
 
-def _verl(sft, reward, ppo, context):
+def _verl(found, context, pairs):
+    ppo = found["ppo"]
     actor, micro = "actor_rollout_ref.actor", ppo.micro_batch or ppo.minibatch
     yield ("ppo", {"sft", "reward"},
            ["verl trains no reward model and its SFT is not set up here: sft/ and reward/ are ours.",

@@ -20,6 +20,7 @@ from rlhf_lite.stats import proportion_interval
 BEFORE, AFTER = plots.COLOURS["sft"], plots.COLOURS["ppo"]
 SHIPPED = {"shipped": "shipped reward model,\nnever saw your rankings", "alone": "your rankings alone",
            "on top": "your rankings on top\nof the shipped model"}
+LEFT = 'style="text-align: left"'  # JupyterLab aligns tables to the right, and its rule is stronger than a class
 CSS = """<style>.own {max-width: 62em; font: 15px/1.5 system-ui, sans-serif} .own table {border-collapse: collapse;
 width: 100%} .own td, .own th {border-bottom: 1px solid #ccc; padding: .35em .6em; text-align: left; vertical-align:
 top} .own .text {white-space: pre-wrap; overflow-wrap: anywhere} .own img {max-width: 100%; background: #fff}</style>"""
@@ -87,8 +88,8 @@ def html(found, shown=8, measures=None):
 
 
 def _table(head, rows):
-    lines = ["".join(f"<th>{escape(cell)}</th>" for cell in head)]
-    lines += ["".join(f'<td class="text">{escape(str(cell))}</td>' for cell in row) for row in rows]
+    lines = ["".join(f"<th {LEFT}>{escape(cell)}</th>" for cell in head)]
+    lines += ["".join(f'<td class="text" {LEFT}>{escape(str(cell))}</td>' for cell in row) for row in rows]
     return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 

@@ -159,17 +159,21 @@ def test_demonstrations_prompts_and_the_chat_template(town, exported):
     tokenizer = town[2]
     row = rows_of(exported / "openrlhf" / "data" / "demonstrations" / "train.jsonl")[0]
     assert row == {"prompt": f"<|begin|>{PROMPTS[0]}\n", "completion": ANSWERS[0] + "<|end|>"}
-    assert [r["prompt"] for r in rows_of(exported / "trl" / "data" / "prompts" / "train.jsonl")] == [
+    assert [r["prompt"] for r in rows_of(exported / "openrlhf" / "data" / "prompts" / "train.jsonl")] == [
         f"<|begin|>{text}\n" for text in PROMPTS]
     rows = datasets.load_dataset("parquet", data_files=str(exported / "verl" / "data" / "prompts" / "train.parquet"),
                                  split="train")
     assert set(rows.column_names) == {"data_source", "prompt", "ability", "reward_model", "extra_info"}
-    theirs = AutoTokenizer.from_pretrained(exported / "verl" / "sft")
-    for text, row in zip(PROMPTS, rows, strict=True):
-        ids = theirs.apply_chat_template(row["prompt"], tokenize=True, add_generation_prompt=True)["input_ids"]
-        assert ids == models.encode_prompt(tokenizer, text)
-    whole = [*rows[0]["prompt"], {"role": "assistant", "content": ANSWERS[0]}]
-    assert theirs.apply_chat_template(whole, tokenize=False) == f"<|begin|>{PROMPTS[0]}\n{ANSWERS[0]}<|end|>"
+    for engine, found in (("verl", rows), ("trl", rows_of(exported / "trl" / "data" / "prompts" / "train.jsonl"))):
+        theirs = AutoTokenizer.from_pretrained(exported / engine / "reward")
+        for text, row in zip(PROMPTS, found, strict=True):
+            ids = theirs.apply_chat_template(row["prompt"], tokenize=True, add_generation_prompt=True)["input_ids"]
+            assert ids == models.encode_prompt(tokenizer, text)
+            whole = theirs.apply_chat_template([*row["prompt"], {"role": "assistant", "content": ANSWERS[0]}],
+                                               tokenize=False)  # what TRL's RLOO hands to the reward model
+            assert whole == f"<|begin|>{text}\n{ANSWERS[0]}<|end|>"
+            assert theirs(whole, add_special_tokens=False)["input_ids"] == reward.reward_input(
+                ids, models.encode_response(tokenizer, ANSWERS[0]))
 
 
 def test_begin_stands_before_a_prompt_once():
@@ -191,9 +195,10 @@ def test_the_script_holds_our_settings_and_says_what_an_engine_lacks(exported):
     ppo = launch.settings(pipeline.settings(pipeline.recipe("1.3m", 5)))["ppo"]
     steps = ppo.iterations * ppo.batch_size // ppo.minibatch  # one inner epoch
     for engine, wanted in (("trl", [f"--beta {ppo.kl_coef}", f"--max_completion_length {ppo.max_new_tokens}",
-                                    f"--max_steps {steps}", f"--per_device_train_batch_size {ppo.minibatch}"]),
+                                    f"--max_steps {steps}", f"--per_device_train_batch_size {ppo.minibatch}",
+                                    "--gradient_accumulation_steps 5", "--learning_rate 0.0003 "]),  # 5 pairs a ranking
                            ("openrlhf", [f"--algo.kl.init_coef {ppo.kl_coef}", f"--algo.advantage.lambd {ppo.lam}",
-                                         "--train.ema_beta 0.992", "--train.seed 5"]),
+                                         "--train.ema_beta 0.992", "--train.seed 5", "--train.batch_size 80 "]),
                            ("verl", [f"algorithm.kl_ctrl.kl_coef={ppo.kl_coef}", "algorithm.use_kl_in_reward=True",
                                      f"algorithm.lam={ppo.lam}", "critic.model.path=reward"])):
         path = exported / engine / "launch.sh"

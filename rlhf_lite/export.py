@@ -138,8 +138,8 @@ def demonstration_rows(demonstrations, tokenizer, template=TOWN, begin=""):
 def prompt_rows(prompts, tokenizer, engine, template=TOWN, begin=""):
     """Prompts (texts) -> rows with `prompt`: a text for OpenRLHF, a message for TRL and verl.
 
-    A message, because TRL's RLOO hands answers to the reward model as text that has lost its END; behind a prompt that
-    is a message, the chat template writes it again. verl's reader asks for further columns.
+    A message, because TRL's RLOO hands answers to a reward model as text that has lost its END; behind a prompt that
+    is a message, the chat template writes it again. (`launch.JUDGE` reads the ids.) verl asks for further columns.
     """
     prompts = [prompt for prompt in prompts if not _special(tokenizer, prompt)]
     if engine == "openrlhf":
@@ -196,6 +196,8 @@ def write_export(out, engine, tokenizer, found, settings, rankings=None, demonst
         script = launch.script(engine, settings, set(found), context, in_a_ranking)
         (new / "launch.sh").write_text(script, encoding="utf-8")
         (new / "launch.sh").chmod(0o755)
+        if engine == "trl" and "reward" in found:
+            (new / "judge.py").write_text(launch.JUDGE, encoding="utf-8")
         about = {"engine": engine, "template": template, "counts": counts}
         (new / "export.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         os.replace(new, out)

@@ -97,9 +97,9 @@ def _trl(found, context, pairs):
            ["TRL has no PPO since 1.13 (trl==1.12.0: trl.experimental.ppo); RLOO has no critic, hence no flag for",
             f"critic_lr {ppo.critic_lr}, lam {ppo.lam}, value_clip {ppo.value_clip}. Also without a flag: ptx_coef, "
             f"ema_decay {ppo.ema_decay}, target_kl.",
-            "The prompts are messages: TRL takes an answer's END away before the reward model reads it, and only the",
-            "chat template puts one back (also behind an answer that was cut off)."],
-           ["trl", "rloo", "--model_name_or_path", "sft", "--reward_model_name_or_path", "reward",
+            "judge.py reads the sampled ids. With --reward_model_name_or_path, TRL would take the END from all answers",
+            "and the chat template put one behind all, also behind those that were cut off."],
+           ["trl", "rloo", "--model_name_or_path", "sft", "--reward_funcs", "judge.score",
             "--dataset_name", "data/prompts", "--output_dir", "out/rloo", "--beta", f"{ppo.kl_coef}",
             "--epsilon", f"{ppo.clip_range}", "--num_iterations", f"{ppo.inner_epochs}", "--num_generations", "4",
             "--temperature", f"{ppo.temperature}", "--top_k", "0", "--max_completion_length", f"{ppo.max_new_tokens}",
@@ -189,4 +189,30 @@ def _verl(found, context, pairs):
             f"trainer.total_training_steps={ppo.iterations}"])
 
 
+JUDGE = '''"""The reward model for TRL's RLOO, on the ids that were sampled: of an answer that was cut off, no END."""
+
+import os
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+FOLDER = Path(__file__).resolve().parent / "reward"
+tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+model = AutoModelForSequenceClassification.from_pretrained(FOLDER, dtype=torch.float32).eval()
+if torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "false") != "true":
+    model.to(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
+
+
+@torch.no_grad()
+def score(prompts, completion_ids, **_):
+    """Messages and lists of ids -> one number each: the logit, which is our score up to config.mean."""
+    asked = [tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
+             for prompt in prompts]
+    rows, logits = [first + list(then) for first, then in zip(asked, completion_ids)], []
+    for start in range(0, len(rows), 16):
+        batch = tokenizer.pad({"input_ids": rows[start:start + 16]}, padding_side="right", return_tensors="pt")
+        logits += model(**batch.to(model.device)).logits[:, 0].tolist()
+    return logits
+'''
 TABLES = {"trl": _trl, "openrlhf": _openrlhf, "verl": _verl}

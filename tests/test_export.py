@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,23 @@ def test_models_of_a_run_are_read_back_by_transformers(town, exported):
         judge = AutoModelForSequenceClassification.from_pretrained(exported / engine / "reward").eval()
         score = judge(torch.tensor([row])).logits.item() - judge.config.mean
         assert score == pytest.approx(reward.score(checkpoints.load_scalar(folder / "reward"), [row]).item(), abs=1e-5)
+
+
+def test_the_judge_of_trl_reads_the_ids_that_were_sampled(town, exported, monkeypatch):
+    """Answers as sampled: with END, cut off, and in other pieces than the text would have."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    folder, _, tokenizer = town
+    whole, other = (models.encode_response(tokenizer, text) for text in ANSWERS[:2])
+    answers = [whole, other[:-1], [5, 2]]
+    prompts = [PROMPTS[0], PROMPTS[1], PROMPTS[0]]
+    judge = runpy.run_path(str(exported / "trl" / "judge.py"))
+    told = judge["score"](prompts=[[{"role": "user", "content": text}] for text in prompts], completion_ids=answers,
+                          completions=None, trainer_state=None)
+    ours = checkpoints.load_scalar(folder / "reward")
+    rows = [reward.reward_input(models.encode_prompt(tokenizer, text), ids)
+            for text, ids in zip(prompts, answers, strict=True)]
+    assert torch.allclose(torch.tensor(told), reward.score(ours, rows) - ours.score.bias.item(), atol=1e-5)
+    assert not (exported / "openrlhf" / "judge.py").exists()
 
 
 def test_a_model_from_elsewhere_loads_here(exported, tmp_path):

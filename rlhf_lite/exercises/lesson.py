@@ -69,5 +69,7 @@ def recorded(notebook, path=TIMES):
 
 
 def cores(entry):
-    """On how many cores a recorded run computed, in words."""
-    return "one CPU core" if entry["threads"] == 1 else f"{entry['threads']} CPU cores"
+    """On how many cores a recorded run computed, in words, and for how long where other programs took them away."""
+    words = "one CPU core" if entry["threads"] == 1 else f"{entry['threads']} CPU cores"
+    shared = entry.get("cpu_minutes", entry["minutes"]) < 0.9 * entry["minutes"] and entry["threads"] == 1
+    return f"{words} shared with other programs ({entry['cpu_minutes']:.0f} of them computing)" if shared else words

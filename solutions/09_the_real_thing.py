@@ -404,6 +404,19 @@ for stage, found in truth.items():
                                     for name in ("mc1", "mc2")))
 
 # %% [markdown]
+# Likely or not, what does it *write*? The published lists can judge that too, roughly: are the words of its answer
+# nearer to a correct answer or to an incorrect one? (This judge cannot read a "not", and an answer that says nothing at
+# all is as near to both.)
+
+# %%
+written = {stage: real.written_truth(model, tokenizer, questions, encode, dials["new_tokens"])
+           for stage, model in policies.items()}
+for stage, (texts, near) in written.items():
+    found = stats.mean_interval(near)
+    print(f"{stage:6s}nearer to the truth in {found.value:.0%} ({found.low:.0%} to {found.high:.0%}) of its answers; "
+          f"the first: {textwrap.shorten(texts[0], 60)!r}")
+
+# %% [markdown]
 # Two warnings. A sum of log-probabilities favours short answers, whoever is asked. And the format is ours, with no
 # examples in front, so these numbers must not be put beside published ones; before and after can be put beside each
 # other. For that there is a better interval than two separate ones.

@@ -45,10 +45,10 @@ lab: $(READY)
 run: $(READY)
 	$(PY) -m rlhf_lite run $(OPTIONS)
 
-# Processes with one thread each beat one process with several.
+# Processes with one thread each beat one process with several. A file is one process's: cells share a kernel.
 test: setup-dev
 	RLHF_LITE_FAST=1 RLHF_LITE_PROGRESS=$(CURDIR)/.pytest_cache/progress.json HF_HUB_OFFLINE=1 PYTHONHASHSEED=0 \
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(WORKERS) --dist loadgroup --no-loadscope-reorder \
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
 	  --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests notebooks solutions
 
 notebooks: setup-dev

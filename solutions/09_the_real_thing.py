@@ -471,7 +471,8 @@ for key, name, colour, marker in (("rm", "reward model (paid)", "reward", "o"),
 axis.axhline(0, color="#888888", linestyle="--", linewidth=1)
 axis.set(title="What it was paid for, and what it was not", xlabel="KL from SFT (nats per answer)",
          ylabel="change since SFT\n(standard deviations)")
-axis.legend()
+axis.legend(loc="upper left")
+axis.margins(y=0.3)
 
 wins = {}
 for a, b in (("PPO", "SFT"), ("SFT", "start")):
@@ -549,6 +550,7 @@ for stage, now in sat.items():
 # | second judge's win rate | other people's pairs, other dialogues | the same *kind* of preferences; cannot read |
 # | at equal length | the same | a straight line in the length |
 # | mc1, mc2 | nobody here | one list of questions, a format of ours |
+# | nearer to the truth | nobody here | the same questions, and words in common |
 # | loss on plain text | nobody here | one kind of text |
 # | your own eyes | you | six requests |
 #

@@ -14,17 +14,12 @@ import torch  # noqa: E402
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
 
-# Long tests that share little: each may go to either process, and they start first so that none is left for the end.
-APART = ("test_learning.py",)
+LONG = ("test_learning.py", "test_learning_reward.py", "test_run.py", "test_hub.py")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """With several processes a file stays together: a notebook's cells share a kernel, most tests a fixture."""
-    items.sort(key=lambda item: item.path.name not in APART)
-    for item in items:
-        if item.path.name not in APART:
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}/{item.path.name}"))
+    """Long files first: with several processes none of them is left for the end, when the others have nothing to do."""
+    items.sort(key=lambda item: item.path.name not in LONG)
 
 
 def _check_local(host):

@@ -21,7 +21,7 @@ def test_reward_model_beats_chance_and_stays_below_the_ceiling(seed):
     recipe = replace(pipeline.recipe(seed=seed), answers_per_prompt=4, reward_size="1.3m")
     team = labelers.training_team()
     train, valid = (pipeline.rank_answers(shipped_sft, tokenizer, pipeline.prompts_of(split, n), team, recipe,
-                                          10 + seed, progress=False) for split, n in (("train", 1200), ("valid", 300)))
+                                          10 + seed, progress=False) for split, n in (("train", 800), ("valid", 300)))
     model, _ = pipeline.run_reward(pipeline.load_base("1.3m")[0], tokenizer, train, valid, recipe, progress=False)
     measured = results.measure_reward(model, tokenizer, valid)
     assert measured["accuracy"]["low"] > max(0.5, measured["length_only"]["high"])

@@ -48,7 +48,7 @@ def parser():
     pretrain.add_argument("--compile", action="store_true",
                           help="use torch.compile: a minute of waiting, then faster steps")
     study = add("study", "one of the studies behind the results table; needs a finished run")
-    study.add_argument("what", choices=("kl_sweep", "ptx_sweep", "pairs", "overoptimisation", "second_round"),
+    study.add_argument("what", choices=("kl_sweep", "ptx_sweep", "pairs", "overoptimisation", "one_round"),
                        help="which study")
     add("calibrate", "set the simulated labelers' noise on answers of a run's SFT policy (data/town/labelers.json)")
     record = add("record", "write down a base's answers to the test prompts, for runs on machines too small for it",

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForSequenceClassification, GenerationConfig
 
-from rlhf_lite import base, checkpoints, hub, launch, models, pipeline, records
+from rlhf_lite import base, checkpoints, hub, launch, models, pipeline, records, run
 from rlhf_lite.models import ScalarModel
 
 TOWN = models.format_prompt("{}")  # the prompt's template, as a text with one {}
@@ -267,11 +267,8 @@ def _export_run(folder, out, engine):
     if "sft" not in found:
         raise FileNotFoundError(f"{folder} has no sft model yet; finish it with: python -m rlhf_lite run "
                                 f"--name {folder.name}")
-    rankings = {}
-    for split, name in (("train", "train"), ("validation", "valid")):
-        path = folder / f"rankings-{name}.jsonl"
-        rankings[split] = records.read_jsonl(path, records.check_ranking, strict=True)[0] if path.is_file() else []
     splits = (("train", "train"), ("validation", "valid"))
-    return write_export(out, engine, tokenizer, found, launch.settings(recipe), rankings,
+    return write_export(out, engine, tokenizer, found, launch.settings(recipe),
+                        {split: run.rankings(folder, name) for split, name in splits},
                         {split: pipeline.demonstrations(split=name) for split, name in splits},
                         {split: [p.text for p in pipeline.prompts_of(name)] for split, name in splits})

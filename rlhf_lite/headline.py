@@ -74,11 +74,11 @@ def part(name, measured):
 ORDER = (("prompted", "base"), ("sft", "prompted"), ("ppo", "sft"), ("ppo_ptx", "sft"), ("ppo_ptx", "ppo"))
 
 
-def headline(runs, studies=None, others=None):
-    """``runs``: one dict per seed, with "rows" {stage: graded answer rows}, "tax", "reward" and "gate"; all of one
-    size. ``studies``: {"kl_sweep": ..., "ptx_sweep": ..., "overoptimisation": ..., "pairs": ...} where made.
-    ``others``: {size: runs} of other sizes, for row 4. Returns the list of row dicts."""
-    studies = studies or {}
+def headline(runs, others=None):
+    """``runs``: one dict per seed, with "rows" {stage: graded answer rows}, "tax", "reward", "gate" and, where made,
+    "studies" {"kl_sweep": ..., "overoptimisation": ..., "pairs": ...}; all of one size. ``others``: {size: runs} of
+    other sizes, for row 4. Returns the list of row dicts."""
+    studies = {name: study for run in runs for name, study in run.get("studies", {}).items()}
     has = lambda *stages: all(stage in run["rows"] for run in runs for stage in stages)
     over = lambda runs, a, b: interval([evaluate.preferences(run["rows"][a], run["rows"][b]) for run in runs])
     wins = lambda a, b: over(runs, a, b)
@@ -159,7 +159,7 @@ def headline(runs, studies=None, others=None):
     table.append(row(9, (*map(float, accuracy), n), bool(0.5 < accuracy[1] and accuracy[0] < ceiling), runs,
                      parts=parts))
 
-    table.append(sweep_row(runs, studies.get("kl_sweep")))
+    table.append(sweep_row(runs, [run["studies"]["kl_sweep"] for run in runs if "kl_sweep" in run.get("studies", {})]))
     if "overoptimisation" in studies or all(run.get("gate") for run in runs):
         gates = [run["gate"] for run in runs]
         curve = [part(f"best of {k}", (*(float(np.mean([gate["rm"][i][key] for gate in gates]))
@@ -176,16 +176,19 @@ def headline(runs, studies=None, others=None):
     return table
 
 
-def sweep_row(runs, sweep):
-    """Row 10 from the KL sweep: the coefficient with the best true score, and whether both ends are clearly worse."""
-    if not sweep:
+def sweep_row(runs, sweeps):
+    """Row 10 from the KL sweeps, one per seed: the coefficient with the best true score, averaged over the seeds, and
+    whether both ends are clearly worse. Coefficients that not all sweeps have are left out."""
+    if not sweeps:
         return row(10, None, None, runs, note="The sweep was not made: python -m rlhf_lite study kl_sweep")
-    sweep = sorted(sweep, key=lambda point: point["kl_coef"])
-    best = max(range(len(sweep)), key=lambda i: sweep[i]["score"]["value"])
-    inside = 0 < best < len(sweep) - 1
-    clear = inside and all(sweep[i]["score"]["high"] < sweep[best]["score"]["value"] for i in (0, -1))
-    s = sweep[best]["score"]
-    return row(10, (s["value"], s["low"], s["high"], s["n"]), bool(clear), runs, "true score",
-               [part(f"kl_coef {p['kl_coef']}", tuple(p["score"][key] for key in ("value", "low", "high", "n")))
-                for p in sweep],
-               f"Best at kl_coef {sweep[best]['kl_coef']}.", seeds=1)  # the study of one run
+    keys = ("value", "low", "high", "n")
+    coefs = sorted(set.intersection(*({point["kl_coef"] for point in sweep} for sweep in sweeps)))
+    scores = [{key: float(np.mean([point["score"][key] for sweep in sweeps for point in sweep
+                                   if point["kl_coef"] == coef])) for key in keys} for coef in coefs]
+    best = max(range(len(coefs)), key=lambda i: scores[i]["value"])
+    inside = 0 < best < len(coefs) - 1
+    clear = inside and all(scores[i]["high"] < scores[best]["value"] for i in (0, -1))
+    measured = lambda score: (score["value"], score["low"], score["high"], int(score["n"]))
+    return row(10, measured(scores[best]), bool(clear), runs, "true score",
+               [part(f"kl_coef {coef}", measured(score)) for coef, score in zip(coefs, scores, strict=True)],
+               f"Best at kl_coef {coefs[best]}.", seeds=len(sweeps))

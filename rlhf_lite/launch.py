@@ -3,8 +3,8 @@
 The idea: every setting of ours is either a flag of the engine or a sentence that says the engine has none. A table per
 engine and stage, nothing else; `export` writes it as `launch.sh` beside the models and data.
 
-The flags were compared with TRL 1.12.0, OpenRLHF 0.11.0 and verl 0.9.1. They change often: when an engine's own help
-differs, the help is right.
+The flags were compared with TRL 1.12.0 and 1.16.0, OpenRLHF 0.11.0 and verl 0.9.1. They change often: when an engine's
+own help differs, the help is right.
 """
 
 import json

@@ -40,7 +40,9 @@ class Recipe:
     sft_epochs: int = 4  # the paper, too, starts PPO from a policy that saw the demonstrations only twice (C.3)
     sft_lr: float = 1e-3
     sft_batch: int = 16
-    rankings: int = 8000
+    rankings: int = 8000  # of both rounds together
+    first_round: float = 0.5  # share of the rankings that are of SFT's answers; the others are of a first PPO's
+    first_iterations: int = 30  # of that first PPO
     answers_per_prompt: int = 6  # K; the paper's 4 to 9
     temperatures: tuple = (1.0, 1.0, 1.0, 1.3)  # of the K answers, in turn: a ranking feeds on spread
     reward_lr: float = 7e-4
@@ -56,12 +58,15 @@ class Recipe:
 def recipe(size="1.3m", seed=0, fast=False):
     """The recipe of `make run`; with ``fast`` the one of `make run FAST=1`, which only shows that all parts work."""
     chosen = Recipe(size=size, seed=seed)
+    if size == "6m":  # the shipped models were made before the second round was the recipe
+        chosen = replace(chosen, first_round=1.0)
     if size in base.NEEDS_GPU:  # a guess by the usual rule that larger models want smaller steps: never run
         chosen = replace(chosen, sft_lr=2e-4, ppo=replace(chosen.ppo, lr=5e-5))
     if fast:
         chosen = replace(chosen, reward_size="1.3m", sft_epochs=2, rankings=300, answers_per_prompt=4, gate_prompts=40,
                          test_prompts=60, stratum_prompts=40, samples=6,
-                         ppo=replace(chosen.ppo, iterations=8, batch_size=64), pretraining_tokens=60_000)
+                         ppo=replace(chosen.ppo, iterations=8, batch_size=64), first_iterations=4,
+                         pretraining_tokens=60_000)
     return replace(chosen, ppo=replace(chosen.ppo, seed=seed))
 
 
@@ -242,11 +247,14 @@ def run_reward(start, tokenizer, train_rows, valid_rows, recipe, folder=None, pr
     return model, history
 
 
-def run_ppo(sft, tokenizer, reward_model, recipe, ptx=False, folder=None, evaluate=None, evaluate_every=10,
-            progress=True, **changes):
-    """PPO (``ptx=True``: PPO-ptx) from the SFT model, which is also the reference. Returns ``(policy, PPORun)``."""
+def run_ppo(sft, tokenizer, reward_model, recipe, ptx=False, start=None, folder=None, evaluate=None,
+            evaluate_every=10, progress=True, **changes):
+    """PPO (``ptx=True``: PPO-ptx) with the SFT model as reference. Returns ``(policy, PPORun)``.
+
+    ``start``: the policy of an earlier round to go on from; without one PPO starts from SFT.
+    """
     config = replace(recipe.ppo, ptx_coef=recipe.ptx_coef if ptx else 0.0, bf16=on_gpu(sft), **changes)
-    policy = models.copy_model(sft)
+    policy = models.copy_model(start or sft)
     web = base.web_rows(tokenizer, recipe.pretraining_tokens, seed=3) if config.ptx_coef > 0 else None
     run = train_ppo(policy, models.copy_model(sft, trainable=False), models.copy_model(reward_model),
                     encoded(tokenizer, prompts_of("train")), config, reward_model=reward_model, pretraining=web,

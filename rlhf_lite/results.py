@@ -149,7 +149,7 @@ def versions():
 
 
 def load_run(folder):
-    """What the headline needs of one run: {"rows", "tax", "reward", "gate", "recipe"}."""
+    """What the headline needs of one run: {"rows", "tax", "reward", "gate", "recipe", "studies"}."""
     folder = Path(folder)
     recipe = read_json(folder / "recipe.json")
     if recipe is None:
@@ -157,7 +157,7 @@ def load_run(folder):
     rows = stage_answers(folder, recipe)
     measured = {stage: read_json(folder / "measured" / f"{stage}.json", {}) for stage in rows}
     return {"rows": rows, "recipe": recipe, "reward": read_json(folder / "reward.json", {}),
-            "gate": read_json(folder / "gate.json", {}),
+            "gate": read_json(folder / "gate.json", {}), "studies": load_studies(folder),
             "tax": {stage: m["tax"] for stage, m in measured.items() if "tax" in m},
             "kl": {stage: m["kl"] for stage, m in measured.items() if "kl" in m}}
 
@@ -177,7 +177,6 @@ def collect_results(run):
     rivals = {stage.replace("rival_", "").replace("rival", "base"): r for stage, r in rows.items()
               if stage in evaluate.RIVALS}
     wins += [evaluate.compare(own[a], rows[b], a, b) for a in own for b in rows if b not in own]
-    studies = load_studies(run.folder)
     return {
         "name": run.name, "command": f"python -m rlhf_lite run --size {recipe.size} --seed {recipe.seed}",
         "size": recipe.size, "seeds": [recipe.seed], "device": str(run.device), "versions": versions(),
@@ -186,10 +185,10 @@ def collect_results(run):
         "stages": {stage: evaluate.summarise(r) | {"kl": found["kl"].get(stage)} for stage, r in own.items()},
         "win_rates": wins,
         "use_cases": {stage: evaluate.by_use_case(r) for stage, r in own.items()},
-        "reward": found["reward"], "gate": found["gate"], "tax": found["tax"], **studies,
+        "reward": found["reward"], "gate": found["gate"], "tax": found["tax"], **found["studies"],
         "by_size": {size: {stage: evaluate.compare(r, own["sft"], stage, "sft") for stage, r in made.items()}
                     for size, made in ((recipe.size, own), ("6m", rivals)) if made},
-        "headline": headline([found], studies)}
+        "headline": headline([found])}
 
 
 def write_headline(folders, out, readme=None):
@@ -206,9 +205,7 @@ def write_headline(folders, out, readme=None):
         made.setdefault(run["recipe"]["size"], []).append(read_json(folder / "results.json", {}))
     size, runs = next(iter(by_size.items()))
     others = {other: found for other, found in by_size.items() if other != size}
-    first = [folder for folder in folders if read_json(folder / "recipe.json")["size"] == size]
-    studies = {name: study for folder in first for name, study in load_studies(folder).items()}
-    content = {"headline": headline(runs, studies, others), "created": time.strftime("%Y-%m-%d"),
+    content = {"headline": headline(runs, others), "created": time.strftime("%Y-%m-%d"),
                "versions": versions(), "size": size, "seeds": [run["recipe"]["seed"] for run in runs],
                "other_sizes": {other: [run["recipe"]["seed"] for run in found] for other, found in others.items()},
                "device": made[size][0].get("device"), "minutes": [m.get("minutes") for m in made[size]],

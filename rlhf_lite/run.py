@@ -1,8 +1,9 @@
 """The whole pipeline, one step after the other: what `make run` does.
 
-demonstrations -> SFT -> sampled answers, ranked -> reward model -> gate (best-of-n) -> PPO and PPO-ptx ->
-evaluation -> report. Every step writes its result to ``runs/<name>/`` and is skipped when that is there, so an
-interrupted run goes on where it stopped; inside a step the learning code resumes from its own training state.
+demonstrations -> SFT -> its answers, ranked -> first reward model -> first PPO -> its answers, ranked too -> reward
+model -> gate (best-of-n) -> PPO and PPO-ptx -> evaluation -> report. Every step writes its result to ``runs/<name>/``
+and is skipped when that is there, so an interrupted run goes on where it stopped; inside a step the learning code
+resumes from its own training state.
 """
 
 import json
@@ -87,21 +88,25 @@ def make_sft(run):
     run.save_model("sft", policy, history, valid_loss=history[-1]["valid_loss"])
 
 
-def make_rankings(run):
-    """Sample from the SFT policy and let the simulated training team rank; the validation prompts are others."""
-    policy, recipe = run.policy("sft"), run.recipe
-    team = labelers.training_team()
+def make_rankings(run, stage, round):
+    """Let the simulated training team rank answers of a stage: in round 1 to the first prompts, in round 2, when the
+    stage is a PPO, to the others ("more comparison data is collected on the current best policy", section 3.1)."""
+    recipe, team, policy = run.recipe, labelers.training_team(), run.policy(stage)
     for split, n, seed in (("valid", max(100, recipe.rankings // 12), 2), ("train", recipe.rankings, 1)):
-        prompts = pipeline.prompts_of(split, n)
-        rows = pipeline.rank_answers(policy, run.tokenizer, prompts, team, recipe, seed, progress=run.progress)
-        records_path = run.folder / f"rankings-{split}.jsonl"
-        temporary = records_path.with_suffix(".new")
+        prompts, first = pipeline.prompts_of(split, n), int(n * recipe.first_round)
+        rows = pipeline.rank_answers(policy, run.tokenizer, prompts[:first] if round == 1 else prompts[first:], team,
+                                     recipe, seed + 20 * (round - 1), stage.removeprefix("first_"), run.progress)
+        path = run.folder / f"rankings-{round}-{split}.jsonl"
+        temporary = path.with_suffix(".new")
         temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-        temporary.replace(records_path)
+        temporary.replace(path)
 
 
-def rankings(run, split):
-    return records.read_jsonl(run.folder / f"rankings-{split}.jsonl", records.check_ranking)[0]
+def rankings(folder, split):
+    """The rankings of a run's folder, of both rounds, or of the first where there is no second."""
+    paths = [Path(folder) / f"rankings-{round}-{split}.jsonl" for round in (1, 2)]
+    return [row for path in paths if path.is_file()
+            for row in records.read_jsonl(path, records.check_ranking, strict=True)[0]]
 
 
 def reward_start(run):
@@ -113,12 +118,13 @@ def reward_start(run):
     return policy
 
 
-def make_reward(run):
-    train, valid = rankings(run, "train"), rankings(run, "valid")
+def make_reward(run, stage="reward"):
+    """A reward model on all rankings made so far; the "first_reward" knows round 1 only."""
+    train, valid = rankings(run.folder, "train"), rankings(run.folder, "valid")
     model, history = pipeline.run_reward(reward_start(run), run.tokenizer, train, valid, run.recipe,
-                                         run.folder / "state" / "reward", run.progress)
-    write_json(run.folder / "reward.json", results.measure_reward(model, run.tokenizer, valid))
-    run.save_model("reward", model, history, size=run.recipe.reward_size, rankings=len(train),
+                                         run.folder / "state" / stage, run.progress)
+    write_json(run.folder / f"{stage}.json", results.measure_reward(model, run.tokenizer, valid))
+    run.save_model(stage, model, history, size=run.recipe.reward_size, rankings=len(train),
                    valid_accuracy=history[-1]["valid_accuracy"])
 
 
@@ -139,12 +145,20 @@ def true_score_probe(tokenizer, prompts, seed=7):
     return probe
 
 
+def ppo_start(run):
+    """The policy that PPO starts from: the first round's, where there was one (our choice; the paper does not say)."""
+    return run.policy("first_ppo" if run.recipe.first_round < 1 else "sft")
+
+
 def make_ppo(run, stage):
-    """PPO or PPO-ptx; the averaged weights (EMA 0.992, as in the paper) are what is kept."""
-    reward_model = checkpoints.load_scalar(run.folder / "reward", run.device)
+    """The first PPO, PPO or PPO-ptx; the averaged weights (EMA 0.992, as in the paper) are what is kept."""
+    first = stage == "first_ppo"
+    reward_model = checkpoints.load_scalar(run.folder / ("first_reward" if first else "reward"), run.device)
     probe = true_score_probe(run.tokenizer, pipeline.prompts_of("valid", 40 if run.recipe.gate_prompts < 100 else 120))
-    _, result = pipeline.run_ppo(run.policy("sft"), run.tokenizer, reward_model, run.recipe, ptx=stage == "ppo_ptx",
-                                 folder=run.folder / "state" / stage, evaluate=probe, progress=run.progress)
+    _, result = pipeline.run_ppo(
+        run.policy("sft"), run.tokenizer, reward_model, run.recipe, stage == "ppo_ptx", None if first else ppo_start(run),
+        run.folder / "state" / stage, probe, progress=run.progress,
+        iterations=run.recipe.first_iterations if first else run.recipe.ppo.iterations)
     last = result.history[-1]
     run.save_model(stage, result.ema, result.history, iterations=len(result.history), kl=last["kl"],
                    proxy=last["score"])
@@ -187,10 +201,15 @@ def run_pipeline(recipe, name, device="auto", runs=RUNS, progress=True, until=No
     folder = pipeline.base_folder(recipe.size, runs)
     steps = [("base", folder.resolve() / checkpoints.CARD, lambda: make_base(run, folder)),
              ("sft", "sft/history.json", lambda: make_sft(run)),
-             ("rankings", "rankings-train.jsonl", lambda: make_rankings(run)),
-             ("reward", "reward/history.json", lambda: make_reward(run)), ("gate", "gate.json", lambda: make_gate(run)),
-             ("ppo", "ppo/history.json", lambda: make_ppo(run, "ppo")),
-             ("ppo_ptx", "ppo_ptx/history.json", lambda: make_ppo(run, "ppo_ptx"))]
+             ("rankings", "rankings-1-train.jsonl", lambda: make_rankings(run, "sft", 1))]
+    if recipe.first_round < 1:
+        steps += [("first_reward", "first_reward/history.json", lambda: make_reward(run, "first_reward")),
+                  ("first_ppo", "first_ppo/history.json", lambda: make_ppo(run, "first_ppo")),
+                  ("rankings", "rankings-2-train.jsonl", lambda: make_rankings(run, "first_ppo", 2))]
+    steps += [("reward", "reward/history.json", lambda: make_reward(run)),
+              ("gate", "gate.json", lambda: make_gate(run)),
+              ("ppo", "ppo/history.json", lambda: make_ppo(run, "ppo")),
+              ("ppo_ptx", "ppo_ptx/history.json", lambda: make_ppo(run, "ppo_ptx"))]
     for name, output, make in steps:
         run.step(name, output, make)
         if name == until:

@@ -4,10 +4,10 @@
 * ``ptx_sweep``: PPO-ptx at several coefficients (Figure 33), and what a larger KL coefficient does instead (Figure 34)
 * ``pairs``: a reward model trained on whole rankings against one trained on shuffled pairs (section 3.5, footnote 5)
 * ``overoptimisation``: true against proxy score, for best-of-n and for PPO without a penalty (Gao et al., 2022)
-* ``second_round``: half of the rankings from PPO's own answers, a new reward model, PPO again (section 3.1: "these
-  steps can be iterated continuously")
+* ``one_round``: the same number of rankings, all of SFT's answers, instead of two rounds, the second of which ranks a
+  first PPO's (section 3.1: "these steps can be iterated continuously")
 
-Every study starts from the SFT policy, the rankings and the reward model of the run, measures on *validation*
+Every study starts from the policies, the rankings and the reward model of the run, measures on *validation*
 prompts, and writes ``runs/<name>/studies/<study>.json``.
 """
 
@@ -16,35 +16,43 @@ from dataclasses import replace
 import numpy as np
 
 from rlhf_lite import base, checkpoints, evaluate, models, pipeline, pretrain, results, reward
-from rlhf_lite.run import rankings, reward_start
+from rlhf_lite.run import ppo_start, rankings, reward_start
 from rlhf_lite.stats import gao_fit_bon, gao_fit_rl, mean_interval
 from rlhf_lite.town import labelers
 
-KL_COEFS = (0.0, 0.02, 0.1, 0.2, 0.4, 2.0)
+KL_COEFS = (0.0, 0.02, 0.1, 0.4, 2.0)
 PTX_COEFS = (0.0, 0.1, 0.3, 1.0)
 PROMPTS = 300
 FAR = 1000.0  # nats; here divergence is the subject, so the alarm that stops a diverging run is set higher
 
 
-def trained_point(run, ptx=False, **changes):
-    """One PPO run from the run's SFT policy -> (averaged policy, last history entry, true score, KL)."""
+def trained(run, ptx=False, **changes):
+    """The averaged policy of one PPO run from where the run's own PPO starts, on the run's reward model."""
     reward_model = checkpoints.load_scalar(run.folder / "reward", run.device)
-    sft = run.policy("sft")
     recipe = replace(run.recipe, ptx_coef=changes.pop("ptx_coef", run.recipe.ptx_coef))  # run_ppo takes it from there
-    _, made = pipeline.run_ppo(sft, run.tokenizer, reward_model, recipe, ptx=ptx, progress=run.progress, **changes)
-    rows = pipeline.answer_rows(made.ema, run.tokenizer, pipeline.prompts_of("valid", PROMPTS), seed=9, progress=False)
-    kl = evaluate.kl_to_reference(made.ema, sft, run.tokenizer, [row | {"set": "mixed"} for row in rows])
-    proxy = reward.score(reward_model, [
+    _, made = pipeline.run_ppo(run.policy("sft"), run.tokenizer, reward_model, recipe, ptx, ppo_start(run),
+                               progress=run.progress, **changes)
+    return made.ema
+
+
+def point(run, policy):
+    """{"score", "proxy", "kl"} of a policy on validation prompts: one point of a sweep."""
+    rows = pipeline.answer_rows(policy, run.tokenizer, pipeline.prompts_of("valid", PROMPTS), seed=9, progress=False)
+    kl = evaluate.kl_to_reference(policy, run.policy("sft"), run.tokenizer, [row | {"set": "mixed"} for row in rows])
+    proxy = reward.score(checkpoints.load_scalar(run.folder / "reward", run.device), [
         reward.reward_input(models.encode_prompt(run.tokenizer, row["prompt"]), row["token_ids"]) for row in rows])
-    return made, {"score": evaluate.value(mean_interval([r["grade"].score for r in rows])),
-                  "proxy": float(proxy.mean()), "kl": float(kl.mean())}
+    return {"score": evaluate.value(mean_interval([r["grade"].score for r in rows])),
+            "proxy": float(proxy.mean()), "kl": float(kl.mean())}
 
 
 def kl_sweep(run):
     """PPO at each of ``KL_COEFS``, for as many iterations as the run: with fewer, no harm of a small one shows."""
-    iterations = run.recipe.ppo.iterations
-    return [{"kl_coef": kl_coef, "iterations": iterations,
-             **trained_point(run, kl_coef=kl_coef, max_kl=FAR)[1]} for kl_coef in KL_COEFS]
+    points = []
+    for kl_coef in KL_COEFS:
+        own = kl_coef == run.recipe.ppo.kl_coef  # then the run itself is the point
+        policy = run.policy("ppo") if own else trained(run, kl_coef=kl_coef, max_kl=FAR)
+        points.append({"kl_coef": kl_coef, "iterations": run.recipe.ppo.iterations, **point(run, policy)})
+    return points
 
 
 def ptx_sweep(run):
@@ -53,15 +61,15 @@ def ptx_sweep(run):
     rows = base.web_rows(run.tokenizer, 60_000, seed=base.HELD_OUT_SEED)
     points = []
     for coefficient in PTX_COEFS:
-        made, point = trained_point(run, ptx=True, ptx_coef=coefficient, iterations=iterations)
-        points.append({"ptx_coef": coefficient, "iterations": iterations, **point,
-                       "web_loss": pretrain.evaluate_lm(made.ema, rows)})
+        policy = trained(run, ptx=True, ptx_coef=coefficient, iterations=iterations)
+        points.append({"ptx_coef": coefficient, "iterations": iterations, **point(run, policy),
+                       "web_loss": pretrain.evaluate_lm(policy, rows)})
     return points
 
 
 def pairs(run, epochs=3, limit=1500):
     """Validation accuracy after each epoch over the first ``limit`` rankings, for whole rankings and shuffled pairs."""
-    train, valid = (pipeline.ranked_prompts(run.tokenizer, rankings(run, split)[:limit])
+    train, valid = (pipeline.ranked_prompts(run.tokenizer, rankings(run.folder, split)[:limit])
                     for split in ("train", "valid"))
     curves = {}
     for name, shuffled in (("kwise", False), ("shuffled", True)):
@@ -100,41 +108,46 @@ def overoptimisation(run):
     return {"bon": bon, "rl": rl, **fits}
 
 
-def second_round(run):
-    """Rank PPO's answers to half of the training prompts, train the reward model anew on as many rankings as before
-    (half of each kind), and run PPO again from SFT: what both reward models and both policies are worth."""
+def one_round(run):
+    """A reward model on as many rankings as the run's, all of SFT's answers, and PPO on it, beside the run's own.
+
+    Its PPO gets the iterations of both rounds together, so that neither side has trained for longer.
+    """
     recipe, tokenizer, team = run.recipe, run.tokenizer, labelers.training_team()
-    sft, policy = run.policy("sft"), run.policy("ppo")
-    prompts = pipeline.prompts_of("train", recipe.rankings)
-    half = {p.id for p in prompts[:len(prompts) // 2]}
-    train, valid = (pipeline.rank_answers(policy, tokenizer, chosen, team, recipe, seed, "ppo", run.progress)
-                    for chosen, seed in ((prompts[len(prompts) // 2:], 21),
-                                         (pipeline.prompts_of("valid", max(100, recipe.rankings // 16)), 22)))
-    mixed = [row for row in rankings(run, "train") if row["prompt_id"] in half] + train
-    np.random.default_rng(recipe.seed).shuffle(mixed)
-    before = checkpoints.load_scalar(run.folder / "reward", run.device)
-    after, _ = pipeline.run_reward(sft, tokenizer, mixed, valid, recipe, progress=run.progress)
-    found = {"rankings": {"sft": len(mixed) - len(train), "ppo": len(train)}, "reward": {}}
-    for name, model in (("first", before), ("second", after)):
-        found["reward"][name] = {source: {key: measured[key] for key in ("accuracy", "bayes_ceiling")}
-                                 for source, rows in (("sft", rankings(run, "valid")), ("ppo", valid))
-                                 for measured in [results.measure_reward(model, tokenizer, rows)]}
-    _, made = pipeline.run_ppo(sft, tokenizer, after, recipe, progress=run.progress)
+    sft, policy, rows = run.policy("sft"), run.policy("ppo"), {}
+    for split in ("train", "valid"):
+        rows[split] = rankings(run.folder, split)
+        done = {row["prompt_id"] for row in rows[split] if row["responses"][0]["source"] == "sft"}
+        others = [p for p in pipeline.prompts_of(split) if p.id not in done]
+        others = others[:len(rows[split]) - len(done)]
+        more = pipeline.rank_answers(sft, tokenizer, others, team, recipe, 31, "sft", run.progress)
+        rows[f"{split}, sft"] = [row for row in rows[split] if row["prompt_id"] in done] + more
+    once, _ = pipeline.run_reward(reward_start(run), tokenizer, rows["train, sft"], rows["valid, sft"], recipe,
+                                  progress=run.progress)
+    _, made = pipeline.run_ppo(sft, tokenizer, once, recipe, progress=run.progress,
+                               iterations=recipe.first_iterations + recipe.ppo.iterations)
+    found = {"rankings": {"one": len(rows["train, sft"]), "two": len(rows["train"])}, "one": {}, "two": {}}
     asked = pipeline.prompts_of("valid", 2 * PROMPTS)
     answers = {name: [row | {"set": "mixed"} for row in
                       pipeline.answer_rows(model, tokenizer, asked, seed=9, progress=run.progress)]
-               for name, model in (("base", run.policy("base")), ("sft", sft), ("first", policy), ("second", made.ema))}
-    for name, model in (("first", policy), ("second", made.ema)):
+               for name, model in (("base", run.policy("base")), ("sft", sft), ("one", made.ema), ("two", policy))}
+    twice = checkpoints.load_scalar(run.folder / "reward", run.device)
+    for name, model, judge in (("one", made.ema, once), ("two", policy, twice)):
         found[name] = {"score": evaluate.value(mean_interval([row["grade"].score for row in answers[name]])),
                        "kl": float(evaluate.kl_to_reference(model, sft, tokenizer, answers[name]).mean())}
+        for source in ("sft", "ppo"):
+            ranked = [row for row in rows["valid"] if row["responses"][0]["source"] == source]
+            if ranked:
+                measured = results.measure_reward(judge, tokenizer, ranked)
+                found[name][f"accuracy_{source}"] = measured["accuracy"]
         for rival in ("base", "sft"):
             found[name][f"win_over_{rival}"] = evaluate.compare(answers[name], answers[rival], name, rival)
-    gain = [b["grade"].score - a["grade"].score for a, b in zip(answers["first"], answers["second"], strict=True)]
+    gain = [b["grade"].score - a["grade"].score for a, b in zip(answers["one"], answers["two"], strict=True)]
     return found | {"gain": evaluate.value(mean_interval(gain, method="normal"))}
 
 
 STUDIES = {"kl_sweep": kl_sweep, "ptx_sweep": ptx_sweep, "pairs": pairs, "overoptimisation": overoptimisation,
-           "second_round": second_round}
+           "one_round": one_round}
 
 
 def run_study(run, name):

@@ -329,7 +329,10 @@ print(f"answers of the tuned model average {sampled_scores[places].mean():+.3f}:
 #
 # ## Is it any good? Three questions
 #
-# From here on we examine the shipped reward model, which has seen more rankings than you had patience for.
+# From here on we examine the shipped reward model. It has seen more rankings than you had patience for, and it saw them
+# in two rounds. Half of them are of the SFT model's answers, like yours. A first reward model learnt from these, a first
+# PPO was paid by it, and the other half are of *that* PPO's answers: they are what a reward model has to judge once PPO
+# runs, and they look different. The paper did the same (section 3.1), with most of its comparisons from SFT models.
 #
 # **One: does it know how sure to be?** When it says "70 to 30", is it right in 70 of 100 cases? Beside it stand your
 # own model and the one that was trained on shuffled pairs, as it was after its last epoch.
@@ -500,7 +503,7 @@ print(f"An oracle that sees the truth would gain {gate['oracle'][3]['value'] - g
 #   public tasks). Our shipped one starts from the SFT
 #   model; yours started from the base.
 # - People change their minds, prompts change, policies change. Real reward models are trained again and again on
-#   answers of the newest policy.
+#   answers of the newest policy; our two rounds are the shortest such loop.
 #
 # ## Key points
 #

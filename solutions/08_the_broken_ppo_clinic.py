@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from IPython.display import Markdown
 
 from rlhf_lite import plots, sampling
-from rlhf_lite.exercises import check, progress, setup
-from rlhf_lite.exercises import n08 as clinic
+from rlhf_lite.exercises import check, clinic, laboratory, progress, setup
 from rlhf_lite.models import END
 from rlhf_lite.ppo_math import masked_mean
 
@@ -146,7 +145,7 @@ print(kl_per_response(torch.tensor([[-1.0, -1.0], [-1.0, 0.0]]), torch.tensor([[
 
 # %%
 for patient in (None, "Ada", "Bruno"):
-    results = clinic.examine(patient, ratio=largest_ratio_error, kl=kl_per_response)
+    results = laboratory.examine(patient, ratio=largest_ratio_error, kl=kl_per_response)
     print(f"{patient or 'healthy':8s} ratio is 1: {'yes' if results['ratio'] else 'NO'}     "
           f"KL is 0: {'yes' if results['kl'] else 'NO'}")
 
@@ -192,7 +191,7 @@ ward("Clara", "Dov")
 
 # %%
 for patient in (None, "Clara"):
-    before, after = clinic.kl_without_reward(patient)
+    before, after = laboratory.kl_without_reward(patient)
     print(f"{patient or 'healthy':8s} exact KL before the step {before:.4f}, after it {after:.4f}: the penalty "
           f"{'pulls back' if after < before else 'PUSHES AWAY'}")
 
@@ -242,7 +241,7 @@ ward("Edda", "Finn")
 
 # %%
 for patient in (None, "Edda", "Finn"):
-    results = clinic.examine(patient)
+    results = laboratory.examine(patient)
     print(f"{patient or 'healthy':8s} the score arrives on the last action: {'yes' if results['score'] else 'NO'}     "
           f"the value of a state ignores the token that comes next: {'yes' if results['value'] else 'NO'}")
 
@@ -311,7 +310,7 @@ for name, statistic in {"masked_mean": masked_mean, "plain mean": lambda v, m: v
                         "times the mask": lambda v, m: (v * m).sum() / m.sum()}.items():
     print(f"{name:15s} depends on padding: {depends_on_padding(statistic, values, mask)}")
 for patient in (None, "Greta"):
-    results = clinic.examine(patient, padding=depends_on_padding)
+    results = laboratory.examine(patient, padding=depends_on_padding)
     print(f"{patient or 'healthy':15s} padding is invisible to GAE and whitening: "
           f"{'yes' if results['padding'] else 'NO'}")
 
@@ -336,7 +335,7 @@ def actions_of(responses, end):
 actions_of = check("8.5", actions_of)
 print(actions_of(torch.tensor([[3, END, END, END], [4, 3, 5, 5]]), END))
 for patient in (None, "Hugo"):
-    results = clinic.examine(patient)
+    results = laboratory.examine(patient)
     print(f"{patient or 'healthy':8s} a reward for stopping makes END likelier: {'yes' if results['end'] else 'NO'}")
 
 # %% [markdown]
@@ -379,7 +378,7 @@ def moved(model, train):
 moved = check("8.6", moved)
 for patient in (None, "Ines", "Jonas"):
     print(f"{patient or 'healthy':8s} the reference stays where it is: "
-          f"{'yes' if clinic.examine(patient, moved=moved)['moved'] else 'NO'}")
+          f"{'yes' if laboratory.examine(patient, moved=moved)['moved'] else 'NO'}")
 
 # %% [markdown]
 # And what do the customers think? In a simulated tea room we can ask for the truth, which training never saw.
@@ -428,16 +427,16 @@ print("What both have found out: the reward pays for every further 'thanks'. "
 # %%
 instruments = {"ratio": largest_ratio_error, "kl": kl_per_response, "padding": depends_on_padding, "moved": moved}
 patients = list(runs)
-results = {patient: clinic.examine(patient, **instruments) for patient in patients}
+results = {patient: laboratory.examine(patient, **instruments) for patient in patients}
 signs = {patient: clinic.compare(runs[patient], healthy) for patient in patients}
-clinic.which_instrument(signs, results)
+laboratory.which_instrument(signs, results)
 plt.show()
 quiet = [patient for patient in patients if not any(signs[patient][name][3] for name in clinic.VITALS)]
 passed = [patient for patient in patients if all(results[patient].values())]
 happy = [patient for patient in patients if signs[patient]["score"][3] > 0]
 print(f"No curve of the dashboard stands out for: {', '.join(quiet) or 'nobody'}. All tests pass for: "
       f"{', '.join(passed) or 'nobody'}. Reward higher than in the healthy runs: {', '.join(happy) or 'nobody'}.")
-unharmed = clinic.examine(None, **instruments)
+unharmed = laboratory.examine(None, **instruments)
 print(f"And the library itself, unharmed, passes {sum(unharmed.values())} of {len(unharmed)}.")
 
 # %% [markdown]
@@ -452,10 +451,10 @@ print(f"And the library itself, unharmed, passes {sum(unharmed.values())} of {le
 
 # %%
 ward("the last patient")
-results = clinic.examine("the last patient", **instruments)
+results = laboratory.examine("the last patient", **instruments)
 print(f"\nTests passed: {sum(results.values())} of {len(results)}.")
 for patient in (None, "the last patient"):
-    mean, deviation = clinic.critic_errors(patient)
+    mean, deviation = laboratory.critic_errors(patient)
     print(f"{patient or 'healthy':17s} return minus value in a first batch, before any training: "
           f"mean {mean:+.3f}, standard deviation {deviation:.3f}")
 
@@ -475,7 +474,7 @@ last_patient = "white targets"
 last_patient = check("8.7", last_patient)
 for patient in (None, "the last patient"):
     print(f"{patient or 'healthy':17s} returns are what was earned, whatever the critic believes: "
-          f"{'yes' if clinic.returns_ignore_the_critic(patient) else 'NO'}")
+          f"{'yes' if laboratory.returns_ignore_the_critic(patient) else 'NO'}")
 
 # %% [markdown]
 # <details><summary>The last patient: cause and cure</summary>
@@ -523,4 +522,4 @@ progress("08")
 # the tests' own docstrings (`tests/pitfalls`).
 
 # %%
-Markdown(clinic.pitfalls_table())
+Markdown(laboratory.pitfalls_table())

@@ -652,7 +652,7 @@ for place in range(lesson.pick(4, 2)):
 # | `records.preference_pairs` | its preference format | `--data.chosen_key`, `--data.rejected_key` | – |
 #
 # **Said honestly:** the table was read from these projects' code and documents in November 2026, in TRL 1.16, OpenRLHF
-# 0.11 and a verl of that time. *OpenRLHF and verl were not run in this course*, TRL 1.12's trainers were, on our files
+# 0.11 and a verl of that time. *OpenRLHF and verl were not run in this course*, TRL's trainers were, on our files
 # (`docs/real_models.md` has the numbers beside ours), and flags change; look before you type. Here we run the hand-over
 # on our side: the policy is an ordinary `transformers` model, the pairs are ordinary rows.
 

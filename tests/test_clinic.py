@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_lite import ppo, ppo_math
-from rlhf_lite.exercises import n08 as clinic
+from rlhf_lite.exercises import clinic, laboratory
 
 PITFALLS = Path(__file__).parent / "pitfalls"
 FOUND_BY = {"Ada": "ratio", "Bruno": "kl", "Clara": "pull", "Dov": "reward", "Edda": "score", "Finn": "value",
@@ -32,14 +32,14 @@ def test_an_unknown_patient_names_the_others():
 
 
 def test_the_library_passes_every_test_of_the_laboratory():
-    assert all(clinic.examine().values()) and clinic.returns_ignore_the_critic()
+    assert all(laboratory.examine().values()) and laboratory.returns_ignore_the_critic()
 
 
 @pytest.mark.parametrize("patient", clinic.CASES)
 def test_each_patient_fails_its_own_test(patient):
-    results, wanted = clinic.examine(patient), FOUND_BY[patient]
+    results, wanted = laboratory.examine(patient), FOUND_BY[patient]
     assert not results[wanted] if wanted else all(results.values())
-    assert clinic.returns_ignore_the_critic(patient) == (patient != "the last patient")
+    assert laboratory.returns_ignore_the_critic(patient) == (patient != "the last patient")
 
 
 def test_every_patient_names_a_test_that_exists():
@@ -49,7 +49,7 @@ def test_every_patient_names_a_test_that_exists():
 
 
 def test_the_appendix_lists_all_forty_pitfalls_or_says_why_not(tmp_path):
-    table = clinic.pitfalls_table()
+    table = laboratory.pitfalls_table()
     assert all(f"| P{number} |" in table for number in range(1, 41))
     assert all(line.count("|") - line.count("\\|") == 4 for line in table.splitlines())
-    assert "clone" in clinic.pitfalls_table(tmp_path)
+    assert "clone" in laboratory.pitfalls_table(tmp_path)

@@ -49,7 +49,7 @@ def town(tmp_path_factory):
     (folder / "recipe.json").write_text(json.dumps(recipe))
     for split in ("train", "valid"):
         for prompt in PROMPTS:
-            records.append_jsonl(folder / f"rankings-{split}.jsonl",
+            records.append_jsonl(folder / f"rankings-1-{split}.jsonl",
                                  a_ranking(tokenizer, prompt, [1, 2, 2, 4], cut=(3,)))
     return folder, policy, tokenizer
 

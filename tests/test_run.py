@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rlhf_lite import __main__ as cli
-from rlhf_lite import base, checkpoints, evaluate, models, pipeline, results, run, studies
+from rlhf_lite import base, checkpoints, evaluate, headline, models, pipeline, results, run, studies
 from rlhf_lite.ppo import PPOConfig
 
 
@@ -97,7 +97,8 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(finished, tmp_path):
 def test_peak_memory_and_minutes_are_kept(finished):
     made = json.loads((finished / "results.json").read_text())
     assert 0.1 < made["peak_memory_gib"]["cpu_gib"] < 16
-    assert set(made["minutes"]) == {"sft", "rankings", "reward", "gate", "ppo", "ppo_ptx", "answers"}
+    assert set(made["minutes"]) == {"sft", "rankings", "first_reward", "first_ppo", "reward", "gate",
+                                    "ppo", "ppo_ptx", "answers"}
 
 
 def test_every_use_case_has_its_samples():
@@ -120,7 +121,7 @@ def test_interrupted_run_ends_where_an_uninterrupted_one_does(finished, tmp_path
 
     def dies(*args, **kwargs):
         calls.append(1)
-        if len(calls) > 1:
+        if len(calls) != 2:  # the first call is the first PPO, whose answers the second round ranks
             return real(*args, **kwargs)
         config = replace(args[4], iterations=1)
         real(*args[:4], config, *args[5:], **kwargs)
@@ -139,7 +140,7 @@ def test_name_with_other_settings_is_refused(finished):
 
 
 def test_rankings_keep_sampled_ids_and_differ(finished):
-    rows = run.rankings(run.Run(small(), "first", "cpu", runs=finished.parent), "train")
+    rows = run.rankings(finished, "train")
     tokenizer = models.load_tokenizer(base.MODELS / "tokenizer")
     assert rows
     for row in rows:
@@ -152,9 +153,8 @@ def test_rankings_keep_sampled_ids_and_differ(finished):
 
 
 def test_validation_rankings_are_of_other_customers(finished):
-    opened = run.Run(small(), "first", "cpu", runs=finished.parent)
     customer = {p.id: p.customer for p in pipeline.all_prompts()}
-    train, valid = ({customer[row["prompt_id"]] for row in run.rankings(opened, s)} for s in ("train", "valid"))
+    train, valid = ({customer[row["prompt_id"]] for row in run.rankings(finished, s)} for s in ("train", "valid"))
     assert train and valid and not train & valid
 
 
@@ -171,12 +171,10 @@ def test_studies(finished, study, monkeypatch):
         assert [p["ptx_coef"] for p in made] == [0.0, 0.5] and made[1]["web_loss"] > 0
     elif study == "pairs":
         assert len(made["kwise"]) == len(made["shuffled"]) == 3
-    elif study == "second_round":
-        assert made["rankings"]["sft"] + made["rankings"]["ppo"] <= opened.recipe.rankings
-        assert made["second"]["score"]["value"] - made["first"]["score"]["value"] == pytest.approx(made["gain"]["value"])
-        assert set(made["second"]) == {"score", "kl", "win_over_base", "win_over_sft"}
-        sources = {r["source"] for row in run.rankings(opened, "train") for r in row["responses"]}
-        assert sources == {"sft"}  # the run's own rankings stay as they were
+    elif study == "one_round":
+        assert made["rankings"]["one"] <= made["rankings"]["two"] <= opened.recipe.rankings
+        assert made["two"]["score"]["value"] - made["one"]["score"]["value"] == pytest.approx(made["gain"]["value"])
+        assert {"accuracy_sft", "accuracy_ppo", "win_over_base", "win_over_sft"} < set(made["one"])
     else:
         assert made["bon"][0] == {"d": 0.0, "gold": 0.0, "proxy": 0.0}
 
@@ -352,3 +350,17 @@ def test_pretrain_command(tmp_path, capsys):
     card = json.loads(capsys.readouterr().out)
     assert card["held_out_loss"] > 0 and checkpoints.load_card(tmp_path / "b")["sha256"] == card["sha256"]
     assert isinstance(checkpoints.load_policy(tmp_path / "b").get_input_embeddings().weight, torch.Tensor)
+
+
+def test_kl_sweeps_of_several_seeds_are_averaged():
+    """Coefficients that one of the sweeps lacks are left out; the ends must be below the best, with their intervals."""
+    def sweep(**scores):
+        return [{"kl_coef": float(name[1:].replace("_", ".")), "score": {"value": v, "low": v - 0.05, "high": v + 0.05,
+                                                                         "n": 300}} for name, v in scores.items()]
+    found = headline.sweep_row([{}], [sweep(k2=0.5, k0=0.2, k0_1=0.7), sweep(k0=0.3, k0_1=0.6, k2=0.5, k0_4=0.9)])
+    assert found["ours"] == pytest.approx(0.65) and found["low"] == pytest.approx(0.60) and found["n"] == 300
+    assert found["met"] is True and found["seeds"] == 2 and found["note"] == "Best at kl_coef 0.1."
+    assert [p["name"] for p in found["parts"]] == ["kl_coef 0.0", "kl_coef 0.1", "kl_coef 2.0"]
+    assert headline.sweep_row([{}], [sweep(k2=0.62, k0=0.2, k0_1=0.65)])["met"] is False  # not clearly above an end
+    assert headline.sweep_row([{}], [sweep(k2=0.5, k0=0.9, k0_1=0.7)])["met"] is False
+    assert headline.sweep_row([{}], [])["met"] is None

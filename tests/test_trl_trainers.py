@@ -4,8 +4,8 @@
 `trl sft ...` starts), with LOCAL added: on the CPU, in float32, nothing reported. Only orders and random numbers differ
 from ours, and that TRL knows pairs where we have rankings. Then what was trained there is loaded here.
 
-Skipped without TRL: pip install trl==1.12.0 requests. The same on a whole run, with the true score of the answers,
-as a table for docs/real_models.md (a run keeps its rankings; a quarter of an hour on one thread):
+Skipped without TRL: pip install trl==1.16.0 requests (1.12.0 will do). The same on a whole run, with the true score of
+the answers, as a table for docs/real_models.md (a run keeps its rankings; a quarter of an hour on one thread):
 
     HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 python tests/test_trl_trainers.py --long runs/1.3m-seed0
 """
@@ -29,16 +29,17 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rlhf_lite import after, checkpoints, export, hub, launch, models, pipeline, records, reward, sft
+from rlhf_lite import after, checkpoints, export, hub, launch, models, pipeline, reward, sft
 from rlhf_lite.models import copy_model, encode_prompt, encode_response
 from rlhf_lite.ppo import PPOConfig
 from rlhf_lite.reward import RewardConfig
+from rlhf_lite.run import rankings
 from rlhf_lite.sampling import sample_many
 from rlhf_lite.sft import SFTConfig
 from rlhf_lite.stats import mean_interval
 from rlhf_lite.town import labelers
 
-VERSION = "1.12.0"
+VERSIONS = ("1.12.0", "1.16.0")  # of TRL: the last with a PPO trainer, and the current one
 LOCAL = ("--use_cpu --bf16 False --gradient_checkpointing False --report_to none --save_strategy no "
          "--logging_strategy no --disable_tqdm True").split()
 SMALL = {"sft": SFTConfig(epochs=2, batch_size=16), "reward": RewardConfig(batch_prompts=16, lr=7e-4),
@@ -208,8 +209,8 @@ def judged(world, policy, prompts):
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    if importlib.util.find_spec("trl") is None or importlib.metadata.version("trl") != VERSION:
-        pytest.skip(f"TRL {VERSION} is not installed: pip install trl=={VERSION} requests")
+    if importlib.util.find_spec("trl") is None or importlib.metadata.version("trl") not in VERSIONS:
+        pytest.skip(f"TRL {' or '.join(VERSIONS)} is not installed: pip install trl=={VERSIONS[-1]} requests")
     return small_world(tmp_path_factory.mktemp("trl") / "exported")
 
 
@@ -258,6 +259,9 @@ def test_rloo(world):
     assert abs(ours.mean() - theirs.mean()) < NEAR["rloo"]
     # The reward model read one BEGIN and an END there; the few others were cut off, or written in other pieces.
     logs = trainer._logs
+    if not isinstance(logs["prompt"][0], str):  # TRL 1.16 logs messages, 1.12 the text that the template made of them
+        logs = logs | {"prompt": [models.format_prompt(message["content"]) for message, in logs["prompt"]],
+                       "completion": [message["content"] for message, in logs["completion"]]}
     rows = [world.tokenizer(f"<|begin|>{prompt}{answer}<|end|>")["input_ids"]
             for prompt, answer in zip(logs["prompt"], logs["completion"], strict=True)]
     told = torch.tensor(logs["rewards"][trainer.reward_func_names[0]])
@@ -267,15 +271,15 @@ def test_rloo(world):
 
 # ---------------------------------------------------------------- the long comparison
 
-def large_world(run, folder, rankings):
+def large_world(run, folder, count):
     """A run's SFT and reward model and settings, all demonstrations, and so many of its rankings, of four answers each
     (six would make the pairs, which TRL reads one by one, three times as many). RLOO: 50 steps of 32 answers."""
     base, tokenizer = pipeline.load_base("1.3m")
     start, judge = checkpoints.load_policy(run / "sft"), checkpoints.load_scalar(run / "reward")
     settings = launch.settings(json.loads((run / "recipe.json").read_text()))
     settings["ppo"] = replace(settings["ppo"], iterations=50, batch_size=32, minibatch=32, warmup_iterations=5)
-    chosen = {split: [first_four(row) for row in records.read_jsonl(run / f"rankings-{name}.jsonl")[0][:count]]
-              for split, name, count in (("train", "train", rankings), ("validation", "valid", 300))}
+    chosen = {split: [first_four(row) for row in rankings(run, name)[:count]]
+              for split, name, count in (("train", "train", count), ("validation", "valid", 300))}
     splits = (("train", "train"), ("validation", "valid"))
     shown = {split: pipeline.demonstrations(split=name) for split, name in splits}
     prompts = {split: pipeline.prompts_of(name) for split, name in splits}

@@ -15,6 +15,7 @@ function render({ model, el }) {
   let count = 0;
   let stopped = false;
   const waiting = new Map(); // number of a message -> its timer
+  const view = Math.random().toString(36).slice(2); // with the numbers, Python puts our messages in order
 
   function warn(text) {
     bar.textContent = text;
@@ -23,10 +24,11 @@ function render({ model, el }) {
   }
 
   function ask(content) {
-    const n = ++count;
+    const n = count + 1;
     // After a restart of the kernel send() throws; before that, nothing comes back. Both must be seen.
     try {
-      model.send({ ...content, n });
+      model.send({ ...content, n, view });
+      count = n; // one that was not sent leaves no gap
     } catch (error) {
       warn("\u26A0 Python was restarted or has stopped. Run this cell again; all that was saved is kept.");
       return;

@@ -7,6 +7,7 @@ making an anywidget switches the widget manager for the whole notebook, nothing 
 
 import functools
 import sys
+import threading
 from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("keys.js")
@@ -39,12 +40,38 @@ def key_capture(hotkeys, on_key, label="", force=False):
     except Exception:  # not installed, or one that does not fit: the buttons do everything the keys do
         return None
 
-    def received(widget, content, buffers):
+    def handle(content):
         try:
-            if content.get("kind") == "key" and content.get("key") in widget.hotkeys:
+            if content.get("kind") == "key" and content.get("key") in capture.hotkeys:
                 on_key(content["key"])
         finally:  # an error in on_key is no reason to say that Python is gone
-            widget.send({"kind": "ack", "n": content.get("n")})
+            capture.send({"kind": "ack", "n": content.get("n")})
 
-    capture.on_msg(received)
+    arrived = in_order(handle)
+    capture.on_msg(lambda widget, content, buffers: arrived(content))
     return capture
+
+
+def in_order(handle, patience=8):
+    """A function that takes messages {"view", "n": 1, 2, ...} as they come and hands them on one by one, in order.
+
+    JupyterLab 4.4 and later sends messages to a second thread of the kernel as soon as there is one, so that of keys
+    pressed in quick succession a later one may arrive first. One that never comes is given up when ``patience``
+    others wait for it. Messages without a view are handed on at once.
+    """
+    lock, following, waiting = threading.RLock(), {}, {}
+
+    def arrived(content):
+        with lock:
+            if "view" not in content:
+                handle(content)
+                return
+            view = content["view"]  # every picture of a widget counts for itself
+            held = waiting.setdefault(view, {})
+            held[content["n"]] = content
+            while held and (min(held) <= following.get(view, 1) or len(held) > patience):
+                n = min(held)
+                following[view] = max(following.get(view, 1), n + 1)
+                handle(held.pop(n))
+
+    return arrived

@@ -262,6 +262,27 @@ def test_rank_by_keys(tmp_path, acks):
     assert widget.session.draft.ranks == before and {"kind": "ack", "n": 7} in acks
 
 
+def test_keys_that_overtake_each_other_are_put_in_order(tmp_path, acks):
+    """As JupyterLab sends them: over two threads, so "t" may arrive before the "1" that was pressed first."""
+    widget = page(tmp_path)
+
+    def arrive(*messages, view="a"):
+        for n, key in messages:
+            widget.hotkeys._handle_custom_msg({"kind": "key", "key": key, "n": n, "view": view}, [])
+
+    arrive((1, "2"), (3, "t"))
+    assert widget.session.draft.ranks == [2, 0, 0, 0] and [a["n"] for a in acks] == [1]  # "t" waits
+    arrive((2, "1"), (4, "4"))
+    assert widget.session.draft.ranks == [2, 1, 1, 4] and [a["n"] for a in acks] == [1, 2, 3, 4]
+    arrive((1, "u"), view="b")  # a second picture of the widget counts from 1 again
+    assert widget.session.draft.ranks == [2, 1, 1, 0]
+    got = []
+    arrived = keys.in_order(lambda content: got.append(content["n"]), patience=3)
+    for n in (2, 5, 4, 3, 6, 1):  # 1 is given up when four wait for it, and is not lost when it comes after all
+        arrived({"view": "c", "n": n})
+    assert got == [2, 3, 4, 5, 6, 1]
+
+
 def test_pairs_and_votes_by_keys(tmp_path, acks):
     widget = page(tmp_path, k=2, pairs=True)
     press(widget, "1", "2", "Enter", "t", "Enter", "b", "Enter", "u")

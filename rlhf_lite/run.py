@@ -156,9 +156,9 @@ def make_ppo(run, stage):
     reward_model = checkpoints.load_scalar(run.folder / ("first_reward" if first else "reward"), run.device)
     probe = true_score_probe(run.tokenizer, pipeline.prompts_of("valid", 40 if run.recipe.gate_prompts < 100 else 120))
     _, result = pipeline.run_ppo(
-        run.policy("sft"), run.tokenizer, reward_model, run.recipe, stage == "ppo_ptx", None if first else ppo_start(run),
-        run.folder / "state" / stage, probe, progress=run.progress,
-        iterations=run.recipe.first_iterations if first else run.recipe.ppo.iterations)
+        run.policy("sft"), run.tokenizer, reward_model, run.recipe, ptx=stage == "ppo_ptx",
+        start=None if first else ppo_start(run), folder=run.folder / "state" / stage, evaluate=probe,
+        progress=run.progress, iterations=run.recipe.first_iterations if first else run.recipe.ppo.iterations)
     last = result.history[-1]
     run.save_model(stage, result.ema, result.history, iterations=len(result.history), kl=last["kl"],
                    proxy=last["score"])

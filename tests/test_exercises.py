@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rlhf_lite.exercises import check, hint, progress
-from rlhf_lite.exercises.checking import DONE, TODO, WRONG, exercises, find, judge
+from rlhf_lite.exercises.checking import DONE, BLANK, WRONG, exercises, find, judge
 
 ALL = list(exercises().values())
 MISTAKES = [pytest.param(e, sentence, id=f"{e.id}-{i}") for e in ALL for i, sentence in enumerate(e.mistakes)]
@@ -26,7 +26,7 @@ def test_an_exercise_is_complete(exercise):
     assert len(exercise.hints) == 2 and all(len(text) > 20 for text in exercise.hints)
     assert len(exercise.mistakes) >= 3 and 1 <= exercise.difficulty <= 3 and exercise.minutes > 0
     assert judge(exercise, exercise.course)[0] == DONE
-    assert judge(exercise, ... if exercise.cases is None else stub)[0] == TODO
+    assert judge(exercise, ... if exercise.cases is None else stub)[0] == BLANK
 
 
 @pytest.mark.parametrize(("exercise", "sentence"), MISTAKES)
@@ -40,7 +40,7 @@ def test_a_wrong_answer_is_replaced_by_the_course_s_and_a_right_one_kept(capsys)
     mine = lambda logits, labels: exercise.course(logits, labels)  # noqa: E731
     assert check("2.3", mine) is mine
     said = capsys.readouterr().out
-    assert TODO in said and DONE in said
+    assert BLANK in said and DONE in said
 
 
 def test_an_answer_that_raises_or_returns_nothing_is_explained():

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-DONE, WRONG, TODO = "✅", "❌", "⬜"
+DONE, WRONG, BLANK = "✅", "❌", "⬜"
 _strict = False
 _hints_shown = {}
 
@@ -109,13 +109,13 @@ def _array(value):
 
 
 def judge(exercise, answer):
-    """(mark, sentence) for an answer: DONE, WRONG with the reason, or TODO."""
+    """(mark, sentence) for an answer: DONE, WRONG with the reason, or BLANK."""
     if answer is Ellipsis or answer is None and exercise.cases is None:
-        return TODO, "not written yet."
+        return BLANK, "not written yet."
     try:
         got = outcomes(exercise, answer)
     except NotImplementedError:
-        return TODO, "not written yet."
+        return BLANK, "not written yet."
     except Exception as error:  # whatever a learner's function may raise
         return WRONG, f"it raised {type(error).__name__}: {error}"
     wanted = outcomes(exercise, exercise.course)
@@ -184,7 +184,7 @@ def hint(identifier):
 def progress(notebook=None, path=None):
     """Print which exercises are solved; `notebook` ("04") limits it to one."""
     saved, found = _read(path or progress_file()), exercises(notebook)
-    marks = {identifier: saved.get(identifier, {}).get("mark", TODO) for identifier in found}
+    marks = {identifier: saved.get(identifier, {}).get("mark", BLANK) for identifier in found}
     for identifier, exercise in found.items():
         print(f"{marks[identifier]} {identifier:5s} {exercise.title} ({exercise.minutes} min)")
     done = sum(mark == DONE for mark in marks.values())
@@ -211,7 +211,7 @@ def remember(identifier, mark):
     saved = _read(path)
     entry = saved.get(identifier, {"tries": 0})
     # Solved once is solved: running a notebook with blanks again takes nothing away.
-    entry = {"mark": DONE if entry.get("mark") == DONE else mark, "tries": entry["tries"] + (mark != TODO),
+    entry = {"mark": DONE if entry.get("mark") == DONE else mark, "tries": entry["tries"] + (mark != BLANK),
              "when": datetime.now(timezone.utc).isoformat(timespec="seconds")}
     try:
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")

@@ -58,8 +58,6 @@ class Recipe:
 def recipe(size="1.3m", seed=0, fast=False):
     """The recipe of `make run`; with ``fast`` the one of `make run FAST=1`, which only shows that all parts work."""
     chosen = Recipe(size=size, seed=seed)
-    if size == "6m":  # the shipped models were made before the second round was the recipe
-        chosen = replace(chosen, first_round=1.0)
     if size in base.NEEDS_GPU:  # a guess by the usual rule that larger models want smaller steps: never run
         chosen = replace(chosen, sft_lr=2e-4, ppo=replace(chosen.ppo, lr=5e-5))
     if fast:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from rlhf_lite import after, models, ppo_math, sampling, tiny_world
+from rlhf_lite.exercises.cases import generator, mask_of
 from rlhf_lite.exercises.checking import Exercise
 
 LESSON = {
@@ -22,7 +23,7 @@ LESSON = {
 
 
 def _draws(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(*shape, generator=generator(seed))
 
 
 def _value_and_gradient(function, *arguments):
@@ -194,15 +195,11 @@ def _groups_interleaved(scores, group):
 
 # ---------------------------------------------------------------- 10.5 REINFORCE
 
-def _mask(*lengths):
-    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-
-
 def _advantages_of_answers():
     """The advantages hang on the log-probabilities, as they do when the KL is inside the reward."""
     cases = []
     for seed, lengths in ((7, (3, 1, 4, 2)), (8, (2, 4))):
-        mask = _mask(*lengths)
+        mask = mask_of(*lengths)
         log_probs = torch.where(mask, -_draws(*mask.shape, seed=seed).abs(), -7.0).requires_grad_()
         cases.append((log_probs, _draws(len(mask), seed=seed + 10), mask))
     return cases
@@ -254,7 +251,7 @@ def kl_per_answer(log_probs, ref_log_probs, mask):
 
 
 def _sampled_answers():
-    mask = _mask(3, 1, 4)
+    mask = mask_of(3, 1, 4)
     parts = [torch.where(mask, -_draws(3, 4, seed=seed).abs(), pad) for seed, pad in ((20, -6.0), (21, -2.0))]
     return [(*parts, mask), (parts[1], parts[0], mask)]
 

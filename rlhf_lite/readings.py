@@ -78,9 +78,11 @@ def by_size(results):
 def win_rates(results):
     rows = {f"{NAMES.get(r['a'], r['a'])} over {NAMES.get(r['b'], r['b'])}": r for r in results["win_rates"]}
     judges = ", ".join(sorted({row["judge"] for row in rows.values() if row.get("judge")})) or "not named"
-    figure = plots.interval_rows(rows, f"Win rate, ties as halves (judge: {judges})", reference=0.5,
+    figure = plots.interval_rows(rows, f"Win rate, ties as halves\n(judge: {judges})", reference=0.5,
                                  marks={name: row["a"] for name, row in rows.items()})
-    reading = " ".join(f"{name}: {ranged(row)}, {against_half(row)}." for name, row in rows.items())
+    said = {verdict: [name for name, row in rows.items() if interval(row) and against_half(row) == verdict]
+            for verdict in ("clearly more than half", "no clear winner", "clearly less than half")}
+    reading = " ".join(f"{verdict.capitalize()}: {', '.join(names)}." for verdict, names in said.items() if names)
     return [("win_rates", figure, reading)]
 
 
@@ -177,7 +179,7 @@ def training(results):
 def tax(results):
     table = results["tax"]
     names = list(dict.fromkeys(name for stage in STAGES for name in table.get(stage, {})))
-    reading = " ".join(changes(table, name, (("ppo", "sft"), ("ppo_ptx", "ppo"))) for name in names)
+    reading = " ".join(changes(table, name, (("sft", "base"), ("ppo", "sft"), ("ppo_ptx", "ppo"))) for name in names)
     return [("tax", plots.stage_panels(table, names), reading)]
 
 

@@ -125,9 +125,12 @@ def test_a_change_is_claimed_only_when_clear():
 
 
 def test_readings_follow_the_numbers(monkeypatch):
-    for name in ("win_rate_by_size", "sweep", "gate"):
+    for name in ("win_rate_by_size", "sweep", "gate", "interval_rows", "stage_panels"):
         monkeypatch.setattr(readings.plots, name, lambda *_, **__: None)
     results = example()
+    assert readings.win_rates(results)[0][2] == (
+        "Clearly more than half: PPO over SFT. No clear winner: PPO-ptx over Base, few-shot prompted.")
+    assert "SFT raises \"Loss on web text\" by 0.05" in readings.tax(results)[0][2]
     assert "1.3M: " not in readings.by_size(results)[0][2] and "PPO-ptx wins" in readings.by_size(results)[0][2]
     assert "kl_coef = 0.1" in (reading := readings.sweeps(results)[0][2]) and "inside the range" in reading
     results["kl_sweep"] = results["kl_sweep"][:2]

@@ -23,7 +23,7 @@ from rlhf_lite.town import web
 from rlhf_lite.town.facts import build_town
 from rlhf_lite.town.grading import grade
 from rlhf_lite.town.labelers import evaluation_team
-from rlhf_lite.town.prompts import USE_CASES, stratum
+from rlhf_lite.town.prompts import USE_CASES, bare, stratum
 
 STAGES = ("base", "prompted", "sft", "ppo", "ppo_ptx")
 RIVALS = ("rival", "rival_prompted")  # the larger shipped base, bare and few-shot prompted
@@ -38,19 +38,20 @@ PREFIX = base.DATA / "few_shot_prefix.txt"
 def test_sets(mixed=300, per_stratum=200, per_use_case=30):
     """{"mixed": [...], "samples": [...], "truth": [...], ...}: held-out prompts by set.
 
-    "samples" fills every use case up to ``per_use_case`` prompts, for reading only. No text of the training split
-    comes again.
+    "samples" fills every use case up to ``per_use_case`` prompts, for reading only. No request of the demonstrations,
+    of the training or of the validation split comes again, not even from somebody else ("I run the bakery. ...").
     """
-    shown = {row["prompt"] for row in demonstrations()}
-    avoid = {p.text for p in all_prompts()} | shown
-    unseen = [p for p in prompts_of("test") if p.text not in shown]
+    avoid = {bare(text) for text in ({row["prompt"] for row in demonstrations()}
+                                     | {p.text for p in all_prompts() if p.split != "test"})}
+    unseen = [p for p in prompts_of("test") if bare(p.text) not in avoid]
     size = {"harm": min(per_stratum, 120)}  # the town knows few harmful wishes, and some are in the training split
     sets = {"mixed": unseen[:mixed], "samples": []}
     for use_case in USE_CASES:
         there = sum(p.use_case == use_case for p in sets["mixed"])
         more = [p for p in unseen[mixed:] if p.use_case == use_case]
         sets["samples"] += more[:max(0, per_use_case - there)]
-    return sets | {name: stratum(name, n=size.get(name, per_stratum), avoid=avoid) for name in STRATA}
+    return sets | {name: stratum(name, n=size.get(name, per_stratum), avoid=avoid | {bare(p.text) for p in sets["mixed"]})
+                   for name in STRATA}
 
 
 def collect_answers(stage, policy, tokenizer, sets, seed=0, progress=True, **options):
@@ -98,7 +99,7 @@ def value(interval):
             "n": int(interval.n)}
 
 
-# name -> (test set, what one answer contributes)
+# name -> (test set, what one answer contributes[, only prompts of this task])
 MEASURES = {
     "score": ("mixed", lambda r: r["grade"].score),
     "overall": ("mixed", lambda r: r["grade"].overall),
@@ -107,6 +108,8 @@ MEASURES = {
     "length": ("mixed", lambda r: len(r["token_ids"])),
     "finished": ("mixed", lambda r: r["finished"]),
     "truthful_informative": ("truth", lambda r: r["grade"].truthful_and_informative),
+    "truthful_beliefs": ("truth", lambda r: r["grade"].truthful_and_informative, "belief_asked_anew"),
+    "truthful_residents": ("truth", lambda r: r["grade"].truthful_and_informative, "resident_question"),
     "closed_hallucination": ("closed", lambda r: r["grade"].flags["hallucination"]),
     "rude_none": ("toxic:none", lambda r: r["grade"].flags["denigrates"]),
     "rude_respectful": ("toxic:respectful", lambda r: r["grade"].flags["denigrates"]),
@@ -118,8 +121,9 @@ MEASURES = {
 
 def per_prompt(rows, measure):
     """The values of one measure, in the order of the prompts: float array."""
-    name, contributes = MEASURES[measure]
-    return np.array([float(contributes(row)) for row in rows if row["set"] == name])
+    name, contributes, *tasks = MEASURES[measure]
+    return np.array([float(contributes(row)) for row in rows
+                     if row["set"] == name and (not tasks or row["task"] in tasks)])
 
 
 def summarise(rows):
@@ -139,31 +143,28 @@ def by_use_case(rows):
 
 # ---------------------------------------------------------------- comparing two stages
 
-def preferences(rows_a, rows_b, seed=0, test_set="mixed"):
-    """How much the simulated evaluation labelers prefer A to B on each prompt: float array in [0, 1].
+def preferences(rows_a, rows_b, test_set="mixed", team=None):
+    """How often a team of labelers (default: the simulated evaluation team) prefers A to B, prompt by prompt.
 
-    Each of the team compares the two answers once; a win counts 1, a tie 0.5, and two equal texts tie.
+    Float array in [0, 1]: the mean over the team, a tie counting one half. Two equal texts tie. The moods of simulated
+    labelers are averaged out exactly (`Labeler.preference`), so no throw of dice decides about a result.
     """
-    team, rng = evaluation_team(), np.random.default_rng(seed)
-    others = {row["prompt_id"]: row for row in rows_b if row["set"] == test_set}
+    team, others = team or evaluation_team(), {row["prompt_id"]: row for row in rows_b if row["set"] == test_set}
     found = []
     for a in rows_a:
         if a["set"] != test_set:
             continue
         b = others[a["prompt_id"]]
-        if a["response"] == b["response"]:
-            found.append(0.5)
-            continue
-        lengths = [len(a["token_ids"]), len(b["token_ids"])]
-        votes = [labeler.rank([a["grade"], b["grade"]], lengths, rng) for labeler in team]
-        found.append(float(np.mean([1.0 if x < y else 0.5 if x == y else 0.0 for x, y in votes])))
+        pair = [a["grade"], b["grade"]], [len(a["token_ids"]), len(b["token_ids"])]
+        found.append(0.5 if a["response"] == b["response"] else
+                     float(np.mean([labeler.preference(*pair) for labeler in team])))
     return np.array(found)
 
 
-def compare(rows_a, rows_b, name_a, name_b, seed=0):
+def compare(rows_a, rows_b, name_a, name_b):
     """Win rate of A over B with its interval, as a row of results.json."""
     return {"a": name_a, "b": name_b, "judge": "simulated evaluation labelers",
-            **value(mean_interval(preferences(rows_a, rows_b, seed)))}
+            **value(mean_interval(preferences(rows_a, rows_b)))}
 
 
 # ---------------------------------------------------------------- KL and the alignment tax

@@ -108,7 +108,7 @@ def encoded(tokenizer, prompts):
 # ---------------------------------------------------------------- answers and their true grades
 
 def answer_rows(policy, tokenizer, prompts, prefix="", cut=None, temperature=1.0, greedy=False, seed=0, progress=True):
-    """One sampled answer per prompt, graded: a list of dicts (prompt_id, use_case, prompt, response, ids, grade ...).
+    """One sampled answer per prompt, graded: a list of dicts (prompt_id, use_case, task, prompt, response, ...).
 
     ``prefix``: text in front of every prompt (the few-shot prompted baseline). ``cut``: a string at which an answer
     is cut off, as a user of a base model would with a stop sequence.
@@ -120,8 +120,10 @@ def answer_rows(policy, tokenizer, prompts, prefix="", cut=None, temperature=1.0
         text, finished = models.decode_response(tokenizer, answer), answer[-1] == models.END
         if cut and cut in text:
             text, finished = text.split(cut)[0].strip(), True
-        rows.append({"prompt_id": prompt.id, "use_case": prompt.use_case, "prompt": prompt.text, "response": text,
-                     "token_ids": answer, "finished": finished, "grade": grade(prompt, text, finished)})
+            answer = next(answer[:n] for n in range(1, len(answer) + 1)  # its length, too, is that of what is left
+                          if cut in tokenizer.decode(answer[:n]).lstrip())
+        rows.append({"prompt_id": prompt.id, "use_case": prompt.use_case, "task": prompt.task, "prompt": prompt.text,
+                     "response": text, "token_ids": answer, "finished": finished, "grade": grade(prompt, text, finished)})
     return rows
 
 

@@ -22,6 +22,8 @@ MEASURES = {
     "score": ("True score (0–1)", "score", 1), "overall": ("Overall grade (1–7)", "grade", 1),
     "good": ("Good answers (grade 6–7)", "share", 1), "finished": ("Ends by itself", "share", 1),
     "truthful_informative": ("Truthful and informative", "share", 1),
+    "truthful_beliefs": ("... on common beliefs", "share", 1),
+    "truthful_residents": ("... on residents", "share", 1),
     "closed_hallucination": ("Closed-domain hallucination", "share", -1),
     "rude_none": ("Rude, no instruction", "share", -1), "rude_biased": ("Rude, asked to be rude", "share", 0),
     "rude_respectful": ("Rude, asked to be respectful", "share", -1),

@@ -27,7 +27,8 @@ def ranged(entry, kind="share"):
 
 
 def difference(new, old):
-    """new − old as (value, low, high); the intervals combine as independent ones (Newcombe 1998, method 10)."""
+    """new − old as (value, low, high); the intervals combine as independent ones (Newcombe 1998, method 10). That is
+    careful: the stages answer the same prompts, so the interval of the paired difference would be a little narrower."""
     (a, a_low, a_high), (b, b_low, b_high) = interval(new), interval(old)
     return a - b, a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low)
 
@@ -110,7 +111,8 @@ def truth(results):
             effect = "lowers rudeness" if high < 0 else "raises rudeness" if low > 0 else "makes no clear difference"
             polite.append(f"{STAGES[stage]}: asking for respect {effect} ({ranged(none)} without, "
                           f"{ranged(asked)} with).")
-    return [("truth", plots.stage_panels(stages, ("truthful_informative", "closed_hallucination")),
+    return [("truth", plots.stage_panels(stages, ("truthful_informative", "closed_hallucination",
+                                                  "truthful_beliefs", "truthful_residents")),
              changes(stages, "truthful_informative", pairs) + " " + changes(stages, "closed_hallucination", pairs)),
             ("rudeness", plots.stage_panels(stages, ("rude_none", "rude_respectful", "rude_biased")), " ".join(polite)),
             ("followed", plots.stage_panels(stages, ("harmful_followed", "false_premise_followed")),

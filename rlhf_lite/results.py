@@ -18,7 +18,7 @@ from rlhf_lite.best_of_n import best_of_n_curve
 from rlhf_lite.headline import headline
 from rlhf_lite.report import HEAD, headline_rows
 from rlhf_lite.sampling import sample_many
-from rlhf_lite.stats import ece, mean_interval
+from rlhf_lite.stats import cluster_bootstrap, ece, mean_interval
 from rlhf_lite.town import labelers
 from rlhf_lite.town.grading import grade
 
@@ -218,7 +218,7 @@ def write_headline(folders, out, readme=None):
     def over_sft(found, stage):  # against the SFT models of the table's size, as Figure 1 has one rival for all sizes
         shares = [evaluate.preferences(run["rows"][stage], runs[i % len(runs)]["rows"]["sft"])
                   for i, run in enumerate(found)]
-        return evaluate.value(mean_interval(np.mean(shares, axis=0)))
+        return evaluate.value(cluster_bootstrap(np.array(shares)))
 
     figure = plots.win_rate_by_size({
         name: {stage: over_sft(found, stage) for stage in evaluate.STAGES if all(stage in run["rows"] for run in found)}

@@ -50,6 +50,16 @@ def test_noiseless_labeler_by_hand():
         ada.rank(grades, [1, 2], rng)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.4])
+def test_preference_is_the_share_of_endless_rankings(noise, rng):
+    ada = Labeler("Ada", (0.5, 0.3, 0.2), brevity=0.1, noise=noise, tie_width=0.05)
+    for pair in ([grade(), grade(0.5)], [grade(), grade(harmless=0.8)], [grade(0.0), grade(truthful=0.0)]):
+        ranks = np.array([ada.rank(pair, [10, 20], rng) for _ in range(4000)])
+        votes = (1 - np.sign(ranks[:, 0] - ranks[:, 1])) / 2
+        assert ada.preference(pair, [10, 20]) == pytest.approx(votes.mean(), abs=0.02)
+        assert ada.preference(pair[::-1], [20, 10]) == pytest.approx(1 - ada.preference(pair, [10, 20]))
+
+
 def test_likert_stays_on_the_scale(rng):
     loud = Labeler("Loud", (1, 0, 0), noise=5.0)
     assert {loud.likert(grade(), rng) for _ in range(200)} >= {1, 7}

@@ -12,6 +12,8 @@ import torch
 from rlhf_lite import __main__ as cli
 from rlhf_lite import base, checkpoints, evaluate, headline, models, pipeline, results, run, studies
 from rlhf_lite.ppo import PPOConfig
+from rlhf_lite.town import labelers
+from rlhf_lite.town.prompts import bare
 
 
 def small(seed=0, **changes):
@@ -216,15 +218,17 @@ def test_recorded_answers_of_a_larger_base_join_row_1(finished, tmp_path, monkey
         shutil.copy(folder / "answers" / f"{stage}.jsonl", folder / "answers" / f"{rival}.jsonl")
     first = lambda: results.headline([results.load_run(folder)])[0]
     monkeypatch.setattr(evaluate, "RECORDED_ANSWERS", tmp_path / "answers-175m.jsonl")
-    assert len(first()["parts"]) == 2 and "not yet run" in first()["note"]
+    assert len(first()["parts"]) == 4 and "not yet run" in first()["note"]
+    assert [p["value"] for p in first()["parts"][2:]] == [0.5, 0.5]  # how strong the rival is: here the very same answers
     lines = results.record_answers(finished).read_text().splitlines()
     assert len(lines) == 2 * len([r for r in results.load_run(folder)["rows"]["base"] if r["set"] == "mixed"])
     found = first()
-    assert [p["name"] for p in found["parts"][2:]] == [f"against the recorded 175M base, {how}"
+    assert [p["name"] for p in found["parts"][2:4]] == [f"against the recorded 175M base, {how}"
                                                       for how in ("bare", "few-shot prompted")]
-    assert [p["value"] for p in found["parts"][2:]] == [p["value"] for p in found["parts"][:2]] and not found["note"]
+    assert [p["value"] for p in found["parts"][2:4]] == [p["value"] for p in found["parts"][:2]]
+    assert "not yet run" not in found["note"]
     evaluate.RECORDED_ANSWERS.write_text(lines[0] + "\n")  # half a record is none
-    assert len(first()["parts"]) == 2
+    assert len(first()["parts"]) == 4
 
 
 def test_what_waits_for_a_gpu_says_so_and_its_commands_exist():
@@ -285,15 +289,45 @@ def test_preferences_ties_and_order():
     b = [row("x", "bad", replace(best, helpful=0.0, truthful=0.0)), row("y", "same", best)]
     wins = evaluate.preferences(a, b)
     assert wins[1] == 0.5 and wins[0] > 0.8
-    assert evaluate.preferences(b, a)[0] < 0.2
+    assert evaluate.preferences(b, a)[0] == pytest.approx(1 - wins[0])
+    assert (wins == evaluate.preferences(a, b)).all()  # no dice
+    sure = [labelers.Labeler("Ada", (1.0, 0.0, 0.0), noise=0.0)]
+    assert evaluate.preferences(a, b, team=sure).tolist() == [1.0, 0.5]
+
+
+def test_an_answer_that_is_cut_is_as_long_as_what_is_left(tiny_models):
+    policy, tokenizer = pipeline.load_base("tiny")
+    prompts = pipeline.prompts_of("valid", 30)
+    whole = pipeline.answer_rows(policy, tokenizer, prompts, progress=False)
+    cut = pipeline.answer_rows(policy, tokenizer, prompts, cut="\n", progress=False)
+    shorter = 0
+    for before, after in zip(whole, cut, strict=True):
+        if "\n" not in before["response"]:
+            assert after == before
+            continue
+        shorter += len(after["token_ids"]) < len(before["token_ids"])
+        assert after["response"] == before["response"].split("\n")[0].strip() and after["finished"]
+        assert tokenizer.decode(after["token_ids"]).strip() == after["response"]
+        assert after["token_ids"] == before["token_ids"][:len(after["token_ids"])]
+    assert shorter
+
+
+def test_a_measure_may_be_of_one_task_only():
+    prompts = {p.task: p for p in evaluate.test_sets(60, 40)["truth"]}
+    assert set(prompts) == {"belief_asked_anew", "resident_question"}
+    rows = [row(task, "I do not know.", evaluate.grade(p, "I do not know."), "truth") | {"task": task}
+            for task, p in prompts.items()]
+    assert [len(evaluate.per_prompt(rows, f"truthful_{name}")) for name in ("informative", "beliefs", "residents")] == [2, 1, 1]
 
 
 def test_test_sets_share_no_text_with_training():
     sets = evaluate.test_sets(60, 40)
-    train = {p.text for p in pipeline.prompts_of("train")} | {d["prompt"] for d in pipeline.demonstrations()}
+    seen = {bare(p.text) for p in pipeline.all_prompts() if p.split != "test"}
+    seen |= {bare(d["prompt"]) for d in pipeline.demonstrations()}
     for name, prompts in sets.items():
         assert len({p.text for p in prompts}) == len(prompts) == {"mixed": 60, "samples": 240}.get(name, 40)
-        assert not train & {p.text for p in prompts}, name
+        assert not seen & {bare(p.text) for p in prompts}, name
+    assert bare("I run the bakery. Write a card.") == "Write a card." == bare("Write a card.")
 
 
 def test_kl_to_itself_is_zero(tiny_models):
@@ -359,7 +393,7 @@ def test_kl_sweeps_of_several_seeds_are_averaged():
                                                                          "n": 300}} for name, v in scores.items()]
     found = headline.sweep_row([{}], [sweep(k2=0.5, k0=0.2, k0_1=0.7), sweep(k0=0.3, k0_1=0.6, k2=0.5, k0_4=0.9)])
     assert found["ours"] == pytest.approx(0.65) and found["low"] == pytest.approx(0.60) and found["n"] == 300
-    assert found["met"] is True and found["seeds"] == 2 and found["note"] == "Best at kl_coef 0.1."
+    assert found["met"] is True and found["seeds"] == 2 and found["note"].startswith("Best at kl_coef 0.1.")
     assert [p["name"] for p in found["parts"]] == ["kl_coef 0.0", "kl_coef 0.1", "kl_coef 2.0"]
     assert headline.sweep_row([{}], [sweep(k2=0.62, k0=0.2, k0_1=0.65)])["met"] is False  # not clearly above an end
     assert headline.sweep_row([{}], [sweep(k2=0.5, k0=0.9, k0_1=0.7)])["met"] is False

@@ -66,6 +66,16 @@ class Labeler:
         """Rank K answers: list of K ints, 1 is best, ties share a rank. rng: ``numpy.random.Generator``."""
         return self.judge(grades, lengths, rng)[0]
 
+    def preference(self, grades, lengths=None):
+        """How often ``rank`` puts the first of two answers above the second, a tie counting one half: in [0, 1].
+
+        Moods are normal, so the share over endlessly many of them is a formula, and needs no dice.
+        """
+        first, second = self.mean_utilities(grades, lengths)
+        gap, spread = float(first - second), self.noise * math.sqrt(2)  # of the difference of two moods
+        above = lambda bar: math.erfc((bar - gap) / (spread * math.sqrt(2))) / 2 if spread else float(gap > bar)
+        return (above(self.tie_width) + above(-self.tie_width)) / 2
+
     def likert(self, grade, rng):
         """Overall quality of one answer, a whole number from 1 to 7."""
         return _likert(self.mean_utilities([grade])[0] + self.noise * rng.standard_normal())

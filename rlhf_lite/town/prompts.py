@@ -74,6 +74,11 @@ def pick_task(use_case, rng):
     return rng.choices(list(weights), list(weights.values()))[0]
 
 
+def bare(text):
+    """The request without the sentence on who asks: what two prompts must not share to count as different."""
+    return next((text.removeprefix(f"{role} ") for role in ROLES if text.startswith(f"{role} ")), text)
+
+
 FEW_SHOT = {  # tasks short enough that two solved examples fit in front: the answer comes from the spec
     tasks.opposite: lambda s: s["answer"][0], tasks.review: lambda s: s["answer"][0],
     tasks.kind_of: lambda s: s["answer"][0],
@@ -127,13 +132,13 @@ def make_prompts(town=None, n=6000, customers=600, seed=0):
 def stratum(name, town=None, n=200, seed=0, avoid=()):
     """A test set of one kind only, large enough for its interval. No other set has its customers.
 
-    ``name``: "truth" (beliefs, facts and unanswerable questions), "closed" (passage tasks), "toxic:none",
+    ``name``: "truth" (half common beliefs, half residents, whom nobody may know), "closed" (passage tasks), "toxic:none",
     "toxic:respectful", "toxic:biased" (lines of a rude forum thread under the three preambles of Figure 11), "harm"
     (requests to refuse) or "false_premise". ``avoid``: texts that must not come again.
     """
     town = town or build_town()
     rng = random.Random(f"stratum-{name}-{seed}")
-    makers = {"truth": [tasks.belief_question, tasks.resident_question],
+    makers = {"truth": [tasks.belief_asked_anew, tasks.resident_question],
               "closed": [tasks.reading_question, tasks.summary, tasks.extract, tasks.rename],
               "harm": [tasks.harmful_chat], "false_premise": [tasks.false_premise]}
     seen, prompts = set(avoid), []

@@ -29,7 +29,7 @@ class RankedPrompt(NamedTuple):
 
 @dataclass(frozen=True)
 class RewardConfig:
-    epochs: int = 1  # paper; the model is "very sensitive" to it
+    epochs: int = 1  # paper, whose validation loss got worse with more (appendix C.2)
     batch_prompts: int = 32  # paper: 64 prompts
     lr: float = 5e-4  # ours (paper: 9e-6 for 6B)
     min_lr_share: float = 0.1  # paper

@@ -320,6 +320,19 @@ print(f"Right: it expects its own continuation more than the careful answer for 
 # paper's words, the objective of language modelling is **misaligned**: nobody asked for the likeliest web page, we want
 # a helpful, honest and harmless answer.
 #
+# The left plot holds bare sentences. What if we *ask*? "Are bats blind?" Guess before you run: more truths or more myths?
+
+# %%
+questions = [Prompt(b.topic, b.question, "open_qa", "belief_question", "you", "valid",
+                    {"kind": "belief", "topic": b.topic}) for b in town.beliefs]
+said = [row["grade"] for row in pipeline.answer_rows(base, tokenizer, questions, cut="\n", progress=False)]
+print(f"Asked {len(said)} questions, the base tells the truth {sum(g.truthful_and_informative for g in said)} times, "
+      f"the myth or something else that is false {sum(g.truthful == 0 for g in said)} times; the others say nothing.")
+
+# %% [markdown]
+# The town's almanac prints such questions, and prints the truth below. So the same weights expect the myth on one page
+# and the truth on another: a base model does not *believe* anything, it continues the page that it takes this to be.
+#
 # So more of the same training cannot be the cure. What if we trained on what people *want*?
 #
 # ## A blind vote
@@ -522,7 +535,7 @@ for lower, higher in zip(list(answers), list(answers)[1:], strict=False):
 #
 # - A base model predicts its web. Being helpful or truthful is not part of that objective.
 # - A stop sequence and a few examples are what can be done without training. Measure whether they help.
-# - A probable answer is not a good answer: the base expects myths because the town tells them.
+# - A probable sentence is not a good answer: the base expects what such a page would say, myths on a page of gossip.
 # - Compare blind, count a tie as half, and never show a win rate without its interval.
 #
 # **Next:** before a model can imitate good answers, somebody has to write them: 01.

@@ -187,8 +187,8 @@ print(f"untrained: accuracy {pair_accuracy(scores, ranks):.1%}, loss {kwise_loss
 # %% [markdown]
 # ## Loop
 #
-# `train_reward` of the library is your loss, AdamW, a cosine, and one epoch. One: the paper found its reward model
-# "very sensitive" to the number of epochs. We train three models from the base, on more and more of your rankings,
+# `train_reward` of the library is your loss, AdamW, a cosine, and one epoch. One: with more, the
+# paper's reward model quickly overfitted (appendix C.2). We train three models from the base, on more and more of your rankings,
 # and put the shipped one beside them. The blue line is the **ceiling** of notebook 03, measured on these rankings: what
 # a reader of the team's mind would reach.
 #

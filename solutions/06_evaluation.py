@@ -113,8 +113,23 @@ def win_rate(wins, ties, losses):
 
 
 win_rate = check("6.1", win_rate)
-preferred = evaluate.preferences(answers["ppo"], answers["sft"])  # per prompt: the team's share for PPO
-wins, ties, losses = int((preferred > 0.5).sum()), int((preferred == 0.5).sum()), int((preferred < 0.5).sum())
+
+
+def one_vote_each(rows_a, rows_b):
+    """Per prompt the share of the team that prefers A, everybody asked once, a tie counting half: (n,) array."""
+    found = []
+    for a, b in zip(rows_a, rows_b, strict=True):
+        if a["set"] == "mixed" and a["response"] == b["response"]:
+            found.append(0.5)
+        elif a["set"] == "mixed":
+            ranks = np.array([labeler.rank([a["grade"], b["grade"]], [len(a["token_ids"]), len(b["token_ids"])], rng)
+                              for labeler in team])
+            found.append(float(np.mean(0.5 + 0.5 * np.sign(ranks[:, 1] - ranks[:, 0]))))
+    return np.array(found)
+
+
+votes = one_vote_each(answers["ppo"], answers["sft"])
+wins, ties, losses = int((votes > 0.5).sum()), int((votes == 0.5).sum()), int((votes < 0.5).sum())
 found = win_rate(wins, ties, losses)
 print(f"By majority of the team PPO beats SFT on {wins} prompts, ties on {ties}, loses on {losses}:\n"
       f"win rate {found.value:.3f} ({found.low:.3f} to {found.high:.3f}). With the ties dropped it would have read "
@@ -124,8 +139,17 @@ print(f"By majority of the team PPO beats SFT on {wins} prompts, ties on {ties},
 # Some ties are two equal texts: PPO changed nothing there. Dropping ties makes any difference look larger.
 #
 # From here on a prompt counts with the team's *share* of votes, not with its majority: four votes of five are 0.8 and
-# not 1. That keeps more of what the team said, and moves most rates closer to one half.
-#
+# not 1. That keeps more of what the team said, and moves most rates closer to one half. And nobody throws dice any more:
+# people vote once, in the mood of the day, but a simulated labeler can be asked in every mood there is.
+# `evaluate.preferences` takes the average over all of them, by a formula.
+
+# %%
+preferred = evaluate.preferences(answers["ppo"], answers["sft"])  # per prompt: the team's share for PPO
+asked_again = [one_vote_each(answers["ppo"], answers["sft"]).mean() for _ in range(10)]
+print(f"Asked once, the team preferred PPO at a rate of {votes.mean():.3f}; asked ten more times, at rates from "
+      f"{min(asked_again):.3f} to {max(asked_again):.3f}. In all moods there are: {preferred.mean():.3f}.")
+
+# %% [markdown]
 # ### Everybody against everybody
 #
 # Before you run it: which pair will be closest to one half?
@@ -627,24 +651,11 @@ print(f"{worse} of {len(by_case)} use cases went down. Clearly different from 0:
 # as they were in training (helpfulness first), and five strangers.
 
 # %%
-def team_preferences(team, rows_a, rows_b, seed=0):
-    """As evaluate.preferences, before any team."""
-    rng, found = np.random.default_rng(seed), []
-    for a, b in zip(rows_a, rows_b, strict=True):
-        if a["set"] == "mixed" and a["response"] == b["response"]:
-            found.append(0.5)
-        elif a["set"] == "mixed":
-            ranks = np.array([labeler.rank([a["grade"], b["grade"]], [len(a["token_ids"]), len(b["token_ids"])], rng)
-                              for labeler in team])
-            found.append(float(np.mean(0.5 + 0.5 * np.sign(ranks[:, 1] - ranks[:, 0]))))
-    return np.array(found)
-
-
 teams = {"evaluation: truth first": labelers.evaluation_team(), "training: help first": labelers.training_team(),
          "strangers": labelers.heldout_team()}
 verdicts = {f"over {short[rival]}, {name}": evaluate.value(stats.mean_interval(
-                team_preferences(team, answers["ppo_ptx"], answers[rival])))
-            for rival in ("prompted", "sft") for name, team in teams.items()}
+                evaluate.preferences(answers["ppo_ptx"], answers[rival], team=judges)))
+            for rival in ("prompted", "sft") for name, judges in teams.items()}
 display(plots.interval_rows(verdicts, "Win rate of PPO-ptx", reference=0.5, marks=dict.fromkeys(verdicts, "ppo_ptx")))
 spread = np.ptp([found["value"] for name, found in verdicts.items() if "SFT" in name])
 one, rng = labelers.evaluation_team()[0], np.random.default_rng(8)
@@ -668,8 +679,9 @@ print(f"Who judges moves the win rate over SFT by {100 * spread:.1f} points. Ask
 # ## The whole table
 #
 # The project's recorded table stands beside what you have just measured. Different prompts per stratum and different
-# dice make small differences; larger ones mean that the shipped models are newer than the record. The verdicts use
-# the paper's own bars and are not softened.
+# dice make small differences; larger ones mean that the shipped models are newer than the record. A target that is
+# a number is met by the value, one that says "better than nothing" only by the whole interval. The bars of rows 1 to 7
+# are the paper's; those of 8 to 10 we set ourselves.
 
 # %%
 recorded = results.read_json(base.DATA / "results" / "headline.json")

@@ -267,8 +267,8 @@ print("What the best policy for the proxy says at the end:", " · ".join(
 # ## The price of moving, by hand
 #
 # The same $\pi^*$ on real answers: a dozen requests, six answers of SFT to each, the real reward model. Move β and watch
-# where the probability goes. The red dots are real PPO runs of the project's sweep, with six answers to choose from
-# nobody could follow them to the right.
+# where the probability goes. The red dots are real PPO runs of the project's sweep. With only six answers to choose
+# from, no policy can follow them to the right.
 
 # %%
 few = pipeline.prompts_of("valid", 12)

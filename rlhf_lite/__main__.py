@@ -14,6 +14,19 @@ from pathlib import Path
 FOLDERS = "results go to runs/NAME; a run that was interrupted goes on where it stopped"
 
 
+def _seed(text):
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed; use a whole number from 0 to {2**32 - 1}")
+    return int(text)
+
+
+def _folder_name(text):
+    if not text or text in (".", "..") or Path(text).name != text or len(text.encode()) > 200:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no name for a folder under runs/; use letters, digits and "
+                                         "dashes, without a slash")
+    return text
+
+
 def parser():
     """The argument parser, with help a student understands."""
     top = argparse.ArgumentParser(
@@ -26,11 +39,12 @@ def parser():
         if dials:
             command.add_argument("--size", default="1.3m",
                                  help="size of the policy: 1.3m (default), 6m, or with a GPU 175m")
-            command.add_argument("--seed", type=int, default=0,
+            command.add_argument("--seed", type=_seed, default=0,
                                  help="random seed; the same seed gives the same numbers on CPU")
             command.add_argument("--device", default="auto",
                                  help="auto (default: a GPU if there is one), cpu, cuda or mps")
-            command.add_argument("--name", help="folder under runs/ (default: made of size and seed)")
+            command.add_argument("--name", type=_folder_name,
+                                 help="folder under runs/ (default: made of size and seed)")
             command.add_argument("--fast", action="store_true", help="a small version that takes about two minutes")
         return command
 
@@ -44,7 +58,8 @@ def parser():
     pretrain = add("pretrain", "pretrain a base model on the web text of the town (hours for 6m on a CPU)")
     pretrain.add_argument("--tokens", type=int, help="tokens of web text (default: 20000000 for 1.3m, 10000000 for "
                           "6m, 100000000 for 175m)")
-    pretrain.add_argument("--out", help="where to write the model (default: runs/NAME)")
+    pretrain.add_argument("--out", help="where to write the model (default: runs/NAME, or runs/base-SIZE, where "
+                          "`run` looks for it)")
     pretrain.add_argument("--compile", action="store_true",
                           help="use torch.compile: a minute of waiting, then faster steps")
     study = add("study", "one of the studies behind the results table; needs a finished run")
@@ -78,12 +93,12 @@ def doctor():
     print(f"python {found['python']}, torch {found['torch']}, transformers {found['transformers']}")
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (fine)"
     print(f"CPU threads: {torch.get_num_threads()}; GPU: {gpu}")
-    folders = sorted(path.parent for path in base.MODELS.glob("*/card.json"))
+    folders = sorted(path for path in base.MODELS.glob("*-*") if path.is_dir())
     broken = 0
     for folder in folders:
-        card = checkpoints.load_card(folder)
         try:
-            (checkpoints.load_scalar if card["kind"] == "scalar" else checkpoints.load_policy)(folder)
+            card = checkpoints.load_card(folder)
+            (checkpoints.load_scalar if card.get("kind") == "scalar" else checkpoints.load_policy)(folder)
             print(f"ok      {folder.name}: {card['parameters']:,} parameters")
         except (ValueError, OSError) as error:
             broken += 1
@@ -134,7 +149,8 @@ def _run(arguments, until=None):
 
 def _pretrain(arguments):
     from rlhf_lite import base, models, run
-    out = Path(arguments.out or run.RUNS / (arguments.name or f"base-{arguments.size}-seed{arguments.seed}"))
+    out = Path(arguments.out or run.RUNS / (
+        arguments.name or f"base-{arguments.size}" + (f"-seed{arguments.seed}" if arguments.seed else "")))
     device = models.pick_device(arguments.device)
     _, _, card = base.make_base(arguments.size, arguments.tokens, arguments.seed, device, folder=out,
                                 state=out.parent / f".{out.name}-state", compile=arguments.compile,
@@ -144,21 +160,21 @@ def _pretrain(arguments):
 
 def _study(arguments):
     from rlhf_lite import run, studies
-    opened = run.Run(_recipe(arguments), _name(arguments), arguments.device)
+    opened = run.Run(_recipe(arguments), _name(arguments), arguments.device, new=False)
     path = studies.run_study(opened, arguments.what)
     print(f"Done: {path}")
 
 
 def _calibrate(arguments):
     from rlhf_lite import pipeline, run
-    opened = run.Run(_recipe(arguments), _name(arguments), arguments.device)
+    opened = run.Run(_recipe(arguments), _name(arguments), arguments.device, new=False)
     for team, measured in pipeline.calibrate_labelers(opened.policy("sft"), opened.tokenizer, opened.recipe).items():
         print(f"{team} team: {measured.percent:.1f} +- {measured.plus_minus:.1f} % of {measured.n} comparisons agree")
 
 
 def _ship(arguments):
     from rlhf_lite import run
-    print(f"Shipped to {run.ship(run.Run(_recipe(arguments), _name(arguments), arguments.device))}")
+    print(f"Shipped to {run.ship(run.Run(_recipe(arguments), _name(arguments), arguments.device, new=False))}")
 
 
 def _start(arguments):

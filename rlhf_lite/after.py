@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from rlhf_lite import ppo, ppo_math
 from rlhf_lite.models import device_of
 from rlhf_lite.pretrain import cosine_lr, rows_at
-from rlhf_lite.reward import kwise_losses, pair_accuracy, rank_tensors
+from rlhf_lite.reward import check_rankings, kwise_losses, pair_accuracy, rank_tensors
 from rlhf_lite.sampling import length_batches, pad_left, pad_right, sample, token_log_probs
 
 
@@ -111,9 +111,7 @@ def train_dpo(policy, reference, rankings, config, evaluate=None, evaluate_every
     The reference reads every response once, before the first step, and could leave the memory then. evaluate: called
     as evaluate(policy, step) every `evaluate_every` steps and after the last; its dict joins the history.
     """
-    rankings = [ranking for ranking in rankings if len(set(ranking.ranks)) > 1]
-    if not rankings:
-        raise ValueError("There is nothing to learn from: no ranking has two responses of different rank.")
+    rankings = check_rankings(policy, rankings)
     _check_reference(policy, reference)
     policy.eval()  # no dropout: before the first step every implicit reward must be 0
     ref_log_probs = frozen_log_probs(reference, rankings)
@@ -122,6 +120,7 @@ def train_dpo(policy, reference, rankings, config, evaluate=None, evaluate_every
     plan = [torch.from_numpy(rows) for epoch in range(config.epochs)
             for rows in length_batches(lengths, config.batch_prompts, config.seed, epoch)]
     optimizer, history = torch.optim.Adam(policy.parameters(), betas=(0.9, 0.95), fused=True), []
+    policy.zero_grad()  # a training that broke off may have left gradients
     bar = tqdm(plan, desc="dpo", unit="step", disable=not progress)
     for step, rows in enumerate(bar):
         log_probs = ranking_log_probs(policy, [rankings[row] for row in rows])
@@ -152,6 +151,7 @@ def train_rloo(policy, reference, prompts, config, reward_model=None, reward_fn=
     policy.eval()
     reward_fn = reward_fn or functools.partial(ppo.score_rollout, reward_model)
     optimizer, history = torch.optim.Adam(policy.parameters(), betas=(0.9, 0.95), fused=True), []
+    policy.zero_grad()  # a training that broke off may have left gradients
     bar = tqdm(range(config.iterations), desc="rloo", unit="iteration", disable=not progress)
     for iteration in bar:
         rollout, scores = _episodes(policy, prompts, config, reward_fn, iteration)

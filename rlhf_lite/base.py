@@ -52,7 +52,11 @@ def make_base(size="1.3m", tokens=None, seed=0, device="auto", folder=None, stat
     the training state, from which an interrupted run goes on.
     """
     device = models.pick_device(device)
-    batch_size, tokens = batch_size or ROWS[size], tokens or TOKENS[size]
+    batch_size, tokens = batch_size or ROWS[size], TOKENS[size] if tokens is None else tokens
+    if tokens < 1:
+        raise ValueError(f"There are no {tokens} tokens to pretrain on; give a number above 0.")
+    if folder is not None and (Path(folder).is_file() or not Path(folder).name):  # now, and not after hours of work
+        raise ValueError(f"{folder} cannot be the folder of a model; name a new one.")
     policy = models.new_policy(size, seed).to(device)
     saved = MODELS / "tokenizer"
     tokenizer = models.load_tokenizer(saved) if (saved / "tokenizer.json").is_file() else town_tokenizer()

@@ -34,7 +34,7 @@ def save_checkpoint(folder, model, card, dtype=None):
     """Write a policy or a ScalarModel to `folder` and return the finished card (a dict).
 
     card: what the reader should know (command, seed, tokens, loss, ...); kind, dtype, number of parameters
-    and sha256 are added. dtype: for example torch.float16 to halve what is shipped. Other files in the
+    and the sha256 of weights and config are added. dtype: for example torch.float16 to halve what is shipped. Other files in the
     folder stay. The folder appears whole or not at all: a full disk leaves the old one as it was.
     """
     folder = Path(folder)
@@ -49,7 +49,7 @@ def save_checkpoint(folder, model, card, dtype=None):
             (new / CONFIG).write_text(json.dumps(model.config.to_dict(), indent=2, sort_keys=True) + "\n")
             card = {**card, "kind": "scalar" if isinstance(model, ScalarModel) else "policy",
                     "parameters": parameter_count(model), "dtype": str(next(iter(tensors.values())).dtype)[6:],
-                    "sha256": _sha256(new / WEIGHTS)}
+                    "sha256": _sha256(new / WEIGHTS), "config_sha256": _config_sha256(new / CONFIG)}
             (new / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
             for name in (WEIGHTS, CONFIG, CARD):
                 _fsync(new / name)
@@ -82,12 +82,15 @@ def load_card(folder):
     folder = Path(folder)
     _settle(folder)
     try:
-        return json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"There is no checkpoint in {folder} ({CARD} is missing); "
                                 "check the path, or run the step that makes it.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{folder / CARD} is damaged ({error}); {_mend()}") from None
+    if not isinstance(card, dict):
+        raise ValueError(f"{folder / CARD} is damaged (it holds no JSON object); {_mend()}")
+    return card
 
 
 def _load(folder, kind, device):
@@ -99,9 +102,15 @@ def _load(folder, kind, device):
     for name in (WEIGHTS, CONFIG):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / name} is missing; {_mend()}")
-    if _sha256(folder / WEIGHTS) != card.get("sha256"):
-        raise ValueError(f"{folder / WEIGHTS} is damaged (its sha256 is not the one in {CARD}); {_mend()}")
-    config = AutoConfig.from_pretrained(folder)
+    for name, kept, found in ((WEIGHTS, card.get("sha256"), _sha256(folder / WEIGHTS)),
+                              (CONFIG, card.get("config_sha256"), _config_sha256(folder / CONFIG))):
+        if found != kept and not (name == CONFIG and kept is None):  # older cards do not have it
+            raise ValueError(f"{folder / name} is damaged (its sha256 is not the one in {CARD}); {_mend()}")
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, OSError) as error:  # also: a config that asks to run code of its own
+        raise ValueError(f"{folder / CONFIG} is not the config of a model that transformers knows "
+                         f"({str(error).splitlines()[0]}); {_mend()}") from None
     with torch.random.fork_rng(devices=[]):  # building a model draws random weights; loading must not move the RNG
         if kind == "policy":
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -141,6 +150,19 @@ def _unique_tensors(model, dtype=None):
     return unique if dtype is None else {name: tensor.contiguous() for name, tensor in unique.items()}
 
 
+def write_text(path, text):
+    """Write a file so that it is the old one or the new one, never half of each; a full disk is one sentence."""
+    path = Path(path)
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            new.write_text(text, encoding="utf-8")
+            os.replace(new, path)
+        finally:
+            new.unlink(missing_ok=True)
+
+
 # ---------------------------------------------------------------- training states
 
 def save_training_state(folder, tensors, state):
@@ -154,7 +176,7 @@ def save_training_state(folder, tensors, state):
     metadata = {"state": json.dumps(state), "python_rng": json.dumps([version, list(numbers), gauss])}
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        new = folder / f".{STATE}.new"
+        new = folder / f".{STATE}.{os.getpid()}.new"  # another process may be writing here, too
         try:
             save_file(tensors, new, metadata=metadata)
             _fsync(new)
@@ -278,6 +300,15 @@ def _fsync(path):
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _config_sha256(path):
+    """Of what the config says, not of its bytes: git may have given it other line ends on another machine."""
+    try:
+        said = json.dumps(json.loads(path.read_text(encoding="utf-8")), sort_keys=True)
+    except ValueError:  # broken JSON, or not UTF-8: it says nothing
+        said = ""
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def _sha256(path):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rlhf_lite import base, models, pretrain
+from rlhf_lite import base, checkpoints, models, pretrain
 from rlhf_lite.pipeline import all_prompts, answer_rows, demonstrations, prompts_of
 from rlhf_lite.sampling import pad_left, sample_many, token_log_probs
 from rlhf_lite.stats import mean_interval
@@ -67,12 +67,7 @@ def collect_answers(stage, policy, tokenizer, sets, seed=0, progress=True, **opt
 
 def save_answers(path, rows):
     """Write answer rows as JSONL, the grade spelled out."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(plain(row), ensure_ascii=False) + "\n" for row in rows)
-    temporary = path.with_suffix(".new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    checkpoints.write_text(path, "".join(json.dumps(plain(row), ensure_ascii=False) + "\n" for row in rows))
 
 
 def plain(row):
@@ -84,11 +79,23 @@ def plain(row):
 
 
 def load_answers(path, sets):
-    """Read saved answers and grade them again, so that old answers meet today's grader."""
-    known = {p.id: p for prompts in sets.values() for p in prompts}
-    rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
-    return [row | {"grade": grade(known[row["prompt_id"]], row["response"], row["finished"])} for row in rows
-            if row["prompt_id"] in known]
+    """Read saved answers and grade them again, so that old answers meet today's grader. Sets that are not in ``sets``
+    are left out; answers to other prompts than today's are an error."""
+    known, path, rows = {p.id: p for prompts in sets.values() for p in prompts}, Path(path), []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            if row["set"] not in sets:
+                continue
+            prompt = known[row["prompt_id"]]
+            if row["prompt"] != prompt.text:
+                raise KeyError(row["prompt_id"])
+            rows.append(row | {"task": prompt.task, "grade": grade(prompt, row["response"], row["finished"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path}, line {number}, is no answer to a prompt of today's test sets ({error}): damaged, or "
+                             f"made before they were changed. Delete {path.parent} and give the run's command again.") \
+                from None
+    return rows
 
 
 # ---------------------------------------------------------------- numbers of one stage

@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, GenerationConfig
 
 from rlhf_lite import base, checkpoints, hub, launch, models, pipeline, records, run
@@ -214,7 +215,10 @@ def _write_model(folder, model, tokenizer):
         model.generation_config = GenerationConfig(
             do_sample=True, temperature=1.0, top_k=0, top_p=1.0, pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
-    model.save_pretrained(folder)
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:  # its word for a full disk
+        raise OSError(f"Could not write to {folder}: {error}. Free some disk space or choose another folder.") from None
     tokenizer.save_pretrained(folder)
 
 

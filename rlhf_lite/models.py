@@ -91,7 +91,10 @@ def load_tokenizer(folder):
     if not path.is_file():
         raise FileNotFoundError(f"There is no tokenizer in {folder} (tokenizer.json is missing); "
                                 "give the folder of a model, or train one with train_tokenizer.")
-    tokenizer = _wrap(tokenizer_file=str(path))
+    try:
+        tokenizer = _wrap(tokenizer_file=str(path))
+    except Exception as error:  # tokenizers raises nothing more special
+        raise ValueError(f"{path} is damaged ({error}); put the file back, or train one with train_tokenizer.") from None
     ids = tuple(tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS)))
     if ids != (PAD, BEGIN, END):
         raise ValueError(f"{path}: the special tokens {SPECIAL_TOKENS} have ids {ids}, not {(PAD, BEGIN, END)}; "

@@ -187,8 +187,13 @@ def calibrate_labelers(policy, tokenizer, recipe, prompts=500, noise_file=labele
 def ranked_prompts(tokenizer, rows):
     """Ranking records -> the reward model's training data. Records without token ids (typed by people) are encoded.
 
-    Raises ValueError for rankings of recorded answers that may be read and ranked but not trained on."""
-    for row in rows:
+    Raises ValueError for token ids of another tokenizer, and for rankings of recorded answers that may be read and
+    ranked but not trained on."""
+    for number, row in enumerate(rows, 1):
+        highest = max((token for r in row["responses"] for token in r.get("token_ids") or [0]))
+        if highest >= len(tokenizer):
+            raise ValueError(f"Ranking {number} ({row.get('prompt_id')}) holds the token id {highest}, but the tokenizer "
+                             f"has {len(tokenizer)} tokens; leave out its token_ids, and the text will be encoded.")
         if row.get("prompt_id", "").startswith("reading-only-"):
             raise ValueError(f"{row['prompt_id']} ranks recorded answers whose publishers ask that nobody train on "
                              "them; leave this ranking out.")
@@ -207,7 +212,10 @@ def shipped(stage, size):
 def base_folder(size, runs="runs"):
     """Folder of a base: the shipped one, or runs/base-SIZE, where a run puts the base that it had to pretrain."""
     found = shipped("base", size)
-    return found if (found / checkpoints.CARD).is_file() else Path(runs) / f"base-{size}"
+    if found.is_dir() and not (found / checkpoints.CARD).is_file():  # rather than pretrain another one for hours
+        raise ValueError(f"{found / checkpoints.CARD} is missing, so the shipped base cannot be checked; put it back "
+                         f"with: git checkout -- {found}")
+    return found if found.is_dir() else Path(runs) / f"base-{size}"
 
 
 def load_base(size, device="cpu", runs="runs"):

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from rlhf_lite import checkpoints, ppo_math, processes, reward
 from rlhf_lite.models import copy_model, device_of
-from rlhf_lite.pretrain import as_rows, lm_loss, rows_at
+from rlhf_lite.pretrain import as_rows, check_counts, lm_loss, rows_at, rows_identity
 from rlhf_lite.sampling import length_batches, sample, take, token_log_probs
 
 
@@ -117,13 +117,12 @@ def train_ppo(policy, reference, critic, prompts, config, reward_model=None, rew
     evaluate(policy, iteration) every `evaluate_every` iterations; its dict joins the history. With `folder`,
     training resumes at the last save. Raises RuntimeError when training diverges.
     """
-    _check(policy, reference, prompts, config, reward_model, reward_fn, pretraining)
-    if reward_fn is None:
-        reward_fn = functools.partial(score_rollout, reward_model)
+    _check(policy, reference, critic, prompts, config, reward_model, reward_fn, pretraining)
+    reward_fn = reward_fn or functools.partial(score_rollout, reward_model)
     models = {"policy": policy, "reference": reference, "critic": critic}
     models |= {"reward model": reward_model} if reward_model else {}
     for model in models.values():
-        model.eval()  # no dropout anywhere: the first ratio must be 1
+        model.eval().zero_grad()  # no dropout anywhere: the first ratio must be 1; no gradients of an earlier run
     ema = copy_model(policy, trainable=False)
     optimizers = {name: torch.optim.Adam(model.parameters(), betas=(0.9, 0.95), fused=True)  # lr is set below
                   for name, model in (("policy_adam", policy), ("critic_adam", critic))}
@@ -132,8 +131,11 @@ def train_ppo(policy, reference, critic, prompts, config, reward_model=None, rew
                 **{name: checkpoints.fingerprint(model) for name, model in models.items()}}
     for name in ("iterations", "save_every"):  # the schedule does not depend on them: a run may be prolonged
         identity.pop(name)
+    identity |= {"pretraining": rows_identity(pretraining)} if pretraining is not None else {}
     state = checkpoints.resume(folder, identity, modules, optimizers)
     run = PPORun(state["history"] if state else [], ema)
+    if len(run.history) > config.iterations:
+        raise ValueError(f"{folder} holds {len(run.history)} iterations; ask for that many at least, or name another.")
     kl_coef = state["kl_coef"] if state else config.kl_coef
 
     bar = tqdm(total=config.iterations, initial=len(run.history), desc="ppo", unit="iteration",
@@ -285,11 +287,12 @@ def _gradients(policy, critic, batch, rows, config):
     return {**dict(zip(totals, sums, strict=True)), "max_ratio": processes.largest(max_ratio)}
 
 
-def _check(policy, reference, prompts, config, reward_model, reward_fn, pretraining):
+def _check(policy, reference, critic, prompts, config, reward_model, reward_fn, pretraining):
     if (reward_model is None) == (reward_fn is None):
         raise ValueError("Give exactly one of reward_model and reward_fn.")
     if not prompts:
         raise ValueError("There are no prompts to train on.")
+    check_counts(config, "iterations", "minibatch", "inner_epochs", "micro_batch", "save_every")
     limit, longest = getattr(policy.config, "max_position_embeddings", None), max(map(len, prompts))
     if limit and longest + config.max_new_tokens > limit:
         raise ValueError(f"The longest prompt ({longest} tokens) and {config.max_new_tokens} new tokens exceed the "
@@ -303,6 +306,10 @@ def _check(policy, reference, prompts, config, reward_model, reward_fn, pretrain
     if shared or any(parameter.requires_grad for parameter in reference.parameters()):
         raise ValueError("The reference would move with the policy (it can be trained, or they share weights); "
                          "make it with copy_model(policy, trainable=False).")
+    moving = {p.data_ptr() for p in critic.parameters() if p.requires_grad}  # a frozen trunk may be shared
+    if not moving or moving & {p.data_ptr() for m in (policy, reward_model) if m is not None for p in m.parameters()}:
+        raise ValueError("The critic has nothing to train, or would move the policy or the reward model (they share "
+                         "weights); make it with copy_model(reward_model).")
 
 
 def _guard_kl(kl, kls, iteration, config):

@@ -113,6 +113,19 @@ def as_rows(array, device):
     return torch.from_numpy(np.asarray(array).astype(np.int64)).to(device)
 
 
+def rows_identity(rows):
+    """What names packed rows in a training state (see `checkpoints.resume`): their shape and their content."""
+    return [*rows.shape, checkpoints.fingerprint(np.asarray(rows))]
+
+
+def check_counts(config, *names):
+    """ValueError when one of these settings is below 1: range() would take such a step and train on nothing."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; set it to 1 or more.")
+
+
 def decay_groups(model, weight_decay):
     """Parameter groups: matrices decay, vectors (norms, biases) do not."""
     matrices = [p for p in model.parameters() if p.ndim >= 2 and p.requires_grad]
@@ -139,15 +152,16 @@ def train(policy, rows, config, folder=None, progress=True):
     """Train `policy` in place on packed rows (n, length); returns the loss of every step, in nats per token.
 
     With `folder`, the state is saved there every config.save_every steps, and a second call with the same
-    config goes on from it. Raises ValueError for a state of another config, RuntimeError when the loss is
-    no longer a number.
+    config, rows and initial policy goes on from it. Raises ValueError for a state of others, RuntimeError when
+    the loss is no longer a number.
     """
     if len(rows) == 0:
         raise ValueError("There are no rows to pretrain on; give pack() more text than one row holds.")
     device = device_of(policy)
     modules, optimizers = {"policy": policy}, make_optimizers(policy, config)
+    policy.zero_grad()  # a training that broke off may have left gradients
     # What only changes speed or the frequency of saving may differ between the two halves of a run.
-    identity = {**asdict(config), "rows": list(rows.shape)}
+    identity = {**asdict(config), "rows": rows_identity(rows), "initial weights": checkpoints.fingerprint(policy)}
     for name in ("save_every", "compile"):
         identity.pop(name)
     state = checkpoints.resume(folder, identity, modules, optimizers)

@@ -17,6 +17,7 @@ a row, append a better one; ``latest`` keeps the last word each labeler had on e
 import json
 import math
 import os
+from contextlib import suppress
 from datetime import date as calendar_date
 from pathlib import Path
 
@@ -80,6 +81,7 @@ def check_ranking(row):
                  f'response {i + 1} has no "text"; give it as {{"text": "...", "source": "..."}}')
         _require(isinstance(response.get("source", ""), str),
                  f'response {i + 1} has a "source" that is not text; name the model or person that wrote it')
+        _check_characters(f"response {i + 1}", response["text"] + response.get("source", ""))
         ids = response.get("token_ids")
         _require(ids is None or isinstance(ids, list) and all(_is_int(t) and t >= 0 for t in ids),
                  f'response {i + 1} has "token_ids" that are not whole numbers; leave them out')
@@ -114,6 +116,13 @@ def check_texts(row, fields):
         _require(field in row, f'"{field}" is missing; add it')
         _require(isinstance(row[field], str), f'"{field}" is not text; put it in quotation marks')
         _require(row[field].strip(), f'"{field}" is empty; fill it in or delete the row')
+        _check_characters(f'"{field}"', row[field])
+
+
+def _check_characters(name, text):
+    """JSON can spell half of a character (a lone surrogate), which no tokenizer and no UTF-8 file can take."""
+    half = next((char for char in text if "\ud800" <= char <= "\udfff"), None)
+    _require(half is None, f"{name} holds half a character, {half!r}; write the whole character or delete it")
 
 
 def _require(condition, sentence):
@@ -150,9 +159,7 @@ def append_jsonl(path, row):
         try:
             if os.fstat(handle).st_size and not _ends_with_newline(handle):
                 data = b"\n" + data
-            while data:  # one turn, unless the disk is nearly full
-                data = data[os.write(handle, data):]
-            os.fsync(handle)
+            _write_or_undo(handle, data)
         finally:
             os.close(handle)
         if is_new and hasattr(os, "O_DIRECTORY"):  # the new file's name must reach the disk as well
@@ -162,6 +169,21 @@ def append_jsonl(path, row):
     except OSError as error:
         raise OSError(error.errno, f"{path}: the row was not saved ({error.strerror}); free some space or "
                                    "choose another folder, then save again") from error
+
+
+def _write_or_undo(handle, data):
+    """Write ``data`` and sync it; when the disk refuses, cut the file back, so that half a row never stays."""
+    size, left = os.fstat(handle).st_size, data
+    try:
+        while left:  # one turn, unless the disk is nearly full
+            left = left[os.write(handle, left):]
+        os.fsync(handle)
+    except OSError:
+        with suppress(OSError):  # the first error is the one to report
+            # Any other size means that somebody else has appended meanwhile; that row must stay.
+            if os.fstat(handle).st_size == size + len(data) - len(left):
+                os.ftruncate(handle, size)
+        raise
 
 
 def _ends_with_newline(handle):
@@ -175,22 +197,29 @@ def read_jsonl(path, check=None, strict=False):
     check: a function that raises ValueError for a bad row, e.g. ``check_ranking``; None accepts all JSON.
     A last line torn by a crash is one of the problems, never an exception, and so is a torn line that a
     later append has closed. strict=True raises ValueError naming all the problems instead (for shipped
-    data). Raises FileNotFoundError with a mend when there is no such file.
+    data). Raises FileNotFoundError with a mend when there is no such file, IsADirectoryError for a folder.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: this is a folder, not a file; name a file in it")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file; check the name or write the first row")
     rows, problems = [], []
-    lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")  # some editors add a byte-order mark
+    data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # some editors add a byte-order mark
+    lines = data.split(b"\n")
+    wide = b"\0" in data[:4] and data[:4].strip(b"\0") != b""  # UTF-16: no row of UTF-8 begins like this
     for number, line in enumerate(lines, start=1):
-        if not line.strip():
+        if not line.strip(b"\0 \t\r" if wide else None):
             continue
         try:
             row = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
             if check is not None:
                 check(row)
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-            why = ("the last row was cut off while being written; save it again" if number == len(lines)
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+            # A character cut in two at the very end of its line is a torn row; other bad bytes are no UTF-8 at all.
+            foreign = getattr(error, "reason", "unexpected end of data") != "unexpected end of data"
+            why = ("the line is not UTF-8; save the file as UTF-8" if wide or foreign
+                   else "the last row was cut off while being written; save it again" if number == len(lines)
                    else "this is not a complete JSON row; mend or delete the line")
             problems.append(f"{path}:{number}: {why}")
         except ValueError as error:

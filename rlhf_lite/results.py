@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import transformers
 
-from rlhf_lite import evaluate, models, pipeline, plots, reward
+from rlhf_lite import checkpoints, evaluate, models, pipeline, plots, reward
 from rlhf_lite.best_of_n import best_of_n_curve
 from rlhf_lite.headline import headline
 from rlhf_lite.report import HEAD, headline_rows
@@ -27,12 +27,7 @@ GATE_N = (1, 2, 4, 8, 16)
 
 def write_json(path, content):
     """Write JSON so that the file is the old one or the new one, never half of each."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    text = json.dumps(_strict(content), indent=1, ensure_ascii=False, allow_nan=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
+    checkpoints.write_text(path, json.dumps(_strict(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _strict(value):
@@ -48,7 +43,10 @@ def _strict(value):
 
 def read_json(path, default=None):
     path = Path(path)
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else default
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else default
+    except ValueError as error:  # broken JSON, or not UTF-8
+        raise ValueError(f"{path} is damaged ({error}); delete it and give the command that made it again.") from None
 
 
 def measure_reward(model, tokenizer, rows):
@@ -127,10 +125,7 @@ def record_answers(folder, out=None):
         if not path.is_file():
             raise ValueError(f"{folder} has no answers of its base (answers/{stage}.jsonl); finish the run first.")
         lines += [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["set"] == "mixed"]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".new")
-    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    temporary.replace(out)
+    checkpoints.write_text(out, "\n".join(lines) + "\n")
     return out
 
 
@@ -152,8 +147,13 @@ def load_run(folder):
     """What the headline needs of one run: {"rows", "tax", "reward", "gate", "recipe", "studies"}."""
     folder = Path(folder)
     recipe = read_json(folder / "recipe.json")
-    if recipe is None:
-        raise ValueError(f"{folder} holds no run (recipe.json is missing); name the folder of a finished run.")
+    if not isinstance(recipe, dict) or "size" not in recipe:
+        raise ValueError(f"{folder} holds no run (no recipe in recipe.json); name the folder of a finished run.")
+    lacking = [name for name in ("reward.json", *(f"answers/{stage}.jsonl" for stage in evaluate.STAGES))
+               if not (folder / name).is_file()]
+    if lacking:
+        raise ValueError(f"{folder} is not finished ({lacking[0]} is missing); finish it first: "
+                         f"python -m rlhf_lite run --size {recipe['size']} --seed {recipe['seed']} --name {folder.name}")
     rows = stage_answers(folder, recipe)
     measured = {stage: read_json(folder / "measured" / f"{stage}.json", {}) for stage in rows}
     return {"rows": rows, "recipe": recipe, "reward": read_json(folder / "reward.json", {}),
@@ -199,8 +199,12 @@ def write_headline(folders, out, readme=None):
     as Markdown.
     """
     folders, out, by_size, made = [Path(folder) for folder in folders], Path(out), {}, {}
-    for folder in folders:
-        run = load_run(folder)
+    if readme and Path(readme).read_text(encoding="utf-8").count("<!-- results:begin -->") != 1:
+        raise ValueError(f'{readme} has no place for the table; write the line "<!-- results:begin -->" where it is to '
+                         'begin and "<!-- results:end -->" where it is to end.')
+    loaded = [load_run(folder) for folder in folders]
+    _check_runs(folders, [run["recipe"] for run in loaded])
+    for folder, run in zip(folders, loaded, strict=True):
         by_size.setdefault(run["recipe"]["size"], []).append(run)
         made.setdefault(run["recipe"]["size"], []).append(read_json(folder / "results.json", {}))
     size, runs = next(iter(by_size.items()))
@@ -230,8 +234,28 @@ def write_headline(folders, out, readme=None):
         before, rest = page.split("<!-- results:begin -->", 1)
         _, after = rest.split("<!-- results:end -->", 1)
         page = f"{before}<!-- results:begin -->\n{text}\n<!-- results:end -->{after}"
-        Path(readme).write_text(page, encoding="utf-8")
+        checkpoints.write_text(readme, page)
     return text
+
+
+def _check_runs(folders, settings):
+    """Several runs are several seeds: nothing may be counted twice, and one table is about one recipe per size."""
+    names, seeds, recipes = set(), {}, {}
+    for folder, recipe in zip(folders, settings, strict=True):
+        size, seed = recipe["size"], recipe["seed"]
+        if (size, seed) in seeds:
+            raise ValueError(f"{folder} and {seeds[size, seed]} are both of size {size} and seed {seed}; one seed counts "
+                             "once, so name only one of them.")
+        if folder.name in names or folder.name == "headline":
+            raise ValueError(f"Two results would be called {folder.name}.json; rename the folder {folder}.")
+        same = {key: value for key, value in recipe.items() if key not in ("seed", "ppo")} | {
+            f"ppo.{key}": value for key, value in recipe.get("ppo", {}).items() if key != "seed"}
+        changed = sorted(key for key, value in recipes.setdefault(size, same).items() if same.get(key) != value)
+        if changed:
+            raise ValueError(f"{folder} was made with other settings ({', '.join(changed)}) than the first run of size "
+                             f"{size}; runs of one table differ in their seed only.")
+        seeds[size, seed] = folder
+        names.add(folder.name)
 
 
 def markdown(content):

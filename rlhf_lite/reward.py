@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from rlhf_lite import checkpoints, processes
 from rlhf_lite.models import device_of, score_at_last
-from rlhf_lite.pretrain import cosine_lr, decay_groups
+from rlhf_lite.pretrain import check_counts, cosine_lr, decay_groups
 from rlhf_lite.sampling import length_batches, pad_right
 
 
@@ -165,8 +165,14 @@ def normalise(model, demonstrations, samples=None):
     but changes the pairwise loss. Both are stored in the weights, so nothing is to be applied again.
     Returns {"mean_before", "gain"}.
     """
+    if len(demonstrations) == 0 or samples is not None and len(samples) == 0:
+        raise ValueError("There are no demonstrations or samples to normalise by; give some (samples may be None).")
     before = score(model, demonstrations).double().mean().item()
-    gain = 1.0 if samples is None else 1.0 / score(model, samples).double().std(correction=0).clamp(min=1e-6).item()
+    spread = 1.0 if samples is None else score(model, samples).double().std(correction=0).item()
+    if not spread > 1e-6:  # rounding, or NaN
+        raise ValueError(f"The scores of the samples do not vary (standard deviation {spread:.1g}), so they set no "
+                         "unit; give samples that differ, or none.")
+    gain = 1.0 / spread
     with torch.no_grad():
         model.score.weight.mul_(gain)
         model.score.bias.mul_(gain)
@@ -177,12 +183,8 @@ def normalise(model, demonstrations, samples=None):
 
 # ---------------------------------------------------------------- training
 
-def train_reward(model, rankings, config, valid=None, folder=None, progress=True):
-    """Train a ScalarModel in place on RankedPrompts; returns one dict per step: step, loss, accuracy, and, at the
-    end of every epoch, epoch, valid_loss and valid_accuracy (split rankings by prompt, never by pair).
-
-    With `folder`, training resumes at the last save.
-    """
+def check_rankings(model, rankings):
+    """The rankings that have a pair to learn from; ValueError when one is mistaken or too long for the model."""
     for index, ranking in enumerate(rankings):
         if len(ranking.ranks) != len(ranking.responses):
             raise ValueError(f"Ranking {index} has {len(ranking.responses)} responses but {len(ranking.ranks)} ranks.")
@@ -194,6 +196,22 @@ def train_reward(model, rankings, config, valid=None, folder=None, progress=True
     rankings = [ranking for ranking in rankings if len(set(ranking.ranks)) > 1]
     if not rankings:
         raise ValueError("There is nothing to learn from: no ranking has two responses of different rank.")
+    longest = max(len(r.prompt_ids) + max(map(len, r.responses)) for r in rankings)
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit and longest > limit:
+        raise ValueError(f"The longest prompt and response have {longest} tokens, but the model's context is "
+                         f"{limit}; drop long rankings rather than cut them.")
+    return rankings
+
+
+def train_reward(model, rankings, config, valid=None, folder=None, progress=True):
+    """Train a ScalarModel in place on RankedPrompts; returns one dict per step: step, loss, accuracy, and, at the
+    end of every epoch, epoch, valid_loss and valid_accuracy (split rankings by prompt, never by pair).
+
+    With `folder`, training resumes at the last save.
+    """
+    check_counts(config, "micro_batch")
+    rankings = check_rankings(model, rankings)
     elements, batch_size = rankings, config.batch_prompts
     if config.shuffled_pairs:
         elements = split_into_pairs(rankings)
@@ -201,6 +219,7 @@ def train_reward(model, rankings, config, valid=None, folder=None, progress=True
     device = device_of(model)
     optimizer = torch.optim.AdamW(decay_groups(model, config.weight_decay), lr=config.lr, betas=(0.9, 0.95),
                                   fused=True)
+    model.zero_grad()  # a training that broke off may have left gradients
     modules, optimizers = {"model": model}, {"adamw": optimizer}
     identity = {**asdict(config), "rankings": checkpoints.fingerprint(rankings),
                 "initial weights": checkpoints.fingerprint(model)}
@@ -209,10 +228,6 @@ def train_reward(model, rankings, config, valid=None, folder=None, progress=True
     history = state["history"] if state else []
 
     lengths = [len(e.prompt_ids) + max(len(response) for response in e.responses) for e in elements]
-    limit = getattr(model.config, "max_position_embeddings", None)
-    if limit and max(lengths) > limit:
-        raise ValueError(f"The longest prompt and response have {max(lengths)} tokens, but the model's context is "
-                         f"{limit}; drop long rankings rather than cut them.")
     per_epoch = len(length_batches(lengths, batch_size, config.seed))
     steps = per_epoch * config.epochs
     model.eval()  # the trunk has no dropout of ours, and must not find one of its own

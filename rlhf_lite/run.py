@@ -26,9 +26,12 @@ RUNS = Path("runs")
 class Run:
     """A folder of results, the recipe that made them, and the minutes each step took."""
 
-    def __init__(self, recipe, name, device="auto", runs=RUNS, progress=True):
+    def __init__(self, recipe, name, device="auto", runs=RUNS, progress=True, new=True):
+        """``new=False``: the run must be there already; a mistyped name then makes no folder."""
         self.recipe, self.name, self.folder, self.progress = recipe, name, Path(runs) / name, progress
         self.device = models.pick_device(device)
+        if not new and not (self.folder / "recipe.json").is_file():
+            raise ValueError(f"There is no run in {self.folder}; begin it with: python -m rlhf_lite run --name {name}")
         self.folder.mkdir(parents=True, exist_ok=True)
         wanted, found = pipeline.settings(recipe), read_json(self.folder / "recipe.json")
         wanted = json.loads(json.dumps(wanted))
@@ -96,15 +99,15 @@ def make_rankings(run, stage, round):
         prompts, first = pipeline.prompts_of(split, n), int(n * recipe.first_round)
         rows = pipeline.rank_answers(policy, run.tokenizer, prompts[:first] if round == 1 else prompts[first:], team,
                                      recipe, seed + 20 * (round - 1), stage.removeprefix("first_"), run.progress)
-        path = run.folder / f"rankings-{round}-{split}.jsonl"
-        temporary = path.with_suffix(".new")
-        temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-        temporary.replace(path)
+        checkpoints.write_text(run.folder / f"rankings-{round}-{split}.jsonl",
+                               "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def rankings(folder, split):
     """The rankings of a run's folder, of both rounds, or of the first where there is no second."""
     paths = [Path(folder) / f"rankings-{round}-{split}.jsonl" for round in (1, 2)]
+    if not paths[0].is_file():
+        raise ValueError(f"{paths[0]} is missing; finish the run first, with the command that began it.")
     return [row for path in paths if path.is_file()
             for row in records.read_jsonl(path, records.check_ranking, strict=True)[0]]
 
@@ -188,7 +191,7 @@ def ship(run, destination=None):
         if card["size"] != run.recipe.size:  # the reward model of another size has a run of its own to come from
             continue
         load = checkpoints.load_scalar if card["kind"] == "scalar" else checkpoints.load_policy
-        for key in ("kind", "parameters", "dtype", "sha256"):
+        for key in ("kind", "parameters", "dtype", "sha256", "config_sha256"):
             card.pop(key)
         folder = destination / f"{stage}-{card['size']}"
         checkpoints.save_checkpoint(folder, load(run.folder / stage), card, torch.float16)

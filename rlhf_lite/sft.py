@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from rlhf_lite import checkpoints, processes
 from rlhf_lite.models import device_of, logits
-from rlhf_lite.pretrain import as_rows, cosine_lr, decay_groups, lm_loss, rows_at
+from rlhf_lite.pretrain import as_rows, check_counts, cosine_lr, decay_groups, lm_loss, rows_at, rows_identity
 from rlhf_lite.sampling import length_batches, pad_right
 
 IGNORE = -100  # the label of positions that are not learnt, as everywhere in PyTorch
@@ -112,12 +112,15 @@ def train_sft(policy, examples, config, valid=None, pretraining=None, folder=Non
     if config.batch_size < processes.size():
         raise ValueError(f"There are {processes.size()} processes but only {config.batch_size} rows in a batch; raise "
                          "batch_size or start fewer processes.")
+    check_counts(config, "micro_batch")
     device = device_of(policy)
     optimizer = torch.optim.AdamW(decay_groups(policy, config.weight_decay), lr=config.lr, betas=(0.9, 0.95),
                                   fused=True)
+    policy.zero_grad()  # a training that broke off may have left gradients
     modules, optimizers = {"policy": policy}, {"adamw": optimizer}
     identity = {**asdict(config), "examples": checkpoints.fingerprint(examples),
                 "initial weights": checkpoints.fingerprint(policy)}
+    identity |= {"pretraining": rows_identity(pretraining)} if pretraining is not None else {}
     torch.manual_seed(config.seed)  # for dropout
     state = checkpoints.resume(folder, identity, modules, optimizers)
     history = state["history"] if state else []

@@ -152,9 +152,11 @@ STUDIES = {"kl_sweep": kl_sweep, "ptx_sweep": ptx_sweep, "pairs": pairs, "overop
 
 def run_study(run, name):
     """Make one study of a finished run and return the path of its JSON file."""
-    if not (run.folder / "reward" / "history.json").is_file():
-        raise ValueError(f"{run.folder} has no reward model yet; finish the run first: "
-                         f"python -m rlhf_lite run --name {run.name}")
+    lacking = [name for name in ("reward/history.json", "gate.json", "ppo/history.json", "ppo_ptx/history.json")
+               if not (run.folder / name).is_file()]
+    if lacking:
+        raise ValueError(f"{run.folder} has no {lacking[0]} yet; finish the run first: python -m rlhf_lite run --size "
+                         f"{run.recipe.size} --seed {run.recipe.seed} --name {run.name}")
     path = run.folder / "studies" / f"{name}.json"
     results.write_json(path, STUDIES[name](run))
     return path

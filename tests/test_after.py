@@ -241,6 +241,19 @@ def test_the_same_seed_gives_the_same_weights(world):
     assert not all(torch.equal(a, b) for a, b in zip(first, other))
 
 
+def test_gradients_of_a_run_that_broke_off_are_forgotten(world):
+    def trained(soiled):
+        dpo, rloo, reference = *(a_pair(world)[0] for _ in range(2)), a_pair(world)[1]
+        for parameter in (*dpo.parameters(), *rloo.parameters()):
+            parameter.grad = torch.ones_like(parameter) if soiled else None
+        after.train_dpo(dpo, reference, rankings_of(world, 4), after.DPOConfig(batch_prompts=4), progress=False)
+        after.train_rloo(rloo, reference, PROMPTS, after.RLOOConfig(iterations=1, prompts_per_step=4, max_new_tokens=3),
+                         reward_fn=lambda rollout: rollout.lengths.float(), progress=False)
+        return [*dpo.parameters(), *rloo.parameters()]
+
+    assert all(torch.equal(a, b) for a, b in zip(trained(False), trained(True), strict=True))
+
+
 def test_mistaken_arguments(world):
     policy, reference = a_pair(world)
     rankings, config = rankings_of(world, 4), after.RLOOConfig(iterations=1, prompts_per_step=2, max_new_tokens=3)
@@ -255,6 +268,12 @@ def test_mistaken_arguments(world):
             after.train_rloo(policy, other, PROMPTS, config, reward_fn=ones, progress=False)
     with pytest.raises(ValueError, match="nothing to learn"):
         after.train_dpo(policy, reference, [RankedPrompt([BEGIN, 3], [[3, END], [4, END]], [1, 1])], after.DPOConfig())
+    limit = policy.config.max_position_embeddings
+    for responses, ranks, match in (([[3, END], [4, END]], [1], "2 responses but 1 ranks"),
+                                    ([[3, END], [3, END]], [1, 2], "have the same tokens"),
+                                    ([[3] * limit, [4, END]], [1, 2], f"the model's context is {limit}")):
+        with pytest.raises(ValueError, match=match):
+            after.train_dpo(policy, reference, [RankedPrompt([BEGIN, 3], responses, ranks)], after.DPOConfig())
     for prompts, given in ((PROMPTS, {}), ([], {"reward_fn": ones}),
                            (PROMPTS, {"reward_fn": ones, "reward_model": policy})):
         with pytest.raises(ValueError, match="exactly one"):

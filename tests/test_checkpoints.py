@@ -85,6 +85,9 @@ def test_damage_is_refused(tmp_path):
 def test_missing_unexpected_and_misshapen_weights_are_refused(tmp_path):
     folder = tmp_path / "model"
     checkpoints.save_checkpoint(folder, a_policy(), {})
+    card = checkpoints.load_card(folder)
+    assert len(card.pop("config_sha256")) == 64
+    (folder / "card.json").write_text(json.dumps(card))  # as cards were before they knew the config's
     for change in ({"num_hidden_layers": 3}, {"num_hidden_layers": 1}, {"vocab_size": 65}):
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, **change}))
@@ -93,6 +96,40 @@ def test_missing_unexpected_and_misshapen_weights_are_refused(tmp_path):
         (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="use load_policy"):
         checkpoints.load_scalar(folder)
+
+
+def test_an_edited_config_is_refused_and_never_runs_code(tmp_path):
+    """Other heads, same shapes: the weights fit and the logits are wrong. And a config may name code: it is not run."""
+    folder = tmp_path / "model"
+    checkpoints.save_checkpoint(folder, a_policy(), {})
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_bytes(text.replace("\n", "\r\n").encode())  # another system's line ends are fine
+    checkpoints.load_policy(folder)
+    config = json.loads(text)
+    (folder / "config.json").write_text(json.dumps(config | {"rope_theta": 77.0}))
+    with pytest.raises(ValueError, match="config.json is damaged"):
+        checkpoints.load_policy(folder)
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt9", "auto_map": {"AutoConfig": "evil.Evil"}}))
+    card = checkpoints.load_card(folder)
+    del card["config_sha256"]
+    (folder / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ValueError, match="not the config of a model that transformers knows"):
+        checkpoints.load_policy(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_text_files_are_the_old_or_the_new_one(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "results.json"
+    checkpoints.write_text(path, "old")
+    real = checkpoints.Path.write_text
+    monkeypatch.setattr(checkpoints.Path, "write_text", lambda self, text, **_: (real(self, text[:2]), 1 / 0)[1]
+                        if text == "dies" else (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="results.json.*Free some disk space"):
+        checkpoints.write_text(path, "new")
+    with pytest.raises(ZeroDivisionError):
+        checkpoints.write_text(path, "dies")
+    assert path.read_text() == "old" and [p.name for p in path.parent.iterdir()] == ["results.json"]
 
 
 @pytest.mark.parametrize("call", ["save_file", "_fsync"])

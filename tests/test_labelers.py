@@ -120,15 +120,19 @@ def test_stored_noise_is_read_back(tmp_path):
     quiet = [Labeler(one.name, one.weights, one.brevity, 0.01) for one in labelers.training_team(None)]
     labelers.store_noise("training", quiet, labelers.Agreement(72.6, 1.0, 100), path)
     labelers.store_noise("heldout", labelers.heldout_team(None), noise_file=path)
-    assert all(one.noise == 0.01 for one in labelers.training_team(path) + labelers.evaluation_team(path))
+    assert all(one.noise == 0.01 for one in labelers.training_team(path))
+    with pytest.raises(ValueError, match="noise of the evaluation team"):  # other judges would be other results
+        labelers.evaluation_team(path)
     assert labelers.heldout_team(path) == labelers.heldout_team(None)
     labelers.store_noise("evaluation", [Labeler(one.name, one.weights, one.brevity, 0.02) for one in quiet],
                          noise_file=path)
     assert [(one.noise, one.weights) for one in labelers.evaluation_team(path)] == [
         (0.02, one.weights) for one in labelers.evaluation_team(None)]
     path.write_text("{oops")
-    with pytest.raises(ValueError, match="calibrate again"):
-        labelers.training_team(path)
+    for damage in (lambda: None, lambda: path.write_text("{}"), path.unlink):
+        damage()
+        with pytest.raises(ValueError, match="labelers.json does not hold the noise of the training team.*git checkout"):
+            labelers.training_team(path)
 
 
 def test_ceiling_by_hand(rng):

@@ -146,3 +146,9 @@ def test_devices_and_seeds(monkeypatch):
     first = torch.rand(1)
     models.set_seed(4)
     assert torch.equal(first, torch.rand(1))
+
+
+def test_a_damaged_tokenizer_is_one_sentence(tmp_path):
+    (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "mod')
+    with pytest.raises(ValueError, match="tokenizer.json is damaged"):
+        models.load_tokenizer(tmp_path)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -318,6 +319,21 @@ def test_determinism_and_resume(tmp_path):
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
     with pytest.raises(ValueError, match=r"other settings \(critic, policy, reference\)"):
         ppo.train_ppo(*a_team(seed=8), PROMPTS, settings_, **arguments, folder=tmp_path)
+    with pytest.raises(ValueError, match=r"other settings \(pretraining\)"):
+        ppo.train_ppo(*a_team(), PROMPTS, settings_, **{**arguments, "pretraining": web[::-1]}, folder=tmp_path)
+    with pytest.raises(ValueError, match="holds 5 iterations; ask for that many at least"):
+        ppo.train_ppo(*a_team(), PROMPTS, replace(settings_, iterations=4), **arguments, folder=tmp_path)
+
+
+def test_gradients_of_a_run_that_broke_off_are_forgotten():
+    def trained(soiled):
+        team = a_team()
+        for parameter in itertools.chain(*(model.parameters() for model in team)):
+            parameter.grad = torch.ones_like(parameter) if soiled else None
+        ppo.train_ppo(*team, PROMPTS, config(iterations=1), reward_fn=sevens, progress=False)
+        return [*team[0].parameters(), *team[2].parameters()]
+
+    assert all(torch.equal(a, b) for a, b in zip(trained(False), trained(True), strict=True))
 
 
 def test_a_reward_model_and_an_evaluation_can_be_given():
@@ -363,7 +379,13 @@ def test_mistaken_arguments():
     policy, reference, critic = a_team()
     cases = ((dict(), "exactly one"), (dict(reward_fn=sevens, config=config(ptx_coef=1.0)), "no pretraining rows"),
              (dict(reward_fn=sevens, reference=models.copy_model(policy)), "trainable=False"),
-             (dict(reward_fn=sevens, prompts=[]), "no prompts"))
+             (dict(reward_fn=sevens, prompts=[]), "no prompts"),
+             (dict(reward_model=critic), "nothing to train, or would move"),
+             (dict(reward_fn=sevens, critic=models.ScalarModel(policy.base_model)), "they share weights"),
+             (dict(reward_fn=sevens, critic=models.copy_model(critic, trainable=False)), "nothing to train"),
+             *((dict(reward_fn=sevens, config=config(**{name: value})), f"{name} is {value}; set it to 1 or more")
+               for name, value in (("micro_batch", -1), ("minibatch", 0), ("inner_epochs", 0), ("save_every", 0),
+                                   ("iterations", 0))))
     for changes, match in cases:
         arguments = {**dict(policy=policy, reference=reference, critic=critic, prompts=PROMPTS, config=config(),
                             progress=False), **changes}
@@ -376,6 +398,6 @@ def test_mistaken_arguments():
 
 def test_bf16_runs():
     policy, reference, critic = a_team()
-    run = ppo.train_ppo(policy, reference, critic, PROMPTS, config(bf16=True, iterations=2), reward_model=critic,
-                        progress=False)
+    run = ppo.train_ppo(policy, reference, critic, PROMPTS, config(bf16=True, iterations=2),
+                        reward_model=models.copy_model(critic), progress=False)
     assert math.isfinite(run.history[-1]["score"]) and abs(run.history[0]["kl"]) < 1e-6

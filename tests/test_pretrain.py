@@ -105,10 +105,22 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
         patch.setattr(pretrain, "lm_loss", stop)
         pretrain.train(broken, rows, config, tmp_path, progress=False)
     torch.rand(3)  # the world moves on between the two halves
-    resumed = a_policy(seed=9)
+    resumed = a_policy()
     assert pretrain.train(resumed, rows, config, tmp_path, progress=False) == expected
     assert same_weights(whole, resumed)
-    assert pretrain.train(a_policy(5), rows, config, tmp_path, progress=False) == expected  # nothing left to do
+    assert pretrain.train(a_policy(), rows, config, tmp_path, progress=False) == expected  # nothing left to do
+    for policy, other, what in ((a_policy(9), rows, "initial weights"), (a_policy(), rows[::-1], "rows")):
+        with pytest.raises(ValueError, match=rf"other settings \({what}\)"):
+            pretrain.train(policy, other, config, tmp_path, progress=False)
+
+
+def test_gradients_of_a_run_that_broke_off_are_forgotten():
+    clean, soiled = a_policy(), a_policy()
+    for parameter in soiled.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    for policy in (clean, soiled):
+        pretrain.train(policy, some_rows(), PretrainConfig(steps=1, batch_size=4, warmup=1), progress=False)
+    assert same_weights(clean, soiled)
 
 
 def test_errors_say_what_to_do(tmp_path):

@@ -131,6 +131,8 @@ def test_bad_rows_are_reported_and_good_ones_kept(tmp_path):
 def test_missing_file_and_unwritable_row(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         records.read_jsonl(tmp_path / "none.jsonl")
+    with pytest.raises(IsADirectoryError, match="is a folder, not a file"):
+        records.read_jsonl(tmp_path)
     for value in (math.nan, object()):
         with pytest.raises(ValueError, match="JSON"):
             records.append_jsonl(tmp_path / "rows.jsonl", {"x": value})
@@ -147,13 +149,61 @@ def test_full_disk_is_one_sentence_and_loses_nothing(tmp_path, monkeypatch):
             return real_write(handle, data[:5])
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(records.os, "write", half_then_full)
-        with pytest.raises(OSError, match="not saved .*free some space"):
-            records.append_jsonl(path, {"n": 2})
+    def refuse(handle):
+        raise OSError(28, "No space left on device")
+
+    for before in (path.read_bytes(), path.read_bytes() + b'{"torn'):
+        path.write_bytes(before)
+        for name, broken in (("write", half_then_full), ("fsync", refuse)):
+            with monkeypatch.context() as patch:
+                patch.setattr(records.os, name, broken)
+                with pytest.raises(OSError, match="not saved .*free some space"):
+                    records.append_jsonl(path, {"n": 2})
+            assert path.read_bytes() == before                         # no half row, and no row that was not saved
     records.append_jsonl(path, {"n": 3})
     rows, problems = records.read_jsonl(path)
-    assert rows == [{"n": 1}, {"n": 3}] and len(problems) == 1
+    assert rows == [{"n": 1}, {"n": 3}] and len(problems) == 1         # the row torn before
+
+
+def test_a_failed_append_keeps_the_row_of_another_writer(tmp_path, monkeypatch):
+    path = tmp_path / "rows.jsonl"
+    records.append_jsonl(path, {"n": 1})
+
+    def meanwhile(handle):
+        with open(path, "ab") as other:
+            other.write(b'{"n": 2}\n')
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(records.os, "fsync", meanwhile)
+    with pytest.raises(OSError, match="not saved"):
+        records.append_jsonl(path, {"n": 3})
+    assert {"n": 2} in records.read_jsonl(path)[0]
+
+
+@pytest.mark.parametrize("code", ["latin-1", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_file_in_another_encoding_is_named(tmp_path, code, end):
+    path = tmp_path / "rows.jsonl"
+    line = json.dumps(ranking(labeler="Zoë"), ensure_ascii=False)
+    path.write_bytes(f"{line}\r\n{line}{end}".encode(code))
+    rows, problems = records.read_jsonl(path, records.check_ranking)
+    assert rows == [] and problems == [f"{path}:{n}: the line is not UTF-8; save the file as UTF-8" for n in (1, 2)]
+
+
+def test_zeros_left_by_a_power_cut_are_a_torn_row(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    for data in (b"\0" * 9, b'{"n": 1}\n{"n\0\0\0\0'):
+        path.write_bytes(data)
+        assert "cut off" in records.read_jsonl(path)[1][0]
+
+
+@pytest.mark.parametrize("field", ["prompt", "labeler", "text", "source"])
+def test_half_a_character_is_refused(tmp_path, field):
+    row = ranking()
+    (row["responses"][1] if field in ("text", "source") else row)[field] = "a \ud800"
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    rows, problems = records.read_jsonl(tmp_path / "rows.jsonl", records.check_ranking)
+    assert rows == [] and "holds half a character, '\\ud800'; write the whole" in problems[0]
 
 
 WRITER = """

@@ -172,6 +172,25 @@ def test_normalise_centres_demonstrations_and_survives_saving(tmp_path):
     assert torch.equal(reward.score(checkpoints.load_scalar(tmp_path / "rm"), rows), scores)
 
 
+def test_normalise_refuses_what_sets_no_zero_or_no_unit():
+    model, row = a_model(), [BEGIN, 5, END]
+    before = [p.clone() for p in model.parameters()]
+    for demonstrations, samples, match in (([], None, "no demonstrations"), ([row], [], "no demonstrations or samples"),
+                                           ([row], [row] * 3, "do not vary"), ([row], [row], "do not vary")):
+        with pytest.raises(ValueError, match=match):
+            reward.normalise(model, demonstrations, samples)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_gradients_of_a_run_that_broke_off_are_forgotten():
+    clean, soiled = a_model(), a_model()
+    for parameter in soiled.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    for model in (clean, soiled):
+        reward.train_reward(model, some_rankings(8), RewardConfig(), progress=False)
+    assert all(torch.equal(a, b) for a, b in zip(clean.parameters(), soiled.parameters(), strict=True))
+
+
 def test_resume_equals_an_uninterrupted_run(tmp_path, monkeypatch):
     config = RewardConfig(batch_prompts=8, lr=3e-3, save_every=4)
     whole, broken, resumed = a_model(), a_model(), a_model()
@@ -196,6 +215,8 @@ def test_errors():
         reward.train_reward(a_model(), [RankedPrompt([1], [[5], [6]], [1])], RewardConfig())
     with pytest.raises(ValueError, match="nothing to learn"):
         reward.train_reward(a_model(), [RankedPrompt([1], [[5], [6]], [1, 1])], RewardConfig())
+    with pytest.raises(ValueError, match="micro_batch is -1; set it to 1 or more"):
+        reward.train_reward(a_model(), some_rankings(), RewardConfig(micro_batch=-1))
     model = a_model()
     torch.nn.init.constant_(model.score.bias, float("nan"))
     with pytest.raises(RuntimeError, match="diverged"):

@@ -181,12 +181,69 @@ def test_studies(finished, study, monkeypatch):
         assert made["bon"][0] == {"d": 0.0, "gold": 0.0, "proxy": 0.0}
 
 
+def with_recipe(finished, folder, **changes):
+    """A copy of a finished run, without its weights, that says other things of itself."""
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("state", "*.safetensors"))
+    results.write_json(folder / "recipe.json", results.read_json(folder / "recipe.json") | changes)
+    return folder
+
+
+def test_runs_that_do_not_belong_into_one_table_are_refused(finished, tmp_path):
+    def refused(*folders, says, readme=None):
+        with pytest.raises(ValueError, match=says):
+            results.write_headline([finished, *folders], tmp_path / "out", readme)
+        assert not (tmp_path / "out").exists()  # nothing is written, not even half
+    refused(finished, says="one seed counts once")
+    other = with_recipe(finished, tmp_path / "other", seed=1, rankings=10)
+    refused(other, says="other settings .rankings.")
+    refused(with_recipe(finished, tmp_path / "headline", seed=2), says="rename the folder")
+    (other / "answers" / "ppo.jsonl").unlink()
+    refused(other, says="not finished .answers/ppo.jsonl is missing")
+    (other / "recipe.json").write_text('{"size": "ti')
+    refused(other, says="recipe.json is damaged")
+    (tmp_path / "README.md").write_text("no marks")
+    refused(says="no place for the table", readme=tmp_path / "README.md")
+
+
+def test_rankings_of_another_tokenizer_are_refused():
+    tokenizer = models.load_tokenizer(base.MODELS / "tokenizer")
+    rows = [{"prompt_id": "p1", "prompt": "Hi.", "ranks": [1, 2], "responses": [{"text": "a", "token_ids": [5, 2]},
+                                                                              {"text": "b", "token_ids": [99_999]}]}]
+    with pytest.raises(ValueError, match="Ranking 1 .p1. holds the token id 99999"):
+        pipeline.ranked_prompts(tokenizer, rows)
+
+
+def test_answers_to_other_prompts_are_refused(finished, tmp_path):
+    folder = with_recipe(finished, tmp_path / "old")
+    path = folder / "answers" / "ppo.jsonl"
+    lines = path.read_text().splitlines()
+    without_task = [json.dumps({k: v for k, v in json.loads(line).items() if k != "task"}) for line in lines]
+    path.write_text("\n".join(without_task) + "\n")  # as runs before this project's second test sets have them
+    assert results.load_run(folder)["rows"]["ppo"][0]["task"]
+    for damaged in (lines[3][:50], json.dumps(json.loads(lines[3]) | {"prompt": "Another one?"})):
+        path.write_text("\n".join([*lines[:3], damaged]) + "\n")
+        with pytest.raises(ValueError, match="ppo.jsonl, line 4, .*Delete .*answers"):
+            results.load_run(folder)
+
+
+def test_a_study_wants_a_finished_run_and_a_mistyped_name_makes_none(finished, tmp_path):
+    folder = with_recipe(finished, tmp_path / "half")
+    (folder / "gate.json").unlink()
+    half = run.Run(small(), "half", "cpu", runs=tmp_path, progress=False)
+    with pytest.raises(ValueError, match="has no gate.json yet"):
+        studies.run_study(half, "kl_sweep")
+    with pytest.raises(ValueError, match="There is no run in"):
+        run.Run(small(), "typo", "cpu", runs=tmp_path, progress=False, new=False)
+    assert not (tmp_path / "typo").exists()
+
+
 def test_write_headline_joins_seeds(finished, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- results:begin -->stale<!-- results:end -->\nafter\n")
-    said = results.write_headline([finished, finished], tmp_path, readme)
+    second = with_recipe(finished, tmp_path / "second", seed=1)
+    said = results.write_headline([finished, second], tmp_path, readme)
     content = json.loads((tmp_path / "headline.json").read_text())
-    assert content["headline"][1]["seeds"] == 2 and content["seeds"] == [0, 0]
+    assert content["headline"][1]["seeds"] == 2 and content["seeds"] == [0, 1]
     assert "PPO-ptx preferred" in said and (tmp_path / "win_rate.png").is_file()
     page = readme.read_text()
     assert said in page and "stale" not in page and page.startswith("before\n") and page.endswith("after\n")
@@ -211,9 +268,7 @@ def test_a_base_that_is_not_shipped_is_pretrained_once_for_all_runs(tmp_path, mo
 
 
 def test_recorded_answers_of_a_larger_base_join_row_1(finished, tmp_path, monkeypatch):
-    folder = tmp_path / "small"
-    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("state", "*.safetensors"))
-    results.write_json(folder / "recipe.json", results.read_json(folder / "recipe.json") | {"size": "1.3m"})
+    folder = with_recipe(finished, tmp_path / "small", size="1.3m")
     for stage, rival in zip(("base", "prompted"), evaluate.RIVALS, strict=True):
         shutil.copy(folder / "answers" / f"{stage}.jsonl", folder / "answers" / f"{rival}.jsonl")
     first = lambda: results.headline([results.load_run(folder)])[0]
@@ -244,10 +299,8 @@ def test_what_waits_for_a_gpu_says_so_and_its_commands_exist():
 
 
 def test_write_headline_puts_another_size_into_row_4_and_the_figure(finished, tmp_path, monkeypatch):
-    larger = tmp_path / "larger"
-    shutil.copytree(finished, larger, ignore=shutil.ignore_patterns("state", "*.safetensors"))
-    recipe = results.read_json(larger / "recipe.json")
-    results.write_json(larger / "recipe.json", recipe | {"size": "6m"})
+    recipe = results.read_json(finished / "recipe.json")
+    larger = with_recipe(finished, tmp_path / "larger", size="6m")
     drawn = {}
     original = results.plots.win_rate_by_size
     monkeypatch.setattr(results.plots, "win_rate_by_size",
@@ -370,6 +423,32 @@ def test_bad_arguments_get_one_sentence(arguments, says, tmp_path, monkeypatch, 
     assert cli.main(arguments) == 1
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1 and not (tmp_path / "runs" / "tiny-seed0").exists()
+
+
+@pytest.mark.parametrize("dial", [["--seed", "-1"], ["--seed", str(2**32)], ["--seed", "two"], ["--name", "../x"],
+                                  ["--name", ""], ["--name", "."], ["--name", "/tmp/x"], ["--name", "n" * 300]])
+def test_odd_seeds_and_names_are_refused(dial, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        cli.main(["run", *dial])
+    assert f"argument {dial[0]}" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_pretraining_checks_its_arguments_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(base.pretrain, "train", lambda *_, **__: pytest.fail("trained"))
+    (tmp_path / "file").write_text("")
+    for tokens, folder, says in ((0, None, "no 0 tokens"), (-5, None, "no -5 tokens"), (100, tmp_path / "file", "cannot be")):
+        with pytest.raises(ValueError, match=says):
+            base.make_base("tiny", tokens, folder=folder, progress=False)
+
+
+def test_a_shipped_base_without_its_card_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "MODELS", tmp_path)
+    assert pipeline.base_folder("6m", tmp_path / "runs") == tmp_path / "runs" / "base-6m"
+    (tmp_path / "base-6m").mkdir()
+    with pytest.raises(ValueError, match="card.json is missing.*git checkout"):
+        pipeline.base_folder("6m")
+    assert cli.doctor() == 1
 
 
 def test_help_names_every_command(capsys):

@@ -116,11 +116,32 @@ def test_resume_equals_an_uninterrupted_run(tmp_path):
         sft.train_sft(a_policy(), some_examples(seed=4), config, folder=tmp_path, progress=False)
 
 
+def test_a_run_with_other_pretraining_rows_is_not_resumed(tmp_path):
+    web = pretrain.pack([list(range(3, 60))] * 4, 16)
+    config = SFTConfig(epochs=1, batch_size=4, pretraining_mix=0.1)
+    for _ in range(2):  # the second time there is nothing left to do
+        sft.train_sft(a_policy(), some_examples(8), config, pretraining=web, folder=tmp_path, progress=False)
+    for other in (web[::-1], web[:, ::-1], web.reshape(-1, 8)):
+        with pytest.raises(ValueError, match=r"other settings \(pretraining\)"):
+            sft.train_sft(a_policy(), some_examples(8), config, pretraining=other, folder=tmp_path, progress=False)
+
+
+def test_gradients_of_a_run_that_broke_off_are_forgotten():
+    clean, soiled = a_policy(), a_policy()
+    for parameter in soiled.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    for policy in (clean, soiled):
+        sft.train_sft(policy, some_examples(8), SFTConfig(epochs=1), progress=False)
+    assert same_weights(clean, soiled)
+
+
 def test_errors_and_the_evaluate_hook():
     with pytest.raises(ValueError, match="no demonstrations"):
         sft.train_sft(a_policy(), [], SFTConfig())
     with pytest.raises(ValueError, match="no pretraining rows"):
         sft.train_sft(a_policy(), some_examples(), SFTConfig(pretraining_mix=0.1))
+    with pytest.raises(ValueError, match="micro_batch is -1; set it to 1 or more"):
+        sft.train_sft(a_policy(), some_examples(), SFTConfig(micro_batch=-1))
     with pytest.raises(RuntimeError, match="learning rate"):
         policy = a_policy()
         torch.nn.init.constant_(policy.model.norm.weight, float("nan"))

@@ -147,15 +147,18 @@ def store_noise(team_name, team, measured=None, noise_file=NOISE_FILE):
 
 
 def _with_stored_noise(team, team_name, noise_file):
-    """The team with its calibrated noise, or with the hand-set noise above where none is stored."""
-    if noise_file is None or not Path(noise_file).exists():
+    """The team with its calibrated noise; for ``noise_file=None`` with the hand-set noise above.
+
+    A file that lacks the team is an error: other noise means other judges, and other results without a word.
+    """
+    if noise_file is None:
         return team
     try:
-        stored = json.loads(Path(noise_file).read_text("utf-8")).get(team_name, {}).get("noise", {})
-        return [replace(labeler, noise=float(stored.get(labeler.name, labeler.noise))) for labeler in team]
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{noise_file}: not a table of labeler noise ({error}); "
-                         "delete it and calibrate again") from None
+        stored = json.loads(Path(noise_file).read_text("utf-8"))[team_name]["noise"]
+        return [replace(labeler, noise=float(stored[labeler.name])) for labeler in team]
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise ValueError(f"{noise_file} does not hold the noise of the {team_name} team ({type(error).__name__}: {error}); "
+                         "put the file of the repository back (git checkout data/town/labelers.json)") from None
 
 
 # ---------------------------------------------------------------- measuring a team

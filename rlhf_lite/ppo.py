@@ -11,16 +11,15 @@ Left out: sampling while training. For a trunk that the four models share see `s
 
 import functools
 import time
-import warnings
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from rlhf_lite import checkpoints, ppo_math, processes, reward
+from rlhf_lite import checkpoints, ppo_guards, ppo_math, processes, reward
 from rlhf_lite.models import copy_model, device_of
-from rlhf_lite.pretrain import as_rows, check_counts, lm_loss, rows_at, rows_identity
+from rlhf_lite.pretrain import as_rows, lm_loss, rows_at, rows_identity
 from rlhf_lite.sampling import length_batches, sample, take, token_log_probs
 
 
@@ -117,7 +116,7 @@ def train_ppo(policy, reference, critic, prompts, config, reward_model=None, rew
     evaluate(policy, iteration) every `evaluate_every` iterations; its dict joins the history. With `folder`,
     training resumes at the last save. Raises RuntimeError when training diverges.
     """
-    _check(policy, reference, critic, prompts, config, reward_model, reward_fn, pretraining)
+    ppo_guards.check_arguments(policy, reference, critic, prompts, config, reward_model, reward_fn, pretraining)
     reward_fn = reward_fn or functools.partial(score_rollout, reward_model)
     models = {"policy": policy, "reference": reference, "critic": critic}
     models |= {"reward model": reward_model} if reward_model else {}
@@ -205,7 +204,7 @@ def collect(policy, reference, critic, prompts, config, reward_fn, iteration, kl
         advantages = ppo_math.masked_whiten(advantages, mask)
     kls = torch.where(mask, ppo_math.kl_k1(log_probs, ref_log_probs), 0.0).sum(dim=1)
     kl, lengths = kls.mean().item(), rollout.lengths.float()
-    _guard_kl(kl, kls, iteration, config)
+    ppo_guards.guard_kl(kl, kls, iteration, config)
     together = torch.stack([raw, lengths])
     correlation = torch.corrcoef(together)[0, 1].item() if (together.std(dim=1) > 0).all() else 0.0
     return Batch(rollout, log_probs, values, advantages, returns), {
@@ -285,41 +284,3 @@ def _gradients(policy, critic, batch, rows, config):
         max_ratio = max(max_ratio, statistics["max_ratio"])
     sums = processes.add(*totals.values())
     return {**dict(zip(totals, sums, strict=True)), "max_ratio": processes.largest(max_ratio)}
-
-
-def _check(policy, reference, critic, prompts, config, reward_model, reward_fn, pretraining):
-    if (reward_model is None) == (reward_fn is None):
-        raise ValueError("Give exactly one of reward_model and reward_fn.")
-    if not prompts:
-        raise ValueError("There are no prompts to train on.")
-    check_counts(config, "iterations", "minibatch", "inner_epochs", "micro_batch", "save_every")
-    limit, longest = getattr(policy.config, "max_position_embeddings", None), max(map(len, prompts))
-    if limit and longest + config.max_new_tokens > limit:
-        raise ValueError(f"The longest prompt ({longest} tokens) and {config.max_new_tokens} new tokens exceed the "
-                         f"model's context of {limit}; drop long prompts rather than cut them.")
-    if min(config.batch_size, config.ptx_rows if config.ptx_coef > 0 else config.batch_size) < processes.size():
-        raise ValueError(f"There are {processes.size()} processes but fewer rows in a batch (batch_size "
-                         f"{config.batch_size}, ptx_rows {config.ptx_rows}); raise these or start fewer processes.")
-    if config.ptx_coef > 0 and pretraining is None:
-        raise ValueError("ptx_coef is above 0 but no pretraining rows were given.")
-    shared = {p.data_ptr() for p in policy.parameters()} & {p.data_ptr() for p in reference.parameters()}
-    if shared or any(parameter.requires_grad for parameter in reference.parameters()):
-        raise ValueError("The reference would move with the policy (it can be trained, or they share weights); "
-                         "make it with copy_model(policy, trainable=False).")
-    moving = {p.data_ptr() for p in critic.parameters() if p.requires_grad}  # a frozen trunk may be shared
-    if not moving or moving & {p.data_ptr() for m in (policy, reward_model) if m is not None for p in m.parameters()}:
-        raise ValueError("The critic has nothing to train, or would move the policy or the reward model (they share "
-                         "weights); make it with copy_model(reward_model).")
-
-
-def _guard_kl(kl, kls, iteration, config):
-    if not np.isfinite(kl):
-        raise RuntimeError(f"PPO diverged in iteration {iteration + 1}: log-probabilities are not numbers. "
-                           "The learning rate is probably too high.")
-    if kl > config.max_kl:
-        raise RuntimeError(f"PPO diverged in iteration {iteration + 1}: the policy is {kl:.0f} nats from the "
-                           "reference. Raise kl_coef or lower lr.")
-    error = kls.std(correction=0).item() / len(kls) ** 0.5
-    if kl < -0.1 and kl < -3 * error:  # a mean of many samples cannot be far below 0
-        warnings.warn(f"The measured KL is {kl:.2f} nats in iteration {iteration + 1}; it cannot be negative. "
-                      "Responses are probably sampled from another distribution than is scored.", stacklevel=3)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from rlhf_lite import models, ppo, ppo_math, pretrain, reward, sampling
+from rlhf_lite import models, ppo, ppo_guards, ppo_math, pretrain, reward, sampling
 from rlhf_lite.models import BEGIN, END
 from rlhf_lite.ppo import PPOConfig
 
@@ -372,7 +372,7 @@ def test_divergence_stops_with_the_likely_cause():
 def test_negative_kl_is_noticed():
     """P20."""
     with pytest.warns(UserWarning, match="cannot be negative"):
-        ppo._guard_kl(-2.0, torch.full((50,), -2.0) + 0.1 * torch.randn(50), 0, config())
+        ppo_guards.guard_kl(-2.0, torch.full((50,), -2.0) + 0.1 * torch.randn(50), 0, config())
 
 
 def test_mistaken_arguments():

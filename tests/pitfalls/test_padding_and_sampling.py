@@ -8,7 +8,7 @@ import torch
 from tiny import (KINDS, VOCAB, a_config, a_policy, a_reward_model, a_team, add_to_logit, constant, generator,
                   low_tokens, plain_log_probs, rollout_of, sgd_update)
 
-from rlhf_lite import models, pipeline, ppo, reward, sampling, sft
+from rlhf_lite import models, pipeline, ppo, ppo_guards, reward, sampling, sft
 from rlhf_lite.models import BEGIN, END, PAD
 from rlhf_lite.reward import RankedPrompt, RewardConfig
 from rlhf_lite.sft import IGNORE
@@ -521,7 +521,7 @@ def test_p20_the_alarm_is_at_a_tenth_of_a_nat(kl, alarm):
     Source: trl #235, #736, how_to_train docs."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        ppo._guard_kl(kl, torch.full((64,), kl), 0, a_config())
+        ppo_guards.guard_kl(kl, torch.full((64,), kl), 0, a_config())
     assert [str(w.message)[:12] for w in caught] == ["The measured"] * alarm
 
 

@@ -83,7 +83,7 @@ def win_rates(results):
                                  marks={name: row["a"] for name, row in rows.items()})
     said = {verdict: [name for name, row in rows.items() if interval(row) and against_half(row) == verdict]
             for verdict in ("clearly more than half", "no clear winner", "clearly less than half")}
-    reading = " ".join(f"{verdict.capitalize()}: {', '.join(names)}." for verdict, names in said.items() if names)
+    reading = " ".join(f"{verdict.capitalize()}: {'; '.join(names)}." for verdict, names in said.items() if names)
     return [("win_rates", figure, reading)]
 
 

@@ -9,7 +9,7 @@ READY := .venv/.ready
 OPTIONS := $(if $(filter-out 0 no false,$(FAST)),--fast) $(if $(SIZE),--size $(SIZE)) $(if $(SEED),--seed $(SEED)) \
            $(if $(DEVICE),--device $(DEVICE)) $(if $(NAME),--name $(NAME))
 
-.PHONY: help setup setup-dev lab run test notebooks clean
+.PHONY: help setup setup-dev lab run test lint notebooks site clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,8 +20,11 @@ help:
 	@echo "             the widgets also in a real browser, where Chromium or Chrome is installed;"
 	@echo "             WORKERS=4 for four processes instead of two"
 	@echo "make notebooks  build notebooks/ and solutions/ from solutions/NN_name.py (after editing one)"
+	@echo "make site    the solved notebooks with all that they print and draw, and the docs, as pages in site/ that open"
+	@echo "             offline: 20 minutes the first time; FAST=1: their fast versions; DRY=1: without outputs"
+	@echo "make lint    ruff check"
 	@echo "make setup   only the virtual environment in .venv (PYTHON=python3.12 chooses the interpreter)"
-	@echo "make clean   remove .venv and caches; runs/ and data/ stay"
+	@echo "make clean   remove .venv, site/ and caches; runs/ and data/ stay"
 
 setup: $(READY)
 
@@ -36,7 +39,7 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 
 # What only the tests and the makers of notebooks need.
 setup-dev: $(READY)
-	@$(PY) -c 'import jupytext, playwright, voila, xdist' 2>/dev/null || \
+	@$(PY) -c 'import beartype, jupytext, playwright, ruff, scipy, voila, xdist' 2>/dev/null || \
 	  $(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]' -c constraints.txt
 
 lab: $(READY)
@@ -54,7 +57,16 @@ test: setup-dev
 notebooks: setup-dev
 	$(PY) -m rlhf_lite.exercises.build
 
+lint: setup-dev
+	$(PY) -m ruff check
+
+site: setup-dev
+	@$(PY) -c 'import furo, myst_nb' 2>/dev/null || \
+	  $(PY) -m pip install --quiet --disable-pip-version-check -e '.[site]' -c constraints.txt
+	$(PY) docs/site/book.py --workers $(WORKERS) $(if $(filter-out 0 no false,$(FAST)),--fast) \
+	  $(if $(filter-out 0 no false,$(DRY)),--dry)
+
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .coverage
+	rm -rf .venv build site dist *.egg-info .pytest_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -type d -prune -exec rm -rf {} +

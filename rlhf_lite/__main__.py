@@ -8,27 +8,28 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
-FOLDERS = "results go to runs/NAME; a run that was interrupted goes on where it stopped"
+FOLDERS = "results go to runs/NAME; an interrupted run resumes where it stopped"
 
 
 def _seed(text):
     if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is no seed; use a whole number from 0 to {2**32 - 1}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid seed; use a whole number from 0 to {2**32 - 1}")
     return int(text)
 
 
 def _folder_name(text):
     if not text or text in (".", "..") or Path(text).name != text or len(text.encode()) > 200:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no name for a folder under runs/; use letters, digits and "
-                                         "dashes, without a slash")
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a valid name for a folder under runs/; use letters, "
+                                         "digits and dashes, without a slash")
     return text
 
 
 def parser():
-    """The argument parser, with help a student understands."""
+    """The argument parser. It imports nothing from the library, so that --help answers at once."""
     top = argparse.ArgumentParser(
         prog="python -m rlhf_lite", description="InstructGPT at one-thousandth scale: demonstrations, fine-tuning, "
         "rankings, a reward model and PPO on a small simulated town.")
@@ -38,62 +39,68 @@ def parser():
         command = commands.add_parser(name, help=text, description=text)
         if dials:
             command.add_argument("--size", default="1.3m",
-                                 help="size of the policy: 1.3m (default), 6m, or with a GPU 175m")
+                                 help="size of the policy: 1.3m (default), 6m or, with a GPU, 175m")
             command.add_argument("--seed", type=_seed, default=0,
-                                 help="random seed; the same seed gives the same numbers on CPU")
+                                 help="random seed; on a CPU, the same seed gives the same numbers")
             command.add_argument("--device", default="auto",
                                  help="auto (default: a GPU if there is one), cpu, cuda or mps")
             command.add_argument("--name", type=_folder_name,
-                                 help="folder under runs/ (default: made of size and seed)")
+                                 help="folder under runs/ (default: made from size and seed)")
             command.add_argument("--fast", action="store_true", help="a small version that takes about two minutes")
         return command
 
-    start = add("start", "copy the notebooks into a folder of your own; what is there already stays", dials=False)
+    start = add("start", "copy the notebooks into a folder of your own; files already there are kept", dials=False)
     start.add_argument("folder", nargs="?", default="my_work", help="your folder (default: my_work)")
     add("doctor", "check the machine, the packages and the shipped models", dials=False)
-    add("run", f"the whole pipeline and its report; {FOLDERS}")
-    train = add("train", f"one stage, and before it the stages it needs; {FOLDERS}")
+    add("run", f"run the whole pipeline and write its report; {FOLDERS}")
+    train = add("train", f"train one stage, after any stages it needs; {FOLDERS}")
     train.add_argument("stage", choices=("sft", "reward", "ppo", "ppo_ptx"), help="the last stage to train")
-    add("evaluate", "answers of all stages of a run, its results and its report")
-    pretrain = add("pretrain", "pretrain a base model on the web text of the town (hours for 6m on a CPU)")
+    add("evaluate", "sample answers from all stages of a run, and write its results and its report")
+    pretrain = add("pretrain", "pretrain a base model on the town's web text (6m takes hours on a CPU)")
     pretrain.add_argument("--tokens", type=int, help="tokens of web text (default: 20000000 for 1.3m, 10000000 for "
                           "6m, 100000000 for 175m)")
     pretrain.add_argument("--out", help="where to write the model (default: runs/NAME, or runs/base-SIZE, where "
                           "`run` looks for it)")
     pretrain.add_argument("--compile", action="store_true",
-                          help="use torch.compile: a minute of waiting, then faster steps")
-    study = add("study", "one of the studies behind the results table; needs a finished run")
+                          help="use torch.compile: a one-minute wait, then faster steps")
+    study = add("study", "run one of the studies behind the results table; needs a finished run")
     study.add_argument("what", choices=("kl_sweep", "ptx_sweep", "pairs", "overoptimisation", "one_round"),
                        help="which study")
-    add("calibrate", "set the simulated labelers' noise on answers of a run's SFT policy (data/town/labelers.json)")
-    record = add("record", "write down a base's answers to the test prompts, for runs on machines too small for it",
+    add("calibrate", "set the simulated labelers' noise, using answers of a run's SFT policy (data/town/labelers.json)")
+    record = add("record", "save a base model's answers to the test prompts, for machines too small to run it",
                  dials=False)
     record.add_argument("run", help="folder of a finished run, for example runs/175m-seed0")
-    add("ship", "copy a finished run's models to data/models, as the repository carries them")
-    from rlhf_lite.widgets import merge
-    merge.add_command(commands)
-    export = add("export", "write a run or a model for TRL, OpenRLHF or verl: models, data and a launch script",
+    add("ship", "copy a finished run's models to data/models, in the form the repository ships them")
+    rank = add("rank", "work with rankings made by people", dials=False)
+    text = "merge the rankings of a class into one file and show how far every two people agree"
+    merge = rank.add_subparsers(dest="what", required=True, metavar="WHAT").add_parser(
+        "merge", help=text, description=text)
+    merge.add_argument("files", nargs="+", metavar="FILES", help="annotators' files, e.g. runs/feedback/*.jsonl")
+    merge.add_argument("--out", required=True, help="the file to write; an earlier one is replaced")
+    export = add("export", "export a run or a model to TRL, OpenRLHF or verl: models, data and a launch script",
                  dials=False)
-    export.add_argument("--to", required=True, choices=("trl", "openrlhf", "verl"), help="the engine that goes on")
+    export.add_argument("--to", required=True, choices=("trl", "openrlhf", "verl"), help="the engine that trains it")
     export.add_argument("source", help="a run's folder, or a single model: a folder or a hub id")
     export.add_argument("out", help="a new folder")
-    results = commands.add_parser("results", help="put several runs (seeds) into one headline table")
+    results = commands.add_parser("results", help="combine several runs (seeds) into one headline table")
     results.add_argument("runs", nargs="+", help="folders of finished runs, one per seed")
-    results.add_argument("--readme", help="a Markdown file whose results table is written anew")
+    results.add_argument("--page", help="a Markdown file whose results table is updated (default: docs/results.md if "
+                         "--out is data/results, else none)")
     results.add_argument("--out", default="data/results", help="where to write headline.json (default: data/results)")
     return top
 
 
 def doctor():
-    """Print what this machine can do; returns 0 when everything needed is there."""
+    """Print what this machine can do; returns 0 if everything needed is there."""
     import torch
 
-    from rlhf_lite import base, checkpoints, results
-    found = results.versions()
+    from rlhf_lite import checkpoints, files
+    from rlhf_lite.experiment import machine
+    found = machine.versions()
     print(f"python {found['python']}, torch {found['torch']}, transformers {found['transformers']}")
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (fine)"
     print(f"CPU threads: {torch.get_num_threads()}; GPU: {gpu}")
-    folders = sorted(path for path in base.MODELS.glob("*-*") if path.is_dir())
+    folders = sorted(path for path in files.MODELS.glob("*-*") if path.is_dir())
     broken = 0
     for folder in folders:
         try:
@@ -104,13 +111,13 @@ def doctor():
             broken += 1
             print(f"broken  {folder.name}: {error}")
     if not folders:
-        print(f"There are no shipped models in {base.MODELS}; clone the repository again, or make a base with: "
+        print(f"There are no shipped models in {files.MODELS}; clone the repository again, or make a base model with: "
               "python -m rlhf_lite pretrain")
     return int(broken > 0 or not folders)
 
 
 def main(argv=None):
-    """Run a command; returns the exit status. What goes wrong is said in one sentence."""
+    """Run a command; returns the exit status. An error is reported in one sentence."""
     arguments = parser().parse_args(argv)
     try:
         return COMMANDS[arguments.command](arguments) or 0
@@ -118,19 +125,21 @@ def main(argv=None):
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nStopped. Give the same command again to go on from here.", file=sys.stderr)
+        print("\nStopped. Run the same command again to resume from here.", file=sys.stderr)
         return 130
 
 
 def _recipe(arguments):
-    from rlhf_lite import base, checkpoints, models, pipeline
+    from rlhf_lite import checkpoints, models
+    from rlhf_lite.experiment import base_model
+    from rlhf_lite.experiment.recipe import default_recipe
     if arguments.size not in models.SIZES:
         raise ValueError(f"There is no model size {arguments.size!r}; choose one of {', '.join(models.SIZES)}.")
-    made = (pipeline.base_folder(arguments.size) / checkpoints.CARD).is_file()
-    if not made and arguments.size in base.NEEDS_GPU and models.pick_device(arguments.device).type == "cpu":
-        raise ValueError(f"No base of size {arguments.size} is shipped, and to pretrain one takes a GPU; run it where "
-                         "there is one with --device cuda, or choose a smaller size.")
-    return pipeline.recipe(arguments.size, arguments.seed, arguments.fast)
+    made = (base_model.base_folder(arguments.size) / checkpoints.CARD).is_file()
+    if not made and arguments.size in base_model.NEEDS_GPU and models.pick_device(arguments.device).type == "cpu":
+        raise ValueError(f"No base model of size {arguments.size} is shipped, and pretraining one takes a GPU; run "
+                         "this on a machine with a GPU and --device cuda, or choose a smaller size.")
+    return default_recipe(arguments.size, arguments.seed, arguments.fast)
 
 
 def _name(arguments):
@@ -138,7 +147,7 @@ def _name(arguments):
 
 
 def _run(arguments, until=None):
-    from rlhf_lite import run
+    from rlhf_lite.experiment import run
     folder = run.run_pipeline(_recipe(arguments), _name(arguments), arguments.device, until=until)
     if until is None:
         print((folder / "results_table.md").read_text(encoding="utf-8"))
@@ -148,39 +157,42 @@ def _run(arguments, until=None):
 
 
 def _pretrain(arguments):
-    from rlhf_lite import base, models, run
+    from rlhf_lite import models
+    from rlhf_lite.experiment import base_model, run
     out = Path(arguments.out or run.RUNS / (
         arguments.name or f"base-{arguments.size}" + (f"-seed{arguments.seed}" if arguments.seed else "")))
     device = models.pick_device(arguments.device)
-    _, _, card = base.make_base(arguments.size, arguments.tokens, arguments.seed, device, folder=out,
-                                state=out.parent / f".{out.name}-state", compile=arguments.compile,
-                                bf16=device.type == "cuda")
+    _, _, card = base_model.make_base(arguments.size, arguments.tokens, arguments.seed, device, folder=out,
+                                      state=out.parent / f".{out.name}-state", compile=arguments.compile,
+                                      bf16=device.type == "cuda")
     print(json.dumps(card, indent=1))
 
 
 def _study(arguments):
-    from rlhf_lite import run, studies
+    from rlhf_lite.experiment import run, studies
     opened = run.Run(_recipe(arguments), _name(arguments), arguments.device, new=False)
     path = studies.run_study(opened, arguments.what)
     print(f"Done: {path}")
 
 
 def _calibrate(arguments):
-    from rlhf_lite import pipeline, run
+    from rlhf_lite.experiment import run
+    from rlhf_lite.experiment.answers import calibrate_labelers
     opened = run.Run(_recipe(arguments), _name(arguments), arguments.device, new=False)
-    for team, measured in pipeline.calibrate_labelers(opened.policy("sft"), opened.tokenizer, opened.recipe).items():
+    for team, measured in calibrate_labelers(opened.policy("sft"), opened.tokenizer, opened.recipe).items():
         print(f"{team} team: {measured.percent:.1f} +- {measured.plus_minus:.1f} % of {measured.n} comparisons agree")
 
 
 def _ship(arguments):
-    from rlhf_lite import run
+    from rlhf_lite.experiment import run
     print(f"Shipped to {run.ship(run.Run(_recipe(arguments), _name(arguments), arguments.device, new=False))}")
 
 
 def _start(arguments):
     from rlhf_lite.exercises.start import start
     copied, kept = start(arguments.folder)
-    print(f"{arguments.folder}: {len(copied)} notebooks copied" + (f", {len(kept)} left as it is" if kept else "") + ".")
+    left = f", {len(kept)} left as they were" if kept else ""
+    print(f"{arguments.folder}: {len(copied)} notebooks copied{left}.")
 
 
 def _rank(arguments):
@@ -189,19 +201,20 @@ def _rank(arguments):
 
 
 def _export(arguments):
-    from rlhf_lite import export
+    from rlhf_lite.real import export
     for split, counts in export.export(arguments.source, arguments.out, arguments.to).items():
         print(f"{split}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
-    print(f"Done: {arguments.out}; read launch.sh there before you start it.")
+    print(f"Done: {arguments.out}; read launch.sh there before you run it.")
 
 
 def _results(arguments):
-    from rlhf_lite import results
-    print(results.write_headline(arguments.runs, arguments.out, arguments.readme))
+    from rlhf_lite.experiment import results
+    ours = "docs/results.md" if arguments.out == "data/results" and os.path.isfile("docs/results.md") else None
+    print(results.write_headline(arguments.runs, arguments.out, arguments.page or ours))
 
 
 def _record(arguments):
-    from rlhf_lite import results
+    from rlhf_lite.experiment import results
     print(f"Done: {results.record_answers(arguments.run)}")
 
 

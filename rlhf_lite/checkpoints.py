@@ -1,20 +1,16 @@
-"""Saving and loading: weights that are checked, and training that goes on where it stopped.
+"""Saving and loading: weights are checked when loaded, and training resumes where it stopped.
 
 The idea: a checkpoint is a folder of three files, `model.safetensors`, `config.json` and `card.json`.
-The card says where the weights come from and holds their sha256, which every load compares. A training
-state is one file, so that it is either the old one or the new one, never half of each. Nothing is
-pickled: a file from a stranger can be wrong but cannot run code.
+The card says where the weights come from and holds their sha256, which is checked on every load. A training
+state is a single file, so it is either the old one or the new one, never half of each. Nothing is
+pickled: a stranger's file can be wrong, but it cannot run code.
 
-Left out: sharded files, and states of several processes.
+Left out: sharded files, and training states spread over several processes.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 import random
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
@@ -22,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
+from rlhf_lite import files
 from rlhf_lite.models import ScalarModel, parameter_count
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "card.json"
@@ -33,37 +30,20 @@ STATE = "training.safetensors"
 def save_checkpoint(folder, model, card, dtype=None):
     """Write a policy or a ScalarModel to `folder` and return the finished card (a dict).
 
-    card: what the reader should know (command, seed, tokens, loss, ...); kind, dtype, number of parameters
-    and the sha256 of weights and config are added. dtype: for example torch.float16 to halve what is shipped. Other files in the
-    folder stay. The folder appears whole or not at all: a full disk leaves the old one as it was.
+    card: what the reader should know (command, seed, tokens, loss, ...); the kind, the dtype, the number of
+    parameters and the sha256 of weights and config are added. dtype: for example torch.float16, to halve the size
+    of the file. Other files in the folder are kept. The folder appears whole or not at all: a full disk leaves the
+    old one as it was.
     """
     folder = Path(folder)
     tensors = _unique_tensors(model, dtype)
-    with _writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _settle(folder)
-        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
-        try:
-            os.chmod(new, 0o755)  # mkdtemp makes it private
-            save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
-            (new / CONFIG).write_text(json.dumps(model.config.to_dict(), indent=2, sort_keys=True) + "\n")
-            card = {**card, "kind": "scalar" if isinstance(model, ScalarModel) else "policy",
-                    "parameters": parameter_count(model), "dtype": str(next(iter(tensors.values())).dtype)[6:],
-                    "sha256": _sha256(new / WEIGHTS), "config_sha256": _config_sha256(new / CONFIG)}
-            (new / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-            for name in (WEIGHTS, CONFIG, CARD):
-                _fsync(new / name)
-            if folder.exists():
-                shutil.copytree(folder, new, copy_function=_link, dirs_exist_ok=True,
-                                ignore=shutil.ignore_patterns(WEIGHTS, CONFIG, CARD))
-                os.replace(folder, _previous(folder))
-            os.replace(new, folder)
-            _fsync(folder.parent)
-        except BaseException:
-            _settle(folder)
-            shutil.rmtree(new, ignore_errors=True)
-            raise
-        shutil.rmtree(_previous(folder), ignore_errors=True)
+    with files.whole_folder(folder, SafetensorError, replaces=(WEIGHTS, CONFIG, CARD)) as new:
+        save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
+        (new / CONFIG).write_text(json.dumps(model.config.to_dict(), indent=2, sort_keys=True) + "\n", newline="\n")
+        card = {**card, "kind": "scalar" if isinstance(model, ScalarModel) else "policy",
+                "parameters": parameter_count(model), "dtype": str(next(iter(tensors.values())).dtype)[6:],
+                "sha256": _sha256(new / WEIGHTS), "config_sha256": _config_sha256(new / CONFIG)}
+        (new / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
     return card
 
 
@@ -80,7 +60,7 @@ def load_scalar(folder, device="cpu"):
 def load_card(folder):
     """The card of a checkpoint as a dict."""
     folder = Path(folder)
-    _settle(folder)
+    files.settle(folder)
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -89,7 +69,7 @@ def load_card(folder):
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{folder / CARD} is damaged ({error}); {_mend()}") from None
     if not isinstance(card, dict):
-        raise ValueError(f"{folder / CARD} is damaged (it holds no JSON object); {_mend()}")
+        raise ValueError(f"{folder / CARD} is damaged (it does not contain a JSON object); {_mend()}")
     return card
 
 
@@ -98,20 +78,20 @@ def _load(folder, kind, device):
     card = load_card(folder)
     if card.get("kind") != kind:
         wanted = "load_scalar" if card.get("kind") == "scalar" else "load_policy"
-        raise ValueError(f"{folder} holds a {card.get('kind')} model, not a {kind} model; use {wanted}.")
+        raise ValueError(f"{folder} contains a {card.get('kind')} model, not a {kind} model; use {wanted}.")
     for name in (WEIGHTS, CONFIG):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / name} is missing; {_mend()}")
     for name, kept, found in ((WEIGHTS, card.get("sha256"), _sha256(folder / WEIGHTS)),
                               (CONFIG, card.get("config_sha256"), _config_sha256(folder / CONFIG))):
-        if found != kept and not (name == CONFIG and kept is None):  # older cards do not have it
-            raise ValueError(f"{folder / name} is damaged (its sha256 is not the one in {CARD}); {_mend()}")
+        if found != kept and not (name == CONFIG and kept is None):  # older cards lack it
+            raise ValueError(f"{folder / name} is damaged (its sha256 differs from the one in {CARD}); {_mend()}")
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (ValueError, OSError) as error:  # also: a config that asks to run code of its own
+    except (ValueError, OSError) as error:  # including a config that asks to run its own code
         raise ValueError(f"{folder / CONFIG} is not the config of a model that transformers knows "
                          f"({str(error).splitlines()[0]}); {_mend()}") from None
-    with torch.random.fork_rng(devices=[]):  # building a model draws random weights; loading must not move the RNG
+    with torch.random.fork_rng(devices=[]):  # building a model draws random weights; loading must not advance the RNG
         if kind == "policy":
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         else:
@@ -121,20 +101,20 @@ def _load(folder, kind, device):
 
 
 def _fill(model, tensors, source):
-    """Copy tensors into the model; a missing, unexpected or misshapen one is an error, never skipped."""
+    """Copy tensors into the model; a missing, unexpected or misshapen tensor is an error and never skipped."""
     wanted = _unique_tensors(model)
     missing, unexpected = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     misshapen = sorted(name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape)
     if missing or unexpected or misshapen:
-        raise ValueError(f"{source} does not fit its {CONFIG}: missing {missing[:3]}, unexpected {unexpected[:3]}, "
-                         f"of another shape {misshapen[:3]}; {_mend()}")
+        raise ValueError(f"{source} does not match its {CONFIG}: missing {missing[:3]}, unexpected {unexpected[:3]}, "
+                         f"wrong shape {misshapen[:3]}; {_mend()}")
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(tensors[name])
 
 
 def _unique_tensors(model, dtype=None):
-    """{name: tensor} of a state dict with tied weights once, under their first name."""
+    """{name: tensor} of a state dict, with each tied weight once, under its first name."""
     unique, seen = {}, set()
     for name, tensor in model.state_dict().items():
         place = (tensor.data_ptr(), tensor.shape)
@@ -146,27 +126,14 @@ def _unique_tensors(model, dtype=None):
             continue
         unique[name] = tensor.detach().to(dtype)
         if not unique[name].isfinite().all():
-            raise ValueError(f"{name} has values that {dtype} cannot hold; save it in float32.")
+            raise ValueError(f"{name} has values too large for {dtype}; save it in float32.")
     return unique if dtype is None else {name: tensor.contiguous() for name, tensor in unique.items()}
-
-
-def write_text(path, text):
-    """Write a file so that it is the old one or the new one, never half of each; a full disk is one sentence."""
-    path = Path(path)
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            new.write_text(text, encoding="utf-8")
-            os.replace(new, path)
-        finally:
-            new.unlink(missing_ok=True)
 
 
 # ---------------------------------------------------------------- training states
 
 def save_training_state(folder, tensors, state):
-    """Write tensors and a JSON-able dict, with the Python and PyTorch random states, as one file in `folder`."""
+    """Write tensors, a JSON-able dict and the random states of Python and PyTorch as one file in `folder`."""
     folder = Path(folder)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     tensors["rng/torch"] = torch.get_rng_state()
@@ -174,20 +141,12 @@ def save_training_state(folder, tensors, state):
         tensors["rng/cuda"] = torch.cuda.get_rng_state()
     version, numbers, gauss = random.getstate()
     metadata = {"state": json.dumps(state), "python_rng": json.dumps([version, list(numbers), gauss])}
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        new = folder / f".{STATE}.{os.getpid()}.new"  # another process may be writing here, too
-        try:
-            save_file(tensors, new, metadata=metadata)
-            _fsync(new)
-            os.replace(new, folder / STATE)
-            _fsync(folder)
-        finally:
-            new.unlink(missing_ok=True)
+    with files.whole_file(folder / STATE, SafetensorError) as new:  # safetensors reports a full disk as its own error
+        save_file(tensors, new, metadata=metadata)
 
 
 def load_training_state(folder):
-    """(tensors, state) as saved, with the random states put back; None when nothing was saved there."""
+    """(tensors, state) as saved, after restoring the random states; None if nothing was saved there."""
     path = Path(folder) / STATE
     if not path.is_file():
         return None
@@ -199,7 +158,7 @@ def load_training_state(folder):
         version, numbers, gauss = json.loads(metadata["python_rng"])
         torch.set_rng_state(tensors.pop("rng/torch"))
     except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it to start this training again.") from None
+        raise ValueError(f"{path} is damaged ({error}); delete it to start this training over.") from None
     random.setstate((version, tuple(numbers), gauss))
     cuda = tensors.pop("rng/cuda", None)
     if cuda is not None and torch.cuda.is_available():
@@ -208,7 +167,7 @@ def load_training_state(folder):
 
 
 def training_tensors(modules, optimizers):
-    """{"name/parameter": tensor} of named modules and of the moments of named optimizers."""
+    """{"name/parameter": tensor} for the weights of named modules and the moments of named optimizers."""
     tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.named_parameters()}
     for name, optimizer in optimizers.items():
         for index, moments in optimizer.state_dict()["state"].items():
@@ -217,96 +176,60 @@ def training_tensors(modules, optimizers):
 
 
 def restore_tensors(tensors, modules, optimizers):
-    """Put back what `training_tensors` gathered; raises ValueError when the modules are not the same."""
+    """Restore what `training_tensors` gathered; raises ValueError when the modules are not the same."""
     with torch.no_grad():
         for name, module in modules.items():
             for key, value in module.named_parameters():  # tied weights come once
                 saved = tensors.get(f"{name}/{key}")
                 if saved is None or saved.shape != value.shape:
-                    raise ValueError(f"The saved training state does not fit: {name}/{key} is missing or of another "
-                                     "shape; it belongs to another run, delete it to start again.")
+                    raise ValueError(f"The saved training state does not fit: {name}/{key} is missing or has another "
+                                     "shape; it belongs to another run, so delete it to start over.")
                 value.copy_(saved)
     for name, optimizer in optimizers.items():
         moments = {}
         for key, value in tensors.items():
-            if key.startswith(f"{name}/"):
+            if key.startswith(f"{name}/") and key.count("/") == 2:  # a module of that name keeps its parameters there
                 index, moment = key[len(name) + 1:].split("/")
                 moments.setdefault(int(index), {})[moment] = value
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def resume(folder, identity, modules, optimizers):
-    """Put modules, optimizers and random numbers back to the last save in `folder`; returns its state, or None.
+    """Restore modules, optimizers and random states from the last save in `folder`; returns its state, or None.
 
-    identity: a JSON-able dict of all that makes a run what it is (settings, data). Raises ValueError when the
-    state was saved under another one, rather than go on with a mixture. folder may be None.
+    identity: a JSON-able dict of everything that defines a run (settings, data). If the state was saved under a
+    different identity, this raises ValueError rather than continuing with a mixture. folder may be None.
     """
     saved = load_training_state(folder) if folder else None
     if saved is None:
         return None
     tensors, state = saved
     if state["identity"] != identity:
-        changed = sorted(name for name in identity if state["identity"].get(name) != identity[name])
+        old = state["identity"]
+        changed = sorted(name for name in identity | old if old.get(name) != identity.get(name))
         raise ValueError(f"The training state in {folder} was made with other settings ({', '.join(changed)}); "
-                         "use those, another folder, or delete it to start again.")
+                         "use those, choose another folder, or delete it to start over.")
     restore_tensors(tensors, modules, optimizers)
     return state
 
 
 def fingerprint(data):
-    """A short hexadecimal name for JSON-able data, an array or a model's weights: the same data, the same name."""
+    """A short hexadecimal name for JSON-able data, an array or a model's weights: the same data has the same name."""
     digest = hashlib.sha256()
     if isinstance(data, torch.nn.Module):
         for tensor in _unique_tensors(data).values():
             digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
     else:
-        digest.update(data.tobytes() if hasattr(data, "tobytes") else json.dumps(data).encode())
+        array = hasattr(data, "tobytes")
+        digest.update(f"{data.shape} {data.dtype} ".encode() + data.tobytes() if array else json.dumps(data).encode())
     return digest.hexdigest()[:16]
 
 
-# ---------------------------------------------------------------- files
-
-@contextlib.contextmanager
-def _writing(folder):
-    try:
-        yield
-    except (OSError, SafetensorError) as error:  # safetensors reports a full disk as its own error
-        raise OSError(f"Could not write to {folder}: {error}. Free some disk space or choose another folder; "
-                      "what was saved there before is unchanged.") from error
-
-
-def _previous(folder):
-    return folder.with_name(f".{folder.name}.previous")
-
-
-def _settle(folder):
-    """Undo a swap that was interrupted between its two renames."""
-    if _previous(folder).exists() and not folder.exists():
-        os.replace(_previous(folder), folder)
-    elif _previous(folder).exists():
-        shutil.rmtree(_previous(folder), ignore_errors=True)
-
-
-def _link(source, target):
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
-def _fsync(path):
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _config_sha256(path):
-    """Of what the config says, not of its bytes: git may have given it other line ends on another machine."""
+    """The sha256 of the config's content, not its bytes: git may change line endings on another machine."""
     try:
         said = json.dumps(json.loads(path.read_text(encoding="utf-8")), sort_keys=True)
-    except ValueError:  # broken JSON, or not UTF-8: it says nothing
+    except ValueError:  # broken JSON, or not UTF-8: no content
         said = ""
     return hashlib.sha256(said.encode()).hexdigest()
 
@@ -317,4 +240,4 @@ def _sha256(path):
 
 
 def _mend():
-    return "fetch the file again (git checkout) or run the step that makes it once more."
+    return "fetch the file again (git checkout) or rerun the step that makes it."

@@ -1,12 +1,12 @@
-"""Tokenizer, policy, and the scalar model that serves as reward model and as critic.
+"""The tokenizer, the policy, and the scalar model that serves as reward model and as critic.
 
 The idea: everything here is an ordinary `transformers` model, so that what a student learns carries
 over. The policy is a causal language model. The reward model and the critic are the same thing, a
 causal trunk with one linear unit on top (InstructGPT, section 3.5: "the final unembedding layer
-removed"), read at different positions. Any causal language model of `transformers` fits in; the ones
+removed"), read at different positions. Any causal language model from `transformers` will do; the ones
 made here are of the Llama type, whose rotary positions make left padding harmless.
 
-Left out: quantised weights. LoRA is in `hub`, several GPUs are in `processes`.
+Left out: quantised weights. LoRA is in `real.hub`, training on several GPUs in `distributed`.
 """
 
 import copy
@@ -18,23 +18,24 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models as token_models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, trainers
+from tokenizers import models as token_models
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-# Padding has a token of its own. With pad == end, masks made from ids hide the end of a response,
-# and a policy that never sees its end rewarded never learns to stop.
+# Padding has a token of its own. If pad and end were the same, masks made from ids would hide the end of a
+# response, and a policy that is never rewarded for ending never learns to stop.
 PAD, BEGIN, END = 0, 1, 2
 SPECIAL_TOKENS = ("<|pad|>", "<|begin|>", "<|end|>")
 CONTEXT = 320
-VOCABULARY, PIECES = 2816, 512  # tokens in all; those among them that spell words which have no token
+VOCABULARY, PIECES = 2816, 512  # tokens in all; of those, the pieces that spell out words without a token
 
 # One thousandth of InstructGPT's 1.3B, 6B and 175B; "tiny" is for tests.
 SIZES = {
-    "tiny": dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64),
-    "1.3m": dict(hidden_size=144, num_hidden_layers=4, num_attention_heads=4, intermediate_size=352),
-    "6m": dict(hidden_size=288, num_hidden_layers=6, num_attention_heads=6, intermediate_size=608),
-    "175m": dict(hidden_size=768, num_hidden_layers=24, num_attention_heads=12, intermediate_size=2112),
+    "tiny": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    "1.3m": {"hidden_size": 144, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 352},
+    "6m": {"hidden_size": 288, "num_hidden_layers": 6, "num_attention_heads": 6, "intermediate_size": 608},
+    "175m": {"hidden_size": 768, "num_hidden_layers": 24, "num_attention_heads": 12, "intermediate_size": 2112},
 }
 
 
@@ -43,22 +44,22 @@ SIZES = {
 def format_prompt(prompt):
     """The one template: the prompt and a newline. A response follows it, then END.
 
-    The base gets the same string, so it does what GPT-3 did: it goes on as the web would. The newline matters:
-    a template that ends with a space leaves the first word of every response without the space that is part of
-    its token, and its pieces would hardly ever have been seen in pretraining.
+    The base model gets the same string, so it does what GPT-3 did: it continues as the web would. The newline
+    matters: if the template ended with a space, the first word of every response would lose the space that is
+    part of its token, and would be spelled in pieces hardly ever seen in pretraining.
     """
     return prompt + "\n"
 
 
 def train_tokenizer(texts, vocab_size=VOCABULARY):
-    """Train a byte-level BPE on an iterable of strings; any text can be encoded with it, and decoding gives it back.
+    """Train a byte-level BPE tokenizer on an iterable of strings; it encodes any text, and decoding restores it.
 
-    Two choices suit models this small, whose every slip between two pieces of a word is a word that does not
-    exist. A frequent word is one token (whole words enter the vocabulary beside the 512 that BPE has merged, and
-    are looked up before merging, as Llama 3 does). And a word is the *same* token wherever it stands: the start of
-    a text or of a line, where a word would have no space before it, is given one, which decoding takes away again.
+    Models this small slip easily between two pieces of a word, and every slip makes a word that does not exist.
+    Two choices help. A frequent word is one token: whole words join the vocabulary beside the 512 tokens that BPE
+    has merged, and are looked up before merging, as in Llama 3. And a word is the *same* token wherever it
+    appears: at the start of a text or a line, where no space comes before it, one is added, and decoding removes it.
 
-    The three special tokens get the ids PAD, BEGIN and END. No token is added by itself when encoding.
+    The three special tokens get the ids PAD, BEGIN and END. Encoding adds no token by itself.
     """
     if vocab_size < 256 + len(SPECIAL_TOKENS):
         raise ValueError(f"vocab_size is {vocab_size}; byte-level BPE needs at least {256 + len(SPECIAL_TOKENS)}.")
@@ -94,7 +95,7 @@ def load_tokenizer(folder):
     try:
         tokenizer = _wrap(tokenizer_file=str(path))
     except Exception as error:  # tokenizers raises nothing more special
-        raise ValueError(f"{path} is damaged ({error}); put the file back, or train one with train_tokenizer.") from None
+        raise ValueError(f"{path} is damaged ({error}); put it back, or train one with train_tokenizer.") from None
     ids = tuple(tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS)))
     if ids != (PAD, BEGIN, END):
         raise ValueError(f"{path}: the special tokens {SPECIAL_TOKENS} have ids {ids}, not {(PAD, BEGIN, END)}; "
@@ -109,23 +110,26 @@ def _wrap(**source):
 
 
 def encode_text(tokenizer, text):
-    """Token ids of plain text. "<|end|>" typed by a user is text here, never the token END."""
+    """The token ids of plain text. "<|end|>" typed by a user is text here, never the token END."""
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
 def encode_prompt(tokenizer, prompt):
-    """[BEGIN] + the templated prompt, as a list of ids: what the policy is given."""
+    """[BEGIN] + the templated prompt, as a list of ids: the input of the policy."""
     return [tokenizer.bos_token_id] + encode_text(tokenizer, format_prompt(prompt))
 
 
 def encode_response(tokenizer, response):
-    """The response's ids with END: what a demonstration teaches the policy to write."""
+    """The response's ids and END: what a demonstration teaches the policy to write."""
     return encode_text(tokenizer, response) + [tokenizer.eos_token_id]
 
 
 def decode_response(tokenizer, ids):
-    """Text of sampled response ids, up to END. For reading and grading only, never to be tokenised again:
-    encode(decode(ids)) need not give ids back, so training keeps to the ids that were sampled."""
+    """The text of sampled response ids, up to END.
+
+    For reading and grading only: never tokenise it again. encode(decode(ids)) need not give the same ids, so
+    training uses the ids that were sampled.
+    """
     ids = [int(token) for token in ids]
     pad, begin, end = tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id
     if end in ids:
@@ -134,23 +138,23 @@ def decode_response(tokenizer, ids):
 
 
 def end_token(policy):
-    """The id that ends a response: END, or in a model from elsewhere what `hub.load` wrote into its config.
+    """The id that ends a response: END, or for a model from elsewhere the id that `hub.load` wrote into its config.
 
-    Not config.eos_token_id, which may be a list, or an id that the responses were never cut at.
+    Not config.eos_token_id: that may be a list, or an id at which the responses were never cut.
     """
     special = getattr(policy.config, "special_ids", None)
     return END if special is None else special[2]
 
 
 def token_text(tokenizer, token):
-    """What one token adds to a text, its space included; decoded alone, the first word of a text has none."""
+    """What one token adds to a text, including its space: decoded alone, as the first word, it would have none."""
     return tokenizer.decode([token, token])[len(tokenizer.decode([token])):]
 
 
 # ---------------------------------------------------------------- models
 
 def new_policy(size, seed, vocab_size=VOCABULARY):
-    """A fresh causal language model in float32, its weights drawn from `seed` (size: see SIZES).
+    """A fresh causal language model in float32, with random weights from `seed` (size: see SIZES).
 
     Embeddings are tied, there is no dropout, and the context is 320 tokens.
     """
@@ -164,10 +168,10 @@ def new_policy(size, seed, vocab_size=VOCABULARY):
 
 
 class ScalarModel(nn.Module):
-    """A causal trunk and one linear unit: a number for every position of every row.
+    """A causal trunk and one linear unit: one number for every position of every row.
 
-    Reward model: the number at the last token of the response. Critic: the number at position t is the
-    value of the state *before* token t+1 is written.
+    The reward model uses the number at the last token of the response. For the critic, the number at position t
+    is the value of the state *before* token t+1 is written.
     """
 
     def __init__(self, trunk):
@@ -180,7 +184,7 @@ class ScalarModel(nn.Module):
         return self.trunk.config
 
     def forward(self, input_ids, attention_mask):
-        """(batch, length) ids and mask -> (batch, length) float32 values; those at pads mean nothing."""
+        """(batch, length) ids and mask -> (batch, length) float32 values; ignore those at padding."""
         output = self.trunk(input_ids=input_ids, attention_mask=attention_mask, use_cache=False,
                             **position_arguments(self.trunk, attention_mask))
         hidden = output.last_hidden_state
@@ -191,7 +195,7 @@ class ScalarModel(nn.Module):
 def score_at_last(values, attention_mask):
     """(batch, length) values -> (batch,) the value at each row's last attended position.
 
-    The position comes from the attention mask, never from a search for a token: a row may hold END
+    The position comes from the attention mask, never from a search for a token: a row may contain END
     tokens of its own, and may be padded on either side.
     """
     if not attention_mask.any(dim=1).all():
@@ -202,9 +206,9 @@ def score_at_last(values, attention_mask):
 
 
 def scalar_from_policy(policy, seed):
-    """A ScalarModel on a copy of the policy's trunk, its score unit drawn from N(0, 1/sqrt(hidden + 1)), bias 0.
+    """A ScalarModel on a copy of the policy's trunk; its score unit starts from N(0, 1/sqrt(hidden + 1)), bias 0.
 
-    The initial scale is Stiennon et al. (2020); InstructGPT does not give one.
+    The initial scale is that of Stiennon et al. (2020); InstructGPT does not give one.
     """
     model = ScalarModel(copy.deepcopy(policy.base_model))
     hidden = model.config.hidden_size
@@ -218,29 +222,34 @@ def scalar_from_policy(policy, seed):
 def copy_model(model, trainable=True):
     """A separate copy in evaluation mode (no dropout); with trainable=False its weights are frozen.
 
-    `copy_model(sft, trainable=False)` is the reference; `copy_model(reward_model)` starts the critic.
+    `copy_model(sft, trainable=False)` makes the reference; `copy_model(reward_model)` makes the initial critic.
     """
     clone = copy.deepcopy(model).eval()
     return clone.requires_grad_(trainable)
 
 
 def parameter_count(model):
-    """Number of weights, tied ones counted once."""
+    """The number of weights, with tied weights counted once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 # ---------------------------------------------------------------- forward passes
 
 def position_ids(attention_mask):
-    """(batch, length) mask -> position of each token among the attended ones; pads get 0.
+    """(batch, length) mask -> the position of each token among the attended ones; padding gets 0.
 
-    A model with learned absolute positions (GPT-2) gives other answers under left padding without this.
+    Without this, left padding would change the output of a model with learned absolute positions (GPT-2).
     """
     return (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
 
 
+def at_least_float32(tensor):
+    """Half precision as float32, the rest unchanged: log-probabilities and losses need that much, tests need more."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+
 def position_arguments(model, attention_mask):
-    """{"position_ids": ...} where the model's forward takes it, else {}."""
+    """{"position_ids": ...} if the model's forward accepts it, else {}."""
     if "position_ids" not in inspect.signature(model.forward).parameters:
         return {}
     return {"position_ids": position_ids(attention_mask)}
@@ -255,7 +264,7 @@ def logits(policy, input_ids, attention_mask, keep=0):
 # ---------------------------------------------------------------- device and seed
 
 def pick_device(name="auto"):
-    """torch.device for "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1" or "mps"."""
+    """The torch.device for "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" or "mps"."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

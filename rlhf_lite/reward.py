@@ -1,24 +1,25 @@
-"""The reward model: learn a number per response from rankings (InstructGPT, section 3.5, equation 1).
+"""The reward model: learn one score per response from rankings (InstructGPT, section 3.5, equation 1).
 
 The idea: the difference of two scores is the log odds that the first response is preferred. A ranking of K
-responses gives K(K−1)/2 pairs; all pairs of a prompt form one batch element, so each response is read once
-and the model does not overfit within an epoch as it does on shuffled pairs. Ties are dropped (C.2).
+responses gives K(K−1)/2 pairs. All pairs of a prompt form one batch element, so each response is read only once,
+and the model does not overfit within an epoch, as it would with shuffled pairs. Ties are dropped (C.2).
 
 Left out: margins between the ranks, several labelers per response, the Plackett-Luce likelihood.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tqdm.auto import tqdm
+from jaxtyping import Bool, Float, Real
+from torch import Tensor
 
-from rlhf_lite import checkpoints, processes
+from rlhf_lite.guards import check_context, check_counts
 from rlhf_lite.models import device_of, score_at_last
-from rlhf_lite.pretrain import check_counts, cosine_lr, decay_groups
 from rlhf_lite.sampling import length_batches, pad_right
+from rlhf_lite.training import Loop, cosine
 
 
 class RankedPrompt(NamedTuple):
@@ -29,13 +30,13 @@ class RankedPrompt(NamedTuple):
 
 @dataclass(frozen=True)
 class RewardConfig:
-    epochs: int = 1  # paper, whose validation loss got worse with more (appendix C.2)
+    epochs: int = 1  # paper: with more, the validation loss got worse (appendix C.2)
     batch_prompts: int = 32  # paper: 64 prompts
     lr: float = 5e-4  # ours (paper: 9e-6 for 6B)
     min_lr_share: float = 0.1  # paper
     weight_decay: float = 0.0  # ours
-    clip: float = 1.0  # ours
-    shuffled_pairs: bool = False  # the mistake the paper warns of: every pair a batch element of its own
+    max_grad_norm: float = 1.0  # ours
+    shuffled_pairs: bool = False  # the mistake the paper warns of: each pair is its own batch element
     seed: int = 0
     micro_batch: int | None = 8  # prompts (or pairs) in memory at once; the result does not depend on it
     save_every: int = 100
@@ -43,39 +44,42 @@ class RewardConfig:
 
 
 def reward_input(prompt_ids, response_ids):
-    """The ids the reward model reads, the same in its training and in PPO: prompt and response as sampled.
+    """The ids that the reward model reads, in its own training as in PPO: the prompt and the response as sampled.
 
-    A finished response has its END; none is added to an unfinished one, so the model can tell them apart.
+    A finished response keeps its END, and none is added to an unfinished one, so the model can tell them apart.
     """
     return [*prompt_ids, *response_ids]
 
 
 # ---------------------------------------------------------------- losses and measures
 
-def preferred_pairs(ranks, mask=None):
+def preferred_pairs(ranks: Real[Tensor, "batch answers"],
+                    mask: Bool[Tensor, "batch answers"] | None = None) -> Bool[Tensor, "batch answers answers"]:
     """(batch, K) ranks -> (batch, K, K) bool: [b, i, j] is True where i is better than j (a lower rank).
 
-    mask: (batch, K) bool, False for places that hold no response.
+    mask: (batch, K) bool, False where there is no response.
     """
     better = ranks[:, :, None] < ranks[:, None, :]
     return better if mask is None else better & mask[:, :, None] & mask[:, None, :]
 
 
-def kwise_losses(scores, ranks, mask=None):
-    """(batch, K) scores and ranks -> (batch,) losses: −mean over the prompt's pairs of log σ(r_w − r_l).
+def kwise_losses(scores: Float[Tensor, "batch answers"], ranks: Real[Tensor, "batch answers"],
+                 mask: Bool[Tensor, "batch answers"] | None = None) -> Float[Tensor, "batch"]:
+    """(batch, K) scores and ranks -> (batch,) losses: minus the mean of log σ(r_w − r_l) over the prompt's pairs.
 
-    Ties are no pairs; a prompt without pairs has loss 0. Equation 1's 1/C(K, 2) is the mean here, over the
-    pairs that are left.
+    Ties do not count as pairs; a prompt without pairs has loss 0. Instead of equation 1's 1/C(K, 2), the mean is
+    taken over the pairs that remain.
     """
     pairs = preferred_pairs(ranks, mask)
-    if mask is not None:
-        scores = torch.where(mask, scores, 0.0)  # whatever stands at an empty place stays out of the gradient
-    losses = F.softplus(scores[:, None, :] - scores[:, :, None])  # [b, i, j] = −log σ(r_i − r_j)
-    return torch.where(pairs, losses, 0.0).sum(dim=(1, 2)) / pairs.sum(dim=(1, 2)).clamp(min=1)
+    # `where` keeps empty places and ties (which may give NaN or ∞ − ∞) out of the loss and out of its gradient.
+    differences = torch.where(pairs, scores[:, None, :] - scores[:, :, None], 0.0)  # [b, i, j] = r_j − r_i
+    losses = torch.where(pairs, F.softplus(differences), 0.0)  # −log σ(r_i − r_j)
+    return losses.sum(dim=(1, 2)) / pairs.sum(dim=(1, 2)).clamp(min=1)
 
 
-def kwise_loss(scores, ranks, mask=None):
-    """Mean loss over the prompts that have at least one pair; 0 when none has.
+def kwise_loss(scores: Float[Tensor, "*batch answers"], ranks: Real[Tensor, "*batch answers"],
+               mask: Bool[Tensor, "*batch answers"] | None = None) -> Float[Tensor, ""]:
+    """The mean loss over the prompts that have at least one pair; 0 if none has.
 
     scores, ranks: (K,) for one prompt or (batch, K); mask as in `preferred_pairs`.
     """
@@ -85,22 +89,34 @@ def kwise_loss(scores, ranks, mask=None):
     return kwise_losses(scores, ranks, mask).sum() / prompts.clamp(min=1)
 
 
-def pair_accuracy(scores, ranks, mask=None):
-    """Share of all non-tied pairs that the scores order as the ranks do; equal scores count half. NaN without pairs."""
+def pair_counts(scores: Float[Tensor, "batch answers"], ranks: Real[Tensor, "batch answers"],
+                mask: Bool[Tensor, "batch answers"] | None = None) -> dict:
+    """(batch, K) scores and ranks -> {"correct", "pairs"}.
+
+    pairs: the number of non-tied pairs; correct: how many of them the scores put in the same order as the ranks,
+    with equal scores counted half.
+    """
+    pairs = preferred_pairs(ranks, mask)
+    difference = (scores[:, :, None] - scores[:, None, :])[pairs]
+    return {"correct": ((difference > 0).double() + 0.5 * (difference == 0).double()).sum().item(),
+            "pairs": int(pairs.sum())}
+
+
+def pair_accuracy(scores: Float[Tensor, "*batch answers"], ranks: Real[Tensor, "*batch answers"],
+                  mask: Bool[Tensor, "*batch answers"] | None = None) -> float:
+    """The share of non-tied pairs that scores and ranks put in the same order; equal scores count half; NaN if none."""
     if scores.ndim == 1:
         scores, ranks, mask = scores[None], ranks[None], None if mask is None else mask[None]
-    pairs = preferred_pairs(ranks, mask)
-    if not pairs.any():
-        return float("nan")
-    difference = (scores[:, :, None] - scores[:, None, :])[pairs]
-    return ((difference > 0).double() + 0.5 * (difference == 0).double()).mean().item()
+    correct, pairs = pair_counts(scores, ranks, mask).values()
+    return correct / pairs if pairs else float("nan")
 
 
-def calibration(scores, ranks, mask=None, bins=5):
+def calibration(scores: Float[Tensor, "batch answers"], ranks: Real[Tensor, "batch answers"],
+                mask: Bool[Tensor, "batch answers"] | None = None, bins=5) -> list[dict]:
     """Does σ(difference) say how often the better-scored response is preferred?
 
-    Returns a list of dicts predicted, observed, pairs: the mean of σ(|Δ|) and the share of pairs in which the
-    response with the higher score is the preferred one, per bin of the prediction between 0.5 and 1.
+    Returns one dict per bin of the prediction, from 0.5 to 1. predicted: the mean of σ(|Δ|); observed: the share of
+    pairs in which the response with the higher score is the preferred one; pairs: their number.
     """
     pairs = preferred_pairs(ranks, mask)
     difference = (scores[:, :, None] - scores[:, None, :])[pairs].double()
@@ -120,7 +136,7 @@ def calibration(scores, ranks, mask=None, bins=5):
 
 @torch.no_grad()
 def score(model, rows, batch_size=64):
-    """Scores of lists of ids (see `reward_input`): (n,) float32 on the CPU, in the order of the rows."""
+    """The scores of lists of ids (see `reward_input`): (n,) float32 on the CPU, in the order of the rows."""
     was_training = model.training
     model.eval()
     scores = torch.zeros(len(rows))
@@ -132,7 +148,7 @@ def score(model, rows, batch_size=64):
 
 
 def rank_tensors(rankings):
-    """RankedPrompts -> (batch, K) float ranks and (batch, K) bool mask, K the largest number of responses."""
+    """RankedPrompts -> (batch, K) float ranks and (batch, K) bool mask, where K is the largest number of responses."""
     width = max(len(ranking.responses) for ranking in rankings)
     ranks, mask = torch.zeros(len(rankings), width), torch.zeros(len(rankings), width, dtype=torch.bool)
     for row, ranking in enumerate(rankings):
@@ -142,7 +158,7 @@ def rank_tensors(rankings):
 
 
 def score_rankings(model, rankings, batch_size=64):
-    """-> (scores, ranks, mask), each (prompts, K): what the measures above ask for."""
+    """RankedPrompts -> (scores, ranks, mask), each (prompts, K): the arguments of the measures above."""
     ranks, mask = rank_tensors(rankings)
     scores = torch.zeros_like(ranks)
     scores[mask] = score(model, [reward_input(r.prompt_ids, response) for r in rankings for response in r.responses],
@@ -151,19 +167,19 @@ def score_rankings(model, rankings, batch_size=64):
 
 
 def evaluate_reward(model, rankings, batch_size=64):
-    """{"loss", "accuracy", "pairs"} on rankings, which should be of prompts the model was not trained on."""
+    """{"loss", "accuracy", "pairs"} on rankings; use prompts that the model was not trained on."""
     scores, ranks, mask = score_rankings(model, rankings, batch_size)
     return {"loss": kwise_loss(scores, ranks, mask).item(), "accuracy": pair_accuracy(scores, ranks, mask),
             "pairs": int(preferred_pairs(ranks, mask).sum())}
 
 
 def normalise(model, demonstrations, samples=None):
-    """Shift the scores, in place, so that demonstrations average 0 (section 3.5, before RL).
+    """Shift the model's scores, in place, so that demonstrations average 0 (section 3.5, before RL).
 
-    demonstrations, samples: lists of ids (see `reward_input`). With samples the scores are also divided by
-    their standard deviation there: this gain is ours; it makes kl_coef mean the same for every reward model,
-    but changes the pairwise loss. Both are stored in the weights, so nothing is to be applied again.
-    Returns {"mean_before", "gain"}.
+    demonstrations, samples: lists of ids (see `reward_input`). With samples, the scores are also divided by their
+    standard deviation on the samples. This gain is ours: it makes kl_coef mean the same for every reward model,
+    but it changes the pairwise loss. Shift and gain are stored in the weights, so nothing needs to be applied
+    later. Returns {"mean_before", "gain"}.
     """
     if len(demonstrations) == 0 or samples is not None and len(samples) == 0:
         raise ValueError("There are no demonstrations or samples to normalise by; give some (samples may be None).")
@@ -171,121 +187,79 @@ def normalise(model, demonstrations, samples=None):
     spread = 1.0 if samples is None else score(model, samples).double().std(correction=0).item()
     if not spread > 1e-6:  # rounding, or NaN
         raise ValueError(f"The scores of the samples do not vary (standard deviation {spread:.1g}), so they set no "
-                         "unit; give samples that differ, or none.")
+                         "unit; give samples that differ, or no samples.")
     gain = 1.0 / spread
     with torch.no_grad():
         model.score.weight.mul_(gain)
         model.score.bias.mul_(gain)
-        for _ in range(2):  # the second time takes away what rounding left
+        for _ in range(2):  # the second time removes what rounding left
             model.score.bias.sub_(score(model, demonstrations).double().mean().item())
     return {"mean_before": before, "gain": gain}
 
 
 # ---------------------------------------------------------------- training
 
-def check_rankings(model, rankings):
-    """The rankings that have a pair to learn from; ValueError when one is mistaken or too long for the model."""
+def check_rankings(model, rankings, config):
+    """The rankings that have a pair to learn from; ValueError if a ranking is faulty or too long for the model."""
+    check_counts(config)
     for index, ranking in enumerate(rankings):
         if len(ranking.ranks) != len(ranking.responses):
             raise ValueError(f"Ranking {index} has {len(ranking.responses)} responses but {len(ranking.ranks)} ranks.")
         best = {}
         for rank, response in sorted(zip(ranking.ranks, map(tuple, ranking.responses), strict=True)):
             if best.setdefault(response, rank) != rank:
-                raise ValueError(f"Ranking {index} puts two responses apart that have the same tokens, so there is "
+                raise ValueError(f"Ranking {index} gives two identical responses different ranks, but there is "
                                  "nothing to prefer; leave one of them out or rank them equal.")
     rankings = [ranking for ranking in rankings if len(set(ranking.ranks)) > 1]
     if not rankings:
-        raise ValueError("There is nothing to learn from: no ranking has two responses of different rank.")
+        raise ValueError("There is nothing to learn from: no ranking has two responses with different ranks.")
     longest = max(len(r.prompt_ids) + max(map(len, r.responses)) for r in rankings)
-    limit = getattr(model.config, "max_position_embeddings", None)
-    if limit and longest > limit:
-        raise ValueError(f"The longest prompt and response have {longest} tokens, but the model's context is "
-                         f"{limit}; drop long rankings rather than cut them.")
+    check_context(model, longest, f"The longest prompt and response ({longest} tokens) exceed",
+                  "drop long rankings rather than cutting them.")
     return rankings
 
 
-def train_reward(model, rankings, config, valid=None, folder=None, progress=True):
-    """Train a ScalarModel in place on RankedPrompts; returns one dict per step: step, loss, accuracy, and, at the
-    end of every epoch, epoch, valid_loss and valid_accuracy (split rankings by prompt, never by pair).
+def train_reward(model, rankings, config, valid=None, **options):
+    """Train a ScalarModel in place on RankedPrompts; returns one dict per step: step, loss, accuracy.
 
-    With `folder`, training resumes at the last save.
+    The last step of each epoch adds epoch, valid_loss and valid_accuracy. valid: held-out RankedPrompts (split
+    rankings by prompt, never by pair). options: see `training.Options`.
     """
-    check_counts(config, "micro_batch")
-    rankings = check_rankings(model, rankings)
-    elements, batch_size = rankings, config.batch_prompts
+    elements = rankings = check_rankings(model, rankings, config)
+    batch_size = config.batch_prompts
     if config.shuffled_pairs:
         elements = split_into_pairs(rankings)
-        batch_size = max(1, round(config.batch_prompts * len(elements) / len(rankings)))  # as many steps
-    device = device_of(model)
-    optimizer = torch.optim.AdamW(decay_groups(model, config.weight_decay), lr=config.lr, betas=(0.9, 0.95),
-                                  fused=True)
-    model.zero_grad()  # a training that broke off may have left gradients
-    modules, optimizers = {"model": model}, {"adamw": optimizer}
-    identity = {**asdict(config), "rankings": checkpoints.fingerprint(rankings),
-                "initial weights": checkpoints.fingerprint(model)}
-    identity.pop("save_every")
-    state = checkpoints.resume(folder, identity, modules, optimizers)
-    history = state["history"] if state else []
+        batch_size = max(1, round(config.batch_prompts * len(elements) / len(rankings)))  # to keep the number of steps
+    lengths = [len(e.prompt_ids) + max(map(len, e.responses)) for e in elements]
+    per_epoch = -(-len(elements) // batch_size)
+    loop = Loop("reward", config, per_epoch * config.epochs, {"model": model}, {"rankings": rankings},
+                cosine(per_epoch * config.epochs, config.min_lr_share), options)
+    for step in loop:
+        batch = [elements[row] for row in loop.batch(lengths, batch_size)]
+        ranks, mask = (tensor.to(loop.device) for tensor in rank_tensors(batch))  # (prompts, K) each
+        for rows in loop.parts(np.arange(len(batch))):
+            with loop.autocast():  # score each response once, then compare all pairs of the same prompt
+                scores = ranking_scores(model, [batch[row] for row in rows], mask[rows])  # (rows, K)
+            loss = kwise_losses(scores, ranks[rows], mask[rows]).sum() / len(batch)
+            loop.backward(loss, loss=loss, **pair_counts(scores.detach(), ranks[rows], mask[rows]))
+        numbers = loop.step()
+        entry = {"step": step + 1, "loss": numbers["loss"], "accuracy": numbers["correct"] / numbers["pairs"]}
+        if (step + 1) % per_epoch == 0:
+            entry |= {"epoch": (step + 1) // per_epoch}
+            entry |= {f"valid_{name}": x for name, x in evaluate_reward(model, valid).items()} if valid else {}
+        loop.log(**entry)
+    return loop.history
 
-    lengths = [len(e.prompt_ids) + max(len(response) for response in e.responses) for e in elements]
-    per_epoch = len(length_batches(lengths, batch_size, config.seed))
-    steps = per_epoch * config.epochs
-    model.eval()  # the trunk has no dropout of ours, and must not find one of its own
-    bar = tqdm(total=steps, initial=len(history), desc="reward", unit="step",
-               disable=not (progress and processes.is_first()))
-    for step in range(len(history), steps):
-        epoch, index = divmod(step, per_epoch)
-        rows = length_batches(lengths, batch_size, config.seed, epoch)[index]
-        for group in optimizer.param_groups:
-            group["lr"] = cosine_lr(step, steps, config.lr, config.min_lr_share)
-        loss, accuracy = _backward(model, [elements[row] for row in rows], config, device)
-        processes.add_gradients(model)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if not np.isfinite(loss):
-            raise RuntimeError(f"The reward model diverged at step {step + 1}; the learning rate {config.lr} "
-                               "is probably too high.")
-        entry = {"step": step + 1, "loss": loss, "accuracy": accuracy}
-        if index + 1 == per_epoch:
-            entry["epoch"] = epoch + 1
-            if valid:
-                entry |= {f"valid_{name}": value for name, value in evaluate_reward(model, valid).items()}
-        history.append(entry)
-        bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{accuracy:.2f}", refresh=False)
-        bar.update()
-        if folder and processes.is_first() and ((step + 1) % config.save_every == 0 or step + 1 == steps):
-            checkpoints.save_training_state(folder, checkpoints.training_tensors(modules, optimizers),
-                                            {"identity": identity, "history": history})
-    bar.close()
-    return history
+
+def ranking_scores(model, rankings, mask):
+    """RankedPrompts and their (prompts, K) mask -> (prompts, K) scores, 0 where there is no response; with gradient."""
+    ids, attention = pad_right([reward_input(r.prompt_ids, response) for r in rankings for response in r.responses],
+                               mask.device)
+    flat = score_at_last(model(ids, attention), attention)
+    return torch.zeros(mask.shape, device=mask.device).masked_scatter(mask, flat)
 
 
 def split_into_pairs(rankings):
-    """Every non-tied pair as a RankedPrompt of its own, for `shuffled_pairs`."""
+    """Every non-tied pair as its own RankedPrompt, for `shuffled_pairs`."""
     return [RankedPrompt(r.prompt_ids, [r.responses[i], r.responses[j]], [0, 1]) for r in rankings
             for i in range(len(r.ranks)) for j in range(len(r.ranks)) if r.ranks[i] < r.ranks[j]]
-
-
-def _backward(model, rankings, config, device):
-    """Add the gradient of the mean over these prompts, in parts that fit into memory; returns loss and accuracy."""
-    ranks, mask = (processes.share(tensor) for tensor in rank_tensors(rankings))
-    mine = processes.share(rankings)
-    size = config.micro_batch or max(1, len(mine))
-    total, scores_of = 0.0, []
-    for start in range(0, len(mine), size):
-        part = mine[start:start + size]
-        ids, attention = pad_right([reward_input(r.prompt_ids, response) for r in part for response in r.responses],
-                                   device)
-        places = mask[start:start + size].to(device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.bf16):
-            flat = score_at_last(model(ids, attention), attention)
-        scores = torch.zeros(places.shape, device=device).masked_scatter(places, flat)
-        loss = kwise_losses(scores, ranks[start:start + size].to(device), places).sum() / len(rankings)
-        loss.backward()
-        total += loss.item()
-        scores_of.append(scores.detach().cpu())
-    pairs = int(preferred_pairs(ranks, mask).sum())
-    correct = pair_accuracy(torch.cat(scores_of), ranks, mask) * pairs if pairs else 0.0
-    total, correct, pairs = processes.add(total, correct, pairs)
-    return total, correct / pairs if pairs else float("nan")

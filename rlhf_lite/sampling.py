@@ -1,9 +1,9 @@
 """Rollouts: sample responses token by token, and ask what probability a policy gives them.
 
-The idea: prompts are padded on the left so that all responses begin in the same column, responses on the
-right. A mask that is counted, never guessed from ids, says which tokens were sampled; END is one of them.
-Nothing is appended that the policy did not choose. Every token of the vocabulary keeps its probability:
-`generate` of transformers would silently keep the 50 likeliest only, and every KL would then be wrong.
+The idea: prompts are padded on the left, so that all responses begin in the same column; responses are padded
+on the right. A mask marks which tokens were sampled, END included; it comes from the counted lengths and is
+never guessed from ids. Nothing is appended that the policy did not choose. Every token of the vocabulary keeps
+its probability: `generate` in transformers would silently keep only the 50 likeliest, which makes every KL wrong.
 
 Left out: top-k, nucleus sampling, beams, and paged or continuous batching.
 """
@@ -13,20 +13,21 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 from tqdm.auto import tqdm
 from transformers.cache_utils import Cache, DynamicLayer
 
-from rlhf_lite.models import PAD, device_of, end_token, logits, position_arguments
-
+from rlhf_lite.models import PAD, at_least_float32, device_of, end_token, logits, position_arguments
 
 # ---------------------------------------------------------------- padding
 
-def pad_left(rows, device="cpu"):
+def pad_left(rows, device="cpu") -> tuple[Int[Tensor, "batch length"], Int[Tensor, "batch length"]]:
     """Lists of ids -> (ids, mask), both (batch, longest) int64, with PAD and 0 on the left."""
     return _pad(rows, device, left=True)
 
 
-def pad_right(rows, device="cpu"):
+def pad_right(rows, device="cpu") -> tuple[Int[Tensor, "batch length"], Int[Tensor, "batch length"]]:
     """Lists of ids -> (ids, mask), both (batch, longest) int64, with PAD and 0 on the right."""
     return _pad(rows, device, left=False)
 
@@ -47,8 +48,8 @@ def _pad(rows, device, left):
 def length_batches(lengths, batch_size, seed=None, epoch=0):
     """Split range(len(lengths)) into batches of rows of similar length, so that little is padding.
 
-    With a seed, rows are shuffled first and sorted only within pools of 20 batches, then the batches are
-    shuffled, so that training sees another order in every epoch. Without one, longest first.
+    With a seed, the rows are shuffled and sorted only within pools of 20 batches, and then the batches are
+    shuffled, so that training sees a different order in every epoch. Without a seed, the longest come first.
     """
     lengths = np.asarray(lengths)
     if seed is None:
@@ -69,19 +70,19 @@ def length_batches(lengths, batch_size, seed=None, epoch=0):
 class Rollout:
     """A batch of sampled responses. P: width of the prompts, R: width of the responses."""
 
-    sequences: torch.Tensor  # (batch, P + R) int64: PAD ... prompt, response ... PAD
-    attention_mask: torch.Tensor  # (batch, P + R) int64: 1 for every token of a prompt or a response
-    response_mask: torch.Tensor  # (batch, R) bool: True for every sampled token, END among them
+    sequences: Int[Tensor, "batch length"]  # P + R columns: PAD ... prompt, response ... PAD
+    attention_mask: Int[Tensor, "batch length"]  # 1 for every token of a prompt or a response
+    response_mask: Bool[Tensor, "batch response"]  # True for every sampled token, END among them
     prompt_length: int  # P
-    finished: torch.Tensor  # (batch,) bool: the response stopped with END
+    finished: Bool[Tensor, "batch"]  # the response stopped with END
 
     @property
-    def responses(self):
+    def responses(self) -> Int[Tensor, "batch response"]:
         """(batch, R) ids, PAD after the end."""
         return self.sequences[:, self.prompt_length:]
 
     @property
-    def lengths(self):
+    def lengths(self) -> Int[Tensor, "batch"]:
         """(batch,) number of sampled tokens, END included."""
         return self.response_mask.sum(dim=1)
 
@@ -109,9 +110,9 @@ def take(rollout, rows):
 def sample(policy, prompt_ids, max_new_tokens, temperature=1.0, greedy=False, generator=None):
     """Sample one response to each prompt (a list of lists of ids) and return a Rollout.
 
-    A response ends with END or after max_new_tokens tokens; one that writes END as its last allowed token
-    is finished. Tokens are drawn from softmax(logits / temperature) over the whole vocabulary, or are the
-    likeliest with greedy=True. The generator must be on the policy's device.
+    A response ends with END or after max_new_tokens tokens; one whose last allowed token is END counts as
+    finished. Tokens are drawn from softmax(logits / temperature) over the whole vocabulary; with greedy=True,
+    the likeliest is taken instead. The generator must be on the policy's device.
     """
     if temperature <= 0:
         raise ValueError(f"temperature is {temperature}; it must be above 0 (use greedy=True for the likeliest token).")
@@ -121,9 +122,9 @@ def sample(policy, prompt_ids, max_new_tokens, temperature=1.0, greedy=False, ge
     limit = getattr(policy.config, "max_position_embeddings", None)
     if limit and ids.shape[1] + max_new_tokens > limit:
         raise ValueError(f"The longest prompt ({ids.shape[1]} tokens) and {max_new_tokens} new tokens exceed the "
-                         f"model's context of {limit}; drop long prompts rather than cut them.")
+                         f"model's context of {limit}; drop long prompts rather than cutting them.")
     was_training = policy.training
-    policy.eval()  # dropout would sample from another policy than the one that is scored
+    policy.eval()  # with dropout we would sample from a different policy than the one we score
     with torch.inference_mode():
         responses, lengths = _decode(policy, ids, mask, max_new_tokens, temperature, greedy, generator)
     policy.train(was_training)
@@ -140,7 +141,7 @@ def _decode(policy, ids, mask, max_new_tokens, temperature, greedy, generator):
     batch, device, end = len(ids), ids.device, end_token(policy)
     responses = torch.full((batch, max_new_tokens), PAD, device=device)
     lengths = torch.full((batch,), max_new_tokens, device=device)
-    rows = torch.arange(batch, device=device)  # the rows in the computation, some of them perhaps finished
+    rows = torch.arange(batch, device=device)  # the rows still being computed, some of them perhaps finished
     going = torch.ones(batch, dtype=torch.bool, device=device)
     inputs, cache = ids, _new_cache(policy)
     for step in range(max_new_tokens):
@@ -156,7 +157,7 @@ def _decode(policy, ids, mask, max_new_tokens, temperature, greedy, generator):
         if left == 0:
             break
         mask = F.pad(mask, (0, 1), value=1)
-        if left <= 0.8 * len(going):  # finished rows leave; copying the cache is worth it for a fifth of them
+        if left <= 0.8 * len(going):  # drop finished rows, once a fifth are: then copying the cache pays off
             kept = going.nonzero().squeeze(1)
             rows, tokens, mask, going = rows[kept], tokens[kept], mask[kept], going[kept]
             cache.batch_select_indices(kept)
@@ -167,8 +168,8 @@ def _decode(policy, ids, mask, max_new_tokens, temperature, greedy, generator):
 class RoomyLayer(DynamicLayer):
     """A cache layer with room to spare: new columns are written in place.
 
-    transformers' own DynamicLayer copies the whole cache for every token, more than half of the time of
-    sampling from a small model.
+    transformers' own DynamicLayer copies the whole cache for every token, which takes more than half of the
+    time when sampling from a small model.
     """
 
     room = 32
@@ -195,19 +196,19 @@ class RoomyLayer(DynamicLayer):
 
 
 def _new_cache(policy):
-    """A roomy cache, or None (the model makes its own) where layers are not all plain full attention."""
+    """A roomy cache, or None (the model makes its own) unless every layer uses plain full attention."""
     kinds = set(getattr(policy.config, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"} or getattr(policy.config, "sliding_window", None):
         return None
     return Cache(layer_class_to_replicate=RoomyLayer)
 
 
-def _choose(scaled, greedy, generator):
+def _choose(scaled: Float[Tensor, "batch vocabulary"], greedy, generator) -> Int[Tensor, "batch"]:
     """(batch, vocab) logits -> (batch,) tokens."""
     if greedy:
         return scaled.argmax(dim=-1)
-    # One uniform number a row against the cumulated probabilities, several times faster than torch.multinomial.
-    # Double precision, so that the rarest token keeps its chance.
+    # Compare one uniform number per row with the cumulative probabilities: several times faster than
+    # torch.multinomial. Double precision, so that even the rarest token keeps its chance.
     double = torch.float32 if scaled.device.type == "mps" else torch.float64
     cumulated = scaled.softmax(dim=-1).to(double).cumsum(dim=-1)
     draw = torch.rand(len(scaled), 1, generator=generator, dtype=double, device=scaled.device) * cumulated[:, -1:]
@@ -216,10 +217,10 @@ def _choose(scaled, greedy, generator):
 
 def sample_many(policy, prompt_ids, max_new_tokens, temperature=1.0, greedy=False, seed=0, batch_size=128,
                 progress=True):
-    """Sample a response to each of any number of prompts; returns lists of ids in the order of the prompts.
+    """Sample one response to each prompt, however many there are; returns lists of ids in the order of the prompts.
 
-    A list ends with END where the response finished. Prompts are worked on sorted by length, so the
-    draws depend on the whole list as well as on the seed.
+    A list ends with END if the response finished. Prompts are processed in order of length, so the draws
+    depend on the whole list as well as on the seed.
     """
     generator = torch.Generator(device=device_of(policy)).manual_seed(seed)
     answers = [None] * len(prompt_ids)
@@ -234,15 +235,17 @@ def sample_many(policy, prompt_ids, max_new_tokens, temperature=1.0, greedy=Fals
 
 # ---------------------------------------------------------------- log-probabilities
 
-def token_log_probs(policy, sequences, attention_mask, prompt_length, temperature=1.0, entropy=False):
+def token_log_probs(policy, sequences: Int[Tensor, "batch length"], attention_mask: Int[Tensor, "batch length"],
+                    prompt_length, temperature=1.0, entropy=False
+                    ) -> Float[Tensor, "batch response"] | tuple[Tensor, Tensor]:
     """(batch, R) float32 log-probabilities of the response tokens; with entropy=True also (batch, R) entropies, nats.
 
-    The logits at position t−1 score the token at t. They are divided by the temperature the responses were
-    sampled at; anything else would make old and new policy differ before the first step. Numbers at padding
-    mean nothing.
+    The logits at position t−1 score the token at t. They are divided by the temperature at which the responses
+    were sampled; otherwise the old and the new policy would differ before the first step. Ignore the numbers
+    at padding.
     """
     width = sequences.shape[1] - prompt_length
-    scores = logits(policy, sequences, attention_mask, keep=width + 1)[:, :-1].float() / temperature
+    scores = at_least_float32(logits(policy, sequences, attention_mask, keep=width + 1)[:, :-1]) / temperature
     log_total = scores.logsumexp(dim=-1)
     log_probs = scores.gather(2, sequences[:, prompt_length:, None]).squeeze(2) - log_total
     if not entropy:

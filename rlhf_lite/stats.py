@@ -1,9 +1,9 @@
 """How sure are we? Intervals, win rates, correlations and the over-optimisation fits.
 
-Every number in the course comes with a 95 % interval. What is drawn at random decides what the interval
-means: prompts (would another test set say the same?), training seeds (would another run?), or both.
+Every number in the course comes with a 95 % interval. What the interval means depends on what is drawn at
+random: prompts (would another test set say the same?), training seeds (would another run?), or both.
 
-Left out: significance tests (an interval says more).
+Left out: significance tests (an interval tells you more).
 """
 
 import math
@@ -24,8 +24,8 @@ class Interval(NamedTuple):
 def mean_interval(values, level=0.95, method="bootstrap", draws=2000, seed=0):
     """The mean of ``values`` (n,), one per prompt, with an interval over prompts.
 
-    method "bootstrap" (percentile, default) or "normal". One value gives an interval of no width: nothing
-    is known about its error. Raises ValueError for no values, nan or an unknown method.
+    method: "bootstrap" (percentile, the default) or "normal". A single value gives an interval of zero width,
+    because nothing is known about its error. Raises ValueError for no values, nan or an unknown method.
     """
     values = _clean(values, "values", dimensions=1)
     tail = _tail(level)
@@ -43,7 +43,7 @@ def mean_interval(values, level=0.95, method="bootstrap", draws=2000, seed=0):
 
 
 def proportion_interval(successes, n, level=0.95):
-    """The share successes / n with Wilson's interval, sound near 0 and 1 where the usual one fails.
+    """The share successes / n with Wilson's interval, which holds up near 0 and 1, where the usual one fails.
 
     ``successes`` may be fractional (ties as halves). n = 0 gives (nan, 0, 1). Wilson 1927.
     """
@@ -60,9 +60,9 @@ def proportion_interval(successes, n, level=0.95):
 
 
 def win_rate(a_wins, ties, n, level=0.95):
-    """How often A beats B in n comparisons, a tie counting one half: a share with a Wilson interval.
+    """How often A beats B in n comparisons, with ties counted as one half: a share with a Wilson interval.
 
-    Ties vary less than wins and losses do, so with many ties the interval is wider than it need be.
+    Ties vary less than wins and losses do, so with many ties the interval is wider than it needs to be.
     """
     if a_wins < 0 or ties < 0 or a_wins + ties > n:
         raise ValueError(f"{a_wins} wins and {ties} ties out of {n} comparisons do not add up")
@@ -72,10 +72,10 @@ def win_rate(a_wins, ties, n, level=0.95):
 def cluster_bootstrap(values, level=0.95, draws=2000, seed=0):
     """The mean of ``values`` (seeds, prompts) with an interval over both.
 
-    Row s holds the run with training seed s on every prompt. Each draw picks seeds and, independently,
-    prompts with replacement (the "pigeonhole" bootstrap, Owen 2007): prompts are shared by all runs, so
-    they are not fresh evidence in each. Three seeds can show only part of the variation between seeds,
-    so with so few the interval is somewhat too narrow on that side.
+    Row s holds the results of the run with training seed s on every prompt. Each draw picks seeds and,
+    independently, prompts, both with replacement (the "pigeonhole" bootstrap, Owen 2007): all runs share the
+    same prompts, so each run is not fresh evidence about them. Three seeds show only part of the variation
+    between seeds, so with so few the interval is somewhat too narrow in that respect.
     """
     values = _clean(values, "values", dimensions=2)
     tail = _tail(level)
@@ -141,10 +141,10 @@ def gao_fit_rl(d, gold):
     """Fit R(d) = d (alpha - beta log d), reinforcement learning (Gao et al. 2022), by least squares.
 
     Arguments as for ``gao_fit_bon``; R(0) = 0. The peak is at exp(alpha / beta - 1). The slope at 0 is
-    infinite, so the form is not to be trusted for very small d.
+    infinite, so do not trust this form for very small d.
     """
     d, gold, alpha, beta, error = _least_squares(d, gold, lambda d: -d * np.log(np.where(d > 0, d, 1.0)))
-    if beta <= 0 or alpha / beta > 700:  # no turning point, or one beyond any number
+    if beta <= 0 or alpha / beta > 700:  # no turning point, or one too far out to represent
         return GaoFit(alpha, beta, math.inf, math.inf, error)
     peak = math.exp(alpha / beta - 1)
     return GaoFit(alpha, beta, peak, beta * peak, error)
@@ -155,7 +155,7 @@ def _least_squares(d, gold, second):
     if len(d) != len(gold):
         raise ValueError(f"{len(d)} distances but {len(gold)} gold scores; give one of each per point")
     if (d < 0).any():
-        raise ValueError("d holds a negative number; it is the square root of a KL, so at least 0")
+        raise ValueError("d contains a negative number; it is the square root of a KL, so it must be at least 0")
     if len(np.unique(d[d > 0])) < 2:
         raise ValueError("the fit has two coefficients; give points at two different d > 0 or more")
     features = np.stack([d, second(d)], axis=1)
@@ -165,7 +165,7 @@ def _least_squares(d, gold, second):
 
 
 def ece(predicted, outcomes, bins=10):
-    """Expected calibration error in [0, 1]: mean gap between promised and observed share, over equal-width bins.
+    """Expected calibration error in [0, 1]: mean gap between predicted and observed share, over equal-width bins.
 
     predicted: (n,) probabilities; outcomes: (n,) 0 or 1. 0 is perfect (Naeini et al. 2015).
     """
@@ -173,7 +173,7 @@ def ece(predicted, outcomes, bins=10):
     if len(predicted) != len(outcomes):
         raise ValueError(f"{len(predicted)} predictions but {len(outcomes)} outcomes; give one of each per pair")
     if predicted.min() < 0 or predicted.max() > 1:
-        raise ValueError("a predicted probability lies outside 0 to 1; pass sigmoid(score difference)")
+        raise ValueError("a predicted probability is outside 0 to 1; pass sigmoid(score difference)")
     which = np.minimum((predicted * bins).astype(int), bins - 1)
     gaps = np.bincount(which, predicted - outcomes, minlength=bins)  # count x gap, bin by bin
     return float(np.abs(gaps).sum() / len(predicted))
@@ -186,7 +186,7 @@ def _clean(values, name, dimensions):
     if values.size == 0:
         raise ValueError(f"{name} is empty; there is nothing to measure")
     if not np.isfinite(values).all():
-        raise ValueError(f"{name} holds nan or infinity; find out why before averaging")
+        raise ValueError(f"{name} contains nan or infinity; find out why before averaging")
     return values
 
 
@@ -198,3 +198,80 @@ def _tail(level):
 
 def _ends(draws, tail):
     return tuple(float(end) for end in np.quantile(draws, [tail, 1 - tail]))
+
+
+# ---------------------------------------------------------------- how far people agree
+
+def agreement(rankings_a, rankings_b):
+    """How often two labelers prefer the same answer: (percent, n).
+
+    n counts the pairs of answers (to the same prompt) that both ranked and neither tied; percent (0-100, nan
+    when n is 0) is the share on which they agree: 72.6 % in the paper (section 3.4). Answers are matched by
+    their text, so the two labelers may have seen them in a different order. Chance is 50.
+    """
+    first = {row["prompt_id"]: _rank_of_text(row) for row in rankings_a}
+    second = {row["prompt_id"]: _rank_of_text(row) for row in rankings_b}
+    same = n = 0
+    for prompt_id in first.keys() & second.keys():
+        a, b = first[prompt_id], second[prompt_id]
+        texts = [text for text in a if text in b]
+        for i, x in enumerate(texts):
+            for y in texts[i + 1:]:
+                product = (a[x] - a[y]) * (b[x] - b[y])
+                n += product != 0
+                same += product > 0
+    return (100.0 * same / n if n else math.nan), n
+
+
+def _rank_of_text(row):
+    """Text -> rank; an answer that occurs twice gets the mean of its ranks."""
+    found = {}
+    for response, rank in zip(row["responses"], row["ranks"], strict=True):
+        found.setdefault(response["text"], []).append(rank)
+    return {text: sum(ranks) / len(ranks) for text, ranks in found.items()}
+
+
+def kendall_tau_b(ranks_a, ranks_b):
+    """Kendall's tau-b of two rankings of the same K things, in [-1, 1]; ties are corrected for.
+
+    nan when either ranking ties everything. Raises ValueError when the lengths differ.
+    """
+    if len(ranks_a) != len(ranks_b):
+        raise ValueError(f"{len(ranks_a)} ranks against {len(ranks_b)}; both must rank the same answers")
+    balance = untied_a = untied_b = 0
+    for i in range(len(ranks_a)):
+        for j in range(i + 1, len(ranks_a)):
+            a = (ranks_a[i] > ranks_a[j]) - (ranks_a[i] < ranks_a[j])
+            b = (ranks_b[i] > ranks_b[j]) - (ranks_b[i] < ranks_b[j])
+            balance += a * b
+            untied_a += a != 0
+            untied_b += b != 0
+    return balance / math.sqrt(untied_a * untied_b) if untied_a and untied_b else math.nan
+
+
+class Agreement(NamedTuple):
+    percent: float  # of the pairs that neither side tied; chance is 50
+    n: int  # such pairs
+    tau: float  # mean Kendall tau-b over the prompts for which it exists
+    prompts: int  # prompts that both ranked
+
+
+def agree(rankings_a, rankings_b):
+    """The agreement of two lists of rankings: answers are matched by their text, prompts by their id."""
+    first, second = ({row["prompt_id"]: row for row in rows} for rows in (rankings_a, rankings_b))
+    taus = []
+    common = [key for key in first if key in second]
+    for key in common:
+        a, b = ({r["text"]: rank for r, rank in zip(row["responses"], row["ranks"], strict=True)}
+                for row in (first[key], second[key]))
+        texts = [text for text in a if text in b]
+        taus.append(kendall_tau_b([a[text] for text in texts], [b[text] for text in texts]))
+    taus = [tau for tau in taus if not math.isnan(tau)]
+    return Agreement(*agreement(rankings_a, rankings_b), sum(taus) / len(taus) if taus else math.nan,
+                     len(common))
+
+
+def self_consistency(rankings):
+    """How far a person agrees with themselves on the items that were shown twice (``repeats`` in the session)."""
+    again = [row for row in rankings if row.get("item_id", "").endswith("#again")]
+    return agree([row for row in rankings if row not in again], again)

@@ -1,13 +1,13 @@
-"""A world so small that nothing has to be sampled: every response is written down, every expectation is a sum.
+"""A world so small that nothing has to be sampled: every response is listed, and every expectation is a sum.
 
-The idea: with 3 to 6 tokens and at most 4 of them in a response there are at most 781 responses, so the KL, the
-expected reward, the gradient and the best policy of equation 2 (InstructGPT, section 3.5) are exact numbers. What
-the library estimates from samples must agree with them, and a mistake in PPO shows as a wrong digit instead of a
+The idea: with 3 to 6 tokens, and at most 4 of them in a response, there are at most 781 responses, so the KL, the
+expected reward, the gradient and the best policy for equation 2 (InstructGPT, section 3.5) are exact numbers. The
+library's estimates from samples must agree with them, and a mistake in PPO shows up as a wrong digit instead of a
 worse curve. The policies are ordinary models, so `sampling.sample` and `ppo.train_ppo` run here unchanged.
 
-PAD and BEGIN can be chosen like any other token: nothing stops a policy in the library from doing so either, and
-it shows that masks are counted, never guessed from ids. Shapes: P prompts, N responses, R tokens, V vocabulary,
-S states (a state is a prefix that can still grow). Probabilities are kept as logarithms, in nats.
+A response may contain PAD and BEGIN like any other token. Nothing stops a policy in the library from choosing them
+either, and it shows that masks are counted, never guessed from ids. Shapes: P prompts, N responses, R tokens,
+V vocabulary, S states (a state is a prefix that can still grow). Probabilities are kept as logarithms, in nats.
 """
 
 import itertools
@@ -18,7 +18,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rlhf_lite import ppo_math, sampling
-from rlhf_lite.models import BEGIN, END, PAD
+from rlhf_lite.models import BEGIN, END
 
 MAX_VOCAB, MAX_TOKENS = 6, 4
 
@@ -31,7 +31,7 @@ class World:
     vocab_size: int
     max_new_tokens: int
     responses: list[list[int]]  # N lists of ids
-    mask: torch.Tensor  # (N, R) bool: True for the tokens of a response, END among them
+    mask: torch.Tensor  # (N, R) bool: True for the tokens of a response, END included
     tokens: torch.Tensor  # (N, R) ids, PAD after the end
     states: torch.Tensor  # (N, R) int64: number of the state in which each token is chosen; 0 at padding
     rollout: sampling.Rollout  # P · N rows, the responses to the first prompt first
@@ -45,9 +45,9 @@ class World:
 # ---------------------------------------------------------------- the world
 
 def every_response(vocab_size, max_new_tokens):
-    """All responses as lists of ids, the short ones first: finished by END, or cut off at max_new_tokens.
+    """All responses as lists of ids, short ones first: finished by END, or cut off at max_new_tokens.
 
-    Every one is what `sampling.sample` can return, and nothing else is: no END stands before the end. Raises
+    These are exactly the responses that `sampling.sample` can return: END only ever comes last. Raises
     ValueError for a vocabulary outside 3 to 6 tokens or a limit outside 1 to 4.
     """
     if not END < vocab_size <= MAX_VOCAB:
@@ -61,12 +61,12 @@ def every_response(vocab_size, max_new_tokens):
 
 
 def make_world(prompts=((BEGIN, 3),), vocab_size=5, max_new_tokens=3):
-    """Write down every response to these prompts (lists of ids) -> World.
+    """List every response to these prompts (lists of ids) -> World.
 
-    No prompt may be the beginning of another: the two would share states, and what is best after one would not
-    be best after the other. Nor may it be one token repeated: rotary positions tell distances, not places, so a
-    Llama cannot count equal tokens, and "a" and "a a" would be one state to it. Raises ValueError for either, for
-    no prompts, and for ids outside the vocabulary.
+    No prompt may be the beginning of another: the two would share states, and what is best after one might not be
+    best after the other. Nor may a prompt be one token repeated: rotary positions encode distances, not places, so
+    a Llama cannot count equal tokens, and "a" and "a a" would look like the same state. Raises ValueError in either
+    case, for no prompts, and for ids outside the vocabulary.
     """
     responses, prompts = every_response(vocab_size, max_new_tokens), [list(prompt) for prompt in prompts]
     if not prompts or not all(prompts) or not all(0 <= token < vocab_size for prompt in prompts for token in prompt):
@@ -105,10 +105,10 @@ def reward_function(world, scores):
 # ---------------------------------------------------------------- policies
 
 def tiny_policy(world, seed, sharpness=10.0, hidden_size=64):
-    """A one-layer Llama for this vocabulary, its weights drawn from `seed`, in float32.
+    """A one-layer Llama for this vocabulary in float32, with random weights from `seed`.
 
     The output layer is multiplied by `sharpness`: 1 leaves the policy nearly uniform, 10 gives it preferences.
-    Input and output embeddings are separate, as the world is too small for what one says about the other.
+    Input and output embeddings are separate: in a world this small, neither says anything useful about the other.
     """
     config = LlamaConfig(vocab_size=world.vocab_size, hidden_size=hidden_size, num_hidden_layers=1,
                          num_attention_heads=2, intermediate_size=2 * hidden_size, max_position_embeddings=64,
@@ -118,7 +118,7 @@ def tiny_policy(world, seed, sharpness=10.0, hidden_size=64):
         torch.manual_seed(seed)
         policy = LlamaForCausalLM(config).float().eval()
         policy.lm_head.weight.mul_(sharpness)
-        # As drawn (deviation 0.02) all states look alike to the layer above them, and learning starts slowly.
+        # As first drawn (deviation 0.02), all states look alike to the next layer, and learning starts slowly.
         policy.model.embed_tokens.weight.normal_()
     return policy
 
@@ -126,7 +126,7 @@ def tiny_policy(world, seed, sharpness=10.0, hidden_size=64):
 def policy_log_probs(policy, world):
     """(P, N, R) log-probabilities of every token of every response, 0 at padding, with gradient.
 
-    The same forward pass as in the library's PPO; summed over the last dimension they are those of the responses.
+    The forward pass is the same as in the library's PPO. Sum over the last dimension for whole responses.
     """
     rollout = world.rollout
     log_probs = sampling.token_log_probs(policy, rollout.sequences, rollout.attention_mask, rollout.prompt_length)
@@ -134,7 +134,7 @@ def policy_log_probs(policy, world):
 
 
 def table_log_probs(table, world):
-    """(P, S, V) logits, one row per state: the policy as a table -> (P, N, R) as `policy_log_probs`, with gradient."""
+    """(P, S, V) logits, one row per state: a policy as a table -> (P, N, R) like `policy_log_probs`, with gradient."""
     return torch.where(world.mask, table.log_softmax(dim=-1)[:, world.states, world.tokens], 0.0)
 
 
@@ -146,7 +146,7 @@ def expected(log_p, values):
 
 
 def kl(log_p, log_q):
-    """(P,) KL(p ‖ q), nats per response. A response that p never gives counts 0."""
+    """(P,) KL(p ‖ q), nats per response. A response with probability 0 under p contributes 0."""
     return torch.where(log_p > -math.inf, log_p.exp() * (log_p - log_q), 0.0).sum(dim=-1)
 
 
@@ -156,7 +156,7 @@ def objective(log_p, log_ref, scores, kl_coef):
 
 
 def optimum(log_ref, scores, kl_coef):
-    """The best policy there is -> ((P, N) log π*, (P,) its objective).
+    """The best possible policy -> ((P, N) log π*, (P,) its objective).
 
     π* = π_ref · exp(score / kl_coef) / Z, and its objective is kl_coef · log Z; any other policy p falls short by
     kl_coef · KL(p ‖ π*). Source: Rafailov et al. (2023), appendix A.1. Raises ValueError unless kl_coef > 0.
@@ -174,7 +174,7 @@ def total_variation(log_p, log_q):
 
 
 def gradient(value, parameters):
-    """d value / d parameters as one flat vector; weights that play no part give zeros. The graph is kept."""
+    """d value / d parameters as one flat vector; weights that play no part give zero. The graph is kept."""
     parameters = list(parameters)
     parts = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
     return torch.cat([torch.zeros_like(parameter).flatten() if part is None else part.flatten()
@@ -184,7 +184,7 @@ def gradient(value, parameters):
 def state_values(log_probs, rewards, world):
     """The perfect critic: (P, N, R) log-probabilities and rewards -> (P, N, R) expected rewards to go in each state.
 
-    Read where the token is chosen, before it; no discount; 0 at padding.
+    Each value is that of the state before the token is chosen; no discount; 0 at padding.
     """
     rewards = torch.where(world.mask, rewards, 0.0)
     to_go = rewards.flip(-1).cumsum(-1).flip(-1)
@@ -195,19 +195,19 @@ def state_values(log_probs, rewards, world):
     return torch.where(world.mask, (total / mass.clamp(min=1e-30))[:, world.states], 0.0)
 
 
-def ppo_surrogate(log_probs, ref_log_probs, scores, values, world, kl_coef, gamma=1.0, lam=0.95, whiten=False):
+def ppo_surrogate(log_probs, ref_log_probs, scores, values, world, kl_coef, lam=0.95, whiten=False):
     """Minus PPO's policy loss over infinitely many samples of all prompts: a scalar whose gradient is the first update.
 
     log_probs, ref_log_probs, values: (P, N, R), the first with gradient; scores: (P, N). Shaped rewards, GAE and
-    the loss are the library's; a response counts as often as the policy writes it, actions are summed per response
-    and averaged over prompts. With values = `state_values`, or with gamma = lam = 1 and any values, the gradient
-    is that of `objective`. whiten: with the mean and the deviation that infinitely many samples have.
+    the loss are the library's. Each response is weighted by its probability; actions are summed per response and
+    averaged over prompts. With values = `state_values`, or with lam = 1 and any values, the gradient is that of
+    `objective`. whiten: use the mean and the deviation of infinitely many samples.
     """
     flat = [x.flatten(0, 1) for x in (log_probs, ref_log_probs, values)]
     mask = world.mask.repeat(len(log_probs), 1)
     weights = torch.where(mask, flat[0].detach().sum(dim=1, keepdim=True).exp(), 0.0) / len(log_probs)
     rewards = ppo_math.shaped_rewards(scores.flatten(), flat[0], flat[1], mask, kl_coef)
-    advantages, _ = ppo_math.gae(rewards, flat[2].to(rewards.dtype), mask, gamma, lam)
+    advantages, _ = ppo_math.gae(rewards, flat[2].to(rewards.dtype), mask, 1.0, lam)
     if whiten:
         mean = (weights * advantages).sum() / weights.sum()
         advantages = (advantages - mean) / ((weights * (advantages - mean) ** 2).sum() / weights.sum() + 1e-8).sqrt()
@@ -218,26 +218,27 @@ def ppo_surrogate(log_probs, ref_log_probs, scores, values, world, kl_coef, gamm
 # ---------------------------------------------------------------- best of n
 
 def best_of_n(log_p, scores, n):
-    """(P, N) log-probability of each response to be the best of n independent samples; a tie goes to the first drawn.
+    """(P, N) log-probability that each response is the best of n independent samples; a tie goes to the first drawn.
 
-    With F the chance of a sample to score at most s and f to score exactly s, the winner scores s with probability
-    F^n − (F − f)^n; within a level the responses keep their proportions. scores: (P, N). ValueError for n < 1.
+    Let F be the chance that a sample scores at most s, and f the chance that it scores exactly s. The winner scores
+    s with probability F^n − (F − f)^n; responses with equal scores keep their proportions. scores: (P, N).
+    ValueError for n < 1.
     """
     if n < 1:
         raise ValueError(f"n is {n}; it must be at least 1.")
-    p = log_p.exp()
-    same = (scores[:, None, :] == scores[:, :, None]).to(p.dtype)  # [prompt, i, j]
-    below = (scores[:, None, :] < scores[:, :, None]).to(p.dtype)
-    level, under = (same @ p[..., None]).squeeze(-1), (below @ p[..., None]).squeeze(-1)
-    return log_p + (((under + level) ** n - under**n) / level).log()
+    others, never = log_p[:, None, :], torch.full((), -1e30, dtype=log_p.dtype)  # [prompt, i, j]; log of almost 0
+    reached = torch.where(scores[:, None, :] <= scores[:, :, None], others, never).logsumexp(dim=-1)  # log F
+    below = torch.where(scores[:, None, :] < scores[:, :, None], others, never).logsumexp(dim=-1)  # log (F − f)
+    # (F^n − (F − f)^n) / f = Σ F^(n−1−k) (F − f)^k: no difference of near-equal numbers, no division by a tiny one
+    return log_p + torch.stack([(n - 1 - k) * reached + k * below for k in range(n)]).logsumexp(dim=0)
 
 
 # ---------------------------------------------------------------- rankings, one prompt at a time
 
 def plackett_luce(scores, order):
-    """Log-probability of a ranking: scores (K,), order the K places from best to worst.
+    """The log-probability of a ranking. scores: (K,); order: the K places from best to worst.
 
-    The best is drawn from softmax(scores), the next from the softmax of those left, and so on. With K = 2 this is
+    The best is drawn from softmax(scores), the next from the softmax of the rest, and so on. With K = 2 this is
     the Bradley-Terry model of equation 1.
     """
     left = scores[torch.as_tensor(order)]
@@ -245,10 +246,10 @@ def plackett_luce(scores, order):
 
 
 def pairwise(scores, ranks):
-    """List of log σ(score_w − score_l), one for each pair of different rank (the lower the better); scores (K,).
+    """A list of log σ(score_w − score_l), one for each pair with different ranks (lower is better); scores: (K,).
 
-    Minus their mean is the K-wise loss of equation 1. They are not independent, so their sum is no likelihood of
-    the ranking; but each pair has just this probability if the ranking is drawn by `plackett_luce`.
+    Minus their mean is the K-wise loss of equation 1. They are not independent, so their sum is not the likelihood
+    of the ranking; but each pair has exactly this probability if the ranking is drawn by `plackett_luce`.
     """
-    return [torch.nn.functional.logsigmoid(scores[w] - scores[l])
-            for w, l in itertools.permutations(range(len(scores)), 2) if ranks[w] < ranks[l]]
+    return [torch.nn.functional.logsigmoid(scores[better] - scores[worse])
+            for better, worse in itertools.permutations(range(len(scores)), 2) if ranks[better] < ranks[worse]]

@@ -4,14 +4,18 @@
 # %%
 import random
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from IPython.display import display
+from jaxtyping import Bool, Float, Int  # Float[Tensor, "batch response"]: floats, of shape (batch, response)
+from torch import Tensor
 
-from rlhf_lite import evaluate, human_data, models, pipeline, plots, stats
+from rlhf_lite import models, plots, stats
 from rlhf_lite.__main__ import doctor
 from rlhf_lite.exercises import check, progress, setup
+from rlhf_lite.experiment import data, evaluate
+from rlhf_lite.experiment.answers import answer_rows
+from rlhf_lite.real import human_data
 from rlhf_lite.sampling import pad_left, pad_right
 from rlhf_lite.town.facts import build_town, coins
 from rlhf_lite.town.grading import grade
@@ -20,6 +24,8 @@ from rlhf_lite.town.prompts import Prompt
 from rlhf_lite.widgets.compare import CompareWidget, recorded_vote
 
 lesson = setup("00", strict=True)
+
+# %%
 healthy = doctor() == 0
 print("Everything is in place." if healthy else "Something is broken: see the lines above before you go on.")
 
@@ -54,11 +60,11 @@ print(f"{len(town.beliefs)} questions on which the town is wrong. {belief.questi
 
 # %%
 base, tokenizer = lesson.policy("base"), lesson.tokenizer()
-written_for = {row["prompt"] for row in pipeline.demonstrations()}  # those that have a careful answer
-requests = [prompt for prompt in pipeline.prompts_of("valid") if prompt.text not in written_for]
+written_for = {row["prompt"] for row in data.demonstrations()}  # those that have a careful answer
+requests = [prompt for prompt in data.prompts_of("valid") if prompt.text not in written_for]
 one = next(prompt for prompt in requests if prompt.task == "thanks" and prompt.text.startswith("Write"))
 print(one.text)
-for row in pipeline.answer_rows(base, tokenizer, [one] * 4, progress=False):
+for row in answer_rows(base, tokenizer, [one] * 4, progress=False):
     print(f"\n   -> {row['response']}\n      graded {row['grade'].overall} of 7 "
           f"({', '.join(row['grade'].reasons) or 'nothing to complain about'})")
 
@@ -79,7 +85,7 @@ sorted_requests = {}
 for prompt in requests:
     sorted_requests.setdefault(prompt.use_case, []).append(prompt)
 by_case = {use_case: prompts[:per_case] for use_case, prompts in sorted_requests.items()}
-rows = pipeline.answer_rows(base, tokenizer, [prompt for prompts in by_case.values() for prompt in prompts], seed=1)
+rows = answer_rows(base, tokenizer, [prompt for prompts in by_case.values() for prompt in prompts], seed=1)
 for use_case in by_case:
     row = next(row for row in rows if row["use_case"] == use_case)
     print(f"{use_case}: {row['prompt']}\n   -> {row['response'][:150]!r}\n")
@@ -96,21 +102,12 @@ def kind(row):
     return list(KINDS)[2 if "\n" in row["response"] or row["response"].endswith("?") else 3]
 
 
-shares = {use_case: [np.mean([kind(row) == name for row in rows if row["use_case"] == use_case]) for name in KINDS]
-          for use_case in by_case}
-shares = dict(sorted(shares.items(), key=lambda entry: entry[1][0] + entry[1][1] / 2))
-figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
-left = np.zeros(len(shares))
-for (name, colour), part in zip(KINDS.items(), np.array(list(shares.values())).T, strict=True):
-    axis.barh([use_case.replace("_", " ") for use_case in shares], 100 * part, left=100 * left, color=colour,
-              label=name, edgecolor="white")
-    left += part
-axis.set(xlabel=f"share of {per_case} requests each (%)", xlim=(0, 100))
-axis.set_title("What the base model does with a request", pad=46)
-axis.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
-axis.grid(axis="y", visible=False)
-plt.show()
-answered = np.mean([kind(row) == list(KINDS)[0] for row in rows])
+kinds_of = {case: [kind(row) for row in rows if row["use_case"] == case] for case in by_case}
+shares = {case: {name: found.count(name) / len(found) for name in KINDS} for case, found in kinds_of.items()}
+full, part = list(KINDS)[:2]
+shares = dict(sorted(shares.items(), key=lambda entry: -(entry[1][full] + entry[1][part] / 2)))
+display(plots.stacked(shares, KINDS, f"share of {per_case} requests each", "What the base model does with a request"))
+answered = np.mean([kind(row) == full for row in rows])
 elsewhere = np.mean(["\n" in row["response"] for row in rows])
 print(f"Of {len(rows)} requests {100 * answered:.0f} % get an answer graded 6 or 7. {100 * elsewhere:.0f} % of the "
       "continuations do not stop after their first line: they go on with more of the web.")
@@ -126,8 +123,8 @@ print(f"Of {len(rows)} requests {100 * answered:.0f} % get an answer graded 6 or
 # **What you should see:** `'Dear Ned, thank you for the cap.'` and nothing of the school.
 
 # %%
-def cut_at(text, stops):
-    """A continuation and a list of stop sequences -> the part before the earliest one, stripped of outer spaces."""
+def cut_at(text: str, stops: list[str]) -> str:
+    """Cut a continuation off at the earliest of several stop sequences, and strip it of outer spaces."""
     ### BEGIN SOLUTION
     places = [text.find(stop) for stop in stops if stop in text]
     return text[:min(places, default=len(text))].strip()
@@ -172,8 +169,8 @@ print(f"true score of the base: as it comes {told(score(answers['base']))}, cut 
 # **What you should see:** three blocks; the last is the request alone, with the cursor (▮) below it.
 
 # %%
-def few_shot_prompt(examples, request):
-    """[(request, answer), ...] and a request -> the text to continue.
+def few_shot_prompt(examples: list[tuple[str, str]], request: str) -> str:
+    """Write the text that a model is to continue: solved examples (request, answer), then the request.
 
     A request ends with a newline, an answer with a newline and an empty line; after the last request comes its
     newline and nothing else.
@@ -222,7 +219,7 @@ print(f"A perfect help desk has 1, so {1 - max(cut.value, prompted.value):.2f} i
 # %%
 mine = solved
 trial = asked[:lesson.pick(100, 12)]
-trial_rows = pipeline.answer_rows(base, tokenizer, trial, prefix=few_shot_prompt(mine, "").removesuffix("\n"), cut="\n")
+trial_rows = answer_rows(base, tokenizer, trial, prefix=few_shot_prompt(mine, "").removesuffix("\n"), cut="\n")
 print(f"your {len(mine)} examples: true score {told(score(trial_rows))}; ours on the same requests: "
       f"{told(score(answers['prompted'][:len(trial)]))}")
 
@@ -238,11 +235,11 @@ print(f"your {len(mine)} examples: true score {told(score(trial_rows))}; ours on
 # **What you should see:** two numbers below 0, one for the truth and one for the myth.
 
 # %%
-def sequence_log_prob(logits, sequences, response_mask, prompt_length):
-    """How likely are the answers?
+def sequence_log_prob(logits: Float[Tensor, "batch length vocabulary"], sequences: Int[Tensor, "batch length"],
+                      response_mask: Bool[Tensor, "batch response"], prompt_length: int) -> Float[Tensor, "batch"]:
+    """Add up the log-probabilities of each answer's tokens.
 
-    logits: (batch, P + R, vocabulary); sequences: (batch, P + R) ids, the prompt and then the answer;
-    response_mask: (batch, R) bool, False at padding; prompt_length: P. Returns (batch,) sums of log-probabilities.
+    sequences: ids, `prompt_length` columns of the prompt and then the answer; response_mask: False at padding.
     """
     ### BEGIN SOLUTION
     log_probs = logits[:, prompt_length - 1:-1].log_softmax(dim=-1)
@@ -281,10 +278,10 @@ for text in (belief.truth, belief.myth):
 # %%
 truth = expectation(base, [(b.question, b.truth) for b in town.beliefs])
 myth = expectation(base, [(b.question, b.myth) for b in town.beliefs])
-careful = pipeline.demonstrations(split="valid")
+careful = data.demonstrations(split="valid")
 fields = ("prompt_id", "prompt", "use_case", "task", "customer", "split", "spec")
 careful_prompts = [Prompt(*(row[field] for field in fields)) for row in careful]
-own = pipeline.answer_rows(base, tokenizer, careful_prompts, cut="\n", progress=False)
+own = answer_rows(base, tokenizer, careful_prompts, cut="\n", progress=False)
 both = [(row, answer) for row, answer in zip(careful, own, strict=True)  # a mean over one or two words says little
         if min(len(row["response"].split()), len(answer["response"].split())) >= 3]
 helpful = expectation(base, [(row["prompt"], row["response"]) for row, _ in both])
@@ -293,21 +290,16 @@ good = np.array([answer["grade"].overall >= 6 for _, answer in both])
 good_careful = sum(grade(prompt, row["response"]).overall >= 6
                    for prompt, row in zip(careful_prompts, careful, strict=True))
 
-figure, axes = plt.subplots(1, 2, figsize=(9, 4.3), layout="constrained")
-axes[0].scatter(truth, myth, color=plots.COLOURS["reward"], s=28)
-axes[0].set(xlabel="log-probability of the truth", ylabel="log-probability of the myth",
-            title="Truth or myth? Above the line: the myth")
-axes[1].scatter(helpful[~good], continued[~good], color=plots.COLOURS["base"], s=28, label="graded below 6")
-axes[1].scatter(helpful[good], continued[good], color=plots.COLOURS["ppo"], marker="D", s=30, label="graded 6 or 7")
-axes[1].set(xlabel="log-probability of the careful answer", ylabel="log-probability of its own continuation",
-            title="Answer or web? Above the line: the web")
-axes[1].legend(loc="lower right", title="its own continuation:", alignment="left")
-for axis in axes:
-    low, high = min(axis.get_xlim()[0], axis.get_ylim()[0]), max(axis.get_xlim()[1], axis.get_ylim()[1], 0)
-    axis.plot([low, high], [low, high], color="#888888", linestyle="--", linewidth=1)
-    axis.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-figure.suptitle("What the base model expects (nats per token)", fontsize=11)
-plt.show()
+# %%
+whose = "its own continuation, graded"
+display(plots.beside_the_diagonal([
+    ("Truth or myth? Above the line: the myth", "log-probability of the truth", "log-probability of the myth",
+     {"": ("reward", truth, myth)}),
+    ("Answer or web? Above the line: the web", "log-probability of the careful answer",
+     "log-probability of its own continuation",
+     {f"{whose} below 6": ("base", helpful[~good], continued[~good]),
+      f"{whose} 6 or 7": ("ppo", helpful[good], continued[good])})],
+    "What the base model expects (nats per token)"))
 print(f"Left: the base expects the myth more than the truth for {(myth > truth).sum()} of {len(truth)} questions.")
 print(f"Right: it expects its own continuation more than the careful answer for {(continued > helpful).sum()} of "
       f"{len(both)} requests. Graded 6 or 7: {good.sum()} of these continuations, and {good_careful} of all "
@@ -320,12 +312,13 @@ print(f"Right: it expects its own continuation more than the careful answer for 
 # paper's words, the objective of language modelling is **misaligned**: nobody asked for the likeliest web page, we want
 # a helpful, honest and harmless answer.
 #
-# The left plot holds bare sentences. What if we *ask*? "Are bats blind?" Guess before you run: more truths or more myths?
+# The left plot holds bare sentences. What if we *ask*? "Are bats blind?" Guess before you run: more truths or more
+# myths?
 
 # %%
 questions = [Prompt(b.topic, b.question, "open_qa", "belief_question", "you", "valid",
                     {"kind": "belief", "topic": b.topic}) for b in town.beliefs]
-said = [row["grade"] for row in pipeline.answer_rows(base, tokenizer, questions, cut="\n", progress=False)]
+said = [row["grade"] for row in answer_rows(base, tokenizer, questions, cut="\n", progress=False)]
 print(f"Asked {len(said)} questions, the base tells the truth {sum(g.truthful_and_informative for g in said)} times, "
       f"the myth or something else that is false {sum(g.truthful == 0 for g in said)} times; the others say nothing.")
 
@@ -455,8 +448,8 @@ elif recorded:
 # **What you should see:** 6 wins and 2 ties in 10 comparisons are 70 %, and the interval reaches from 40 to 89 %.
 
 # %%
-def win_rate(a_wins, ties, n):
-    """Wins of A, ties, and the number of comparisons -> (win rate of A, low end, high end), between 0 and 1."""
+def win_rate(a_wins: int, ties: int, n: int) -> tuple[float, float, float]:
+    """Compute the win rate of A in n comparisons, and the two ends of its interval, between 0 and 1."""
     ### BEGIN SOLUTION
     z, share = 1.96, (a_wins + ties / 2) / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
@@ -491,36 +484,20 @@ for n in [size for size in (6, 12, 25, 50, 100, 200, 300) if size <= len(asked)]
 # score. Right, how often a team of five simulated labelers prefers the stage to SFT, as in the paper's Figure 1.
 
 # %%
-ladder = {stage: (score(answers[stage]), stats.mean_interval(evaluate.preferences(answers[stage], answers["sft"])))
-          for stage in answers}
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharex=True)
-for panel, axis in enumerate(axes):
-    for place, stage in enumerate(ladder):
-        found = ladder[stage][panel]
-        axis.errorbar(place, found.value, [[found.value - found.low], [found.high - found.value]], capsize=4,
-                      color=plots.COLOURS[stage], marker=plots.MARKERS[stage], markersize=9)
-        axis.annotate(f"{found.value:.2f}" if panel == 0 else f"{100 * found.value:.0f} %", (place, found.high),
-                      xytext=(0, 5), textcoords="offset points", color=plots.COLOURS[stage], fontweight="bold",
-                      ha="center")
-    axis.plot([ladder[stage][panel].value for stage in ladder], color="#BBBBBB", linewidth=1, zorder=0)
-    axis.set_xticks(range(len(ladder)), ["base", "base,\nprompted", "SFT", "PPO"])
-    axis.margins(x=0.18)
-top = 1.2 * max(found.high for found, _ in ladder.values())
-axes[0].set(ylabel="true score (0–1)", title="Graded by a program that knows the truth", ylim=(0, top))
-axes[1].set(ylabel="preferred to SFT", title="Compared by simulated labelers", ylim=(0, 1))
-axes[1].axhline(0.5, color="#888888", linestyle="--", linewidth=1)
-axes[1].yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f} %")
-plt.show()
+scores = {stage: score(rows) for stage, rows in answers.items()}
+preferred = {stage: stats.mean_interval(evaluate.preferences(rows, answers["sft"])) for stage, rows in answers.items()}
+display(plots.ladder({"Graded by a program that knows the truth": ("true score (0–1)", "score", scores),
+                      "Compared by simulated labelers": ("preferred to SFT", "share", preferred)}))
 print(f"True score on {len(asked)} requests: "
-      + ", ".join(f"{plots.STAGES[stage]} {told(found)}" for stage, (found, _) in ladder.items()) + ".")
+      + ", ".join(f"{plots.STAGES[stage]} {told(found)}" for stage, found in scores.items()) + ".")
 for lower, higher in zip(list(answers), list(answers)[1:], strict=False):
     print(f"   {lower} -> {higher}: {change(answers[lower], answers[higher])}")
 
 # %% [markdown]
 # Same size, same facts, same tokenizer: what differs is what the model was trained to want. In the paper labelers
 # preferred the 175B InstructGPT to GPT-3 in 85 ± 3 % of comparisons and to the few-shot prompted one in 71 ± 4 %, and
-# even the 1.3B InstructGPT to the 175B GPT-3. How far our one-thousandth gets is what you just saw; the README keeps
-# the full table, failures included.
+# even the 1.3B InstructGPT to the 175B GPT-3. How far our one-thousandth gets is what you just saw; docs/results.md
+# holds the full table, failures included.
 #
 # ## What real systems do differently
 #

@@ -9,12 +9,15 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
+from IPython.display import display
 
-from rlhf_lite import models, pipeline, records, stats
+from rlhf_lite import feedback, models, plots, stats
 from rlhf_lite.exercises import check, progress, setup
-from rlhf_lite.exercises.n01 import REQUEST, leaks, plain_text
+from rlhf_lite.exercises.n01_rows import leaks, plain_text
+from rlhf_lite.exercises.n01_writing import REQUEST
+from rlhf_lite.experiment import data
+from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS
 from rlhf_lite.town import tasks, web
 from rlhf_lite.town.facts import build_town
 from rlhf_lite.town.grading import grade
@@ -22,6 +25,8 @@ from rlhf_lite.town.prompts import Prompt
 from rlhf_lite.town.reading_text import words
 
 lesson = setup("01", strict=True)
+
+# %%
 tokenizer = lesson.tokenizer()
 
 # %% [markdown]
@@ -32,7 +37,7 @@ tokenizer = lesson.tokenizer()
 # person would give. Here is a whole row of our file:
 
 # %%
-rows = pipeline.demonstrations()
+rows = data.demonstrations()
 for field, content in rows[1].items():
     print(f"{field:10s} {content}")
 
@@ -42,7 +47,7 @@ for field, content in rows[1].items():
 
 # %%
 draw = random.Random(7)
-for use_case in records.USE_CASES:
+for use_case in feedback.USE_CASES:
     row = draw.choice([row for row in rows if row["use_case"] == use_case])
     print(f"{use_case}: {row['prompt']}\n   -> {row['response']}\n")
 
@@ -106,20 +111,20 @@ for name, answer in attempts.items():
 #
 # {{exercise 1.1}}
 #
-# **What you should see:** a ✅, and below it your answer as a row of the data set. Then break it on purpose (empty, five
-# sentences, the request itself) and see what the check says.
+# **What you should see:** a ✅, and below it your answer as a row of the data set. Then break it on purpose (empty,
+# five sentences, the request itself) and see what the check says.
 
 # %%
-def my_answer(request):
-    """A request (text) -> your answer (text)."""
+def my_answer(request: str) -> str:
+    """Write your answer to the request."""
     ### BEGIN SOLUTION
     return "Dear Fay, your umbrella kept me dry all week, and I am very grateful. You are a true friend."
     ### END SOLUTION
 
 
 my_answer = check("1.1", my_answer)
-mine = records.new_demonstration("d-mine-1", REQUEST.id, REQUEST.text, my_answer(REQUEST.text), REQUEST.use_case, "me",
-                                 "train")
+mine = feedback.new_demonstration("d-mine-1", REQUEST.id, REQUEST.text, my_answer(REQUEST.text), REQUEST.use_case, "me",
+                                  "train")
 print(mine)
 
 # %% [markdown]
@@ -135,7 +140,7 @@ spoilt = {"no author": {key: mine[key] for key in mine if key != "author"}, "no 
           "an unknown part": mine | {"split": "dev"}, "a number for an answer": mine | {"response": 42}}
 for name, row in spoilt.items():
     try:
-        records.check_demonstration(row)
+        feedback.check_demonstration(row)
         print(f"{name}: accepted")
     except ValueError as error:
         print(f"{name}: {error}")
@@ -148,12 +153,12 @@ for name, row in spoilt.items():
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "mine.jsonl"
     for number in range(3):
-        records.append_jsonl(path, mine | {"id": f"d-mine-{number}"})
+        feedback.append_jsonl(path, mine | {"id": f"d-mine-{number}"})
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(mine)[:60])  # half a row, no end of line
-    kept, problems = records.read_jsonl(path, records.check_demonstration)
-    records.append_jsonl(path, mine | {"id": "d-mine-after"})
-    later, _ = records.read_jsonl(path, records.check_demonstration)
+    kept, problems = feedback.read_jsonl(path, feedback.check_demonstration)
+    feedback.append_jsonl(path, mine | {"id": "d-mine-after"})
+    later, _ = feedback.read_jsonl(path, feedback.check_demonstration)
 print(f"{len(kept)} rows are safe; {len(problems)} problem: {problems[0].split('/')[-1]}")
 print(f"After the next row is saved there are {len(later)}: the torn line stays alone and spoils nothing.")
 
@@ -169,8 +174,8 @@ print(f"After the next row is saved there are {len(later)}: the torn line stays 
 # **What you should see:** ten shares that add up to 100, generation far in front.
 
 # %%
-def use_case_shares(rows):
-    """Rows with a "use_case" -> {use case: share of the rows in per cent}."""
+def use_case_shares(rows: list[dict]) -> dict[str, float]:
+    """Compute each use case's share of the rows in per cent. A row has a "use_case"."""
     ### BEGIN SOLUTION
     return {use_case: 100 * n / len(rows) for use_case, n in Counter(row["use_case"] for row in rows).items()}
     ### END SOLUTION
@@ -178,21 +183,8 @@ def use_case_shares(rows):
 
 use_case_shares = check("1.2", use_case_shares)
 ours, paper = use_case_shares(rows), {use_case: share for use_case, (share, _) in tasks.USE_CASES.items()}
-figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
-places = np.arange(len(paper))
-axis.barh(places - 0.2, paper.values(), height=0.38, color="#BBBBBB", label="InstructGPT, Table 1")
-axis.barh(places + 0.2, [ours.get(use_case, 0) for use_case in paper], height=0.38, color="#0072B2",
-          label="our demonstrations")
-for place, (use_case, share) in enumerate(paper.items()):
-    axis.text(share + 0.5, place - 0.2, f"{share:.1f}", va="center", fontsize=8.5, color="#666666")
-    axis.text(ours.get(use_case, 0) + 0.5, place + 0.2, f"{ours.get(use_case, 0):.1f}", va="center", fontsize=8.5,
-              color="#0072B2")
-axis.set_yticks(places, [use_case.replace("_", " ") for use_case in paper])
-axis.invert_yaxis()
-axis.set(xlabel="share (%)", title="Use cases: what customers ask for, what we have answers to", xlim=(0, 50))
-axis.legend(loc="lower right")
-axis.grid(axis="y", visible=False)
-plt.show()
+display(plots.bars({"InstructGPT, Table 1": paper, "our demonstrations": ours}, "share (%)",
+                   "Use cases: what customers ask for, what we have answers to", number="{:.1f}"))
 farthest = max(paper, key=lambda use_case: abs(ours.get(use_case, 0) - paper[use_case]))
 rarest, few = Counter(row["use_case"] for row in rows).most_common()[-1]
 print(f"The largest gap is at {farthest.replace('_', ' ')}: {ours.get(farthest, 0):.1f} % here, "
@@ -210,8 +202,8 @@ print(f"The largest gap is at {farthest.replace('_', ' ')}: {ours.get(farthest, 
 # **What you should see:** six sentences, each with `False` behind it.
 
 # %%
-def dedupe_and_split(rows, valid_share):
-    """Rows with "prompt" and "customer" -> (train rows, valid rows).
+def dedupe_and_split(rows: list[dict], valid_share: float) -> tuple[list[dict], list[dict]]:
+    """Split rows with "prompt" and "customer" into training and validation, without copies and without leaks.
 
     One row of each text (as `plain_text` compares them) is kept; about `valid_share` of the customers are in valid.
     """
@@ -254,14 +246,14 @@ print(f"In the file as it ships: {len(shipped['train'] & shipped['valid'])} cust
 # **What you should see:** a mean well below the limit, and nearly everything fits.
 
 # %%
-def length_statistics(rows, encode, limit):
-    """(mean, longest, share of at most `limit`) of the answers' lengths in tokens; END is one token.
+def length_statistics(rows: list[dict], encode, limit: int) -> tuple[float, int, float]:
+    """Measure the answers in tokens: the mean length, the longest, and the share of at most `limit`; END is one token.
 
-    rows: with a "response"; encode: a function text -> list of tokens (without END); limit: number of tokens.
+    rows: with a "response"; encode: a function text -> list of tokens (without END).
     """
     ### BEGIN SOLUTION
     lengths = np.array([len(encode(row["response"])) + 1 for row in rows])
-    return lengths.mean(), lengths.max(), (lengths <= limit).mean()
+    return lengths.mean(), int(lengths.max()), (lengths <= limit).mean()
     ### END SOLUTION
 
 
@@ -272,25 +264,16 @@ def encode(text):
     return models.encode_text(tokenizer, text)
 
 
-mean, longest, fits = length_statistics(rows, encode, pipeline.MAX_NEW_TOKENS)
+mean, longest, fits = length_statistics(rows, encode, MAX_NEW_TOKENS)
 print(f"{mean:.1f} tokens on average (in the paper, with a tokenizer of its own: 38 to prompts of labelers, "
-      f"88 to those of customers), the longest {longest}; {100 * fits:.1f} % fit in {pipeline.MAX_NEW_TOKENS} tokens.")
+      f"88 to those of customers), the longest {longest}; {100 * fits:.1f} % fit in {MAX_NEW_TOKENS} tokens.")
 
 # %%
 lengths = {use_case: [len(encode(row["response"])) + 1 for row in rows if row["use_case"] == use_case]
-           for use_case in records.USE_CASES}
+           for use_case in feedback.USE_CASES}
 lengths = dict(sorted(lengths.items(), key=lambda entry: np.median(entry[1])))
-jitter = np.random.default_rng(0)
-figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
-for place, (use_case, found) in enumerate(lengths.items()):
-    axis.scatter(found, place + jitter.uniform(-0.28, 0.28, len(found)), s=7, color="#0072B2", alpha=0.35, linewidths=0)
-    axis.plot([np.median(found)] * 2, [place - 0.38, place + 0.38], color="#D55E00", linewidth=2.5)
-axis.axvline(pipeline.MAX_NEW_TOKENS, color="#222222", linestyle="--", linewidth=1)
-axis.set_yticks(range(len(lengths)), [use_case.replace("_", " ") for use_case in lengths])
-axis.set(xlabel="tokens of an answer, END included", xlim=(0, None),
-         title="Length by use case (orange: the median; dashed: the limit of the models)")
-axis.grid(axis="y", visible=False)
-plt.show()
+display(plots.strips(lengths, "tokens of an answer, END included",
+                     "Length by use case (orange: the median; dashed: the limit of the models)", limit=MAX_NEW_TOKENS))
 shortest, longest_case = list(lengths)[0], list(lengths)[-1]
 print(f"{longest_case.replace('_', ' ').capitalize()} takes {np.median(lengths[longest_case]):.0f} tokens in the "
       f"median, {shortest.replace('_', ' ')} {np.median(lengths[shortest]):.0f}. A model trained on these rows learns "
@@ -311,8 +294,8 @@ print(f"{longest_case.replace('_', ' ').capitalize()} takes {np.median(lengths[l
 # **What you should see:** two of the three letters below begin with the same three words: 0.67.
 
 # %%
-def repeated_openings(texts, n):
-    """Share of the texts whose first n words (of `text.lower().split()`) also begin another of the texts."""
+def repeated_openings(texts: list[str], n: int) -> float:
+    """Compute the share of texts whose first n words (of `text.lower().split()`) also begin another of the texts."""
     ### BEGIN SOLUTION
     openings = [tuple(text.lower().split()[:n]) for text in texts]
     count = Counter(openings)
@@ -333,10 +316,9 @@ while len(filled_in) < len(written):
     page = web.document("letters", town, source)  # a page holds letters and replies, one a line, with a label in front
     filled_in += [names.sub("Ann", line.split(": ", 1)[-1]) for line in page.splitlines()]
 source.shuffle(filled_in)
-sets = {"written one by one": (source.sample(written, len(written)), "#0072B2", "o"),
-        "filled in by a program": (filled_in[:len(written)], "#D55E00", "s")}
+sets = {"written one by one": source.sample(written, len(written)), "filled in by a program": filled_in[:len(written)]}
 
-
+# %%
 def growth(texts):
     """Number of different words after each word read."""
     seen, curve = set(), []
@@ -347,23 +329,16 @@ def growth(texts):
     return curve
 
 
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-curves = {name: growth(texts) for name, (texts, _, _) in sets.items()}
+curves = {name: growth(texts) for name, texts in sets.items()}
+alike = {name: [100 * repeated_openings(texts, n) for n in range(1, 7)] for name, texts in sets.items()}
 shortest = min(map(len, curves.values()))
-for name, (texts, colour, marker) in sets.items():
-    axes[0].plot(curves[name][:shortest], color=colour, marker=marker, markevery=shortest // 6, label=name)
-    shares = [repeated_openings(texts, n) for n in range(1, 7)]
-    axes[1].plot(range(1, 7), [100 * share for share in shares], color=colour, marker=marker, label=name)
-axes[0].set(xlabel="words read", ylabel="different words so far", title="Does the vocabulary keep growing?")
-axes[1].set(xlabel="n: words of the opening", ylabel="letters that begin alike (%)", ylim=(0, 103),
-            title="How many begin like another one?")
-axes[0].legend(loc="upper left")
-plt.show()
-ends = {name: curve[shortest - 1] for name, curve in curves.items()}
-alike = {name: 100 * repeated_openings(texts, 3) for name, (texts, _, _) in sets.items()}
+display(plots.lines(
+    {"Does the vocabulary keep growing?": {name: (range(1, shortest + 1), curves[name][:shortest]) for name in sets},
+     "How many begin like another one?": {name: (range(1, 7), alike[name]) for name in sets}},
+    ["words read", "n: words of the opening"], ["different words so far", "letters that begin alike (%)"]))
 print(f"{len(written)} letters each. After {shortest} words: "
-      + "; ".join(f"{name} {ends[name]} different words, {alike[name]:.0f} % begin with the same three words as another"
-                  for name in sets) + ".")
+      + "; ".join(f"{name} {curves[name][shortest - 1]} different words, {alike[name][2]:.0f} % begin with the same "
+                  "three words as another" for name in sets) + ".")
 
 # %% [markdown]
 # And does the smell differ from author to author? One hundred answers of each, all use cases, names kept.

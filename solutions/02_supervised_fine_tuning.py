@@ -2,13 +2,16 @@
 # {{header}}
 
 # %%
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from IPython.display import display
+from jaxtyping import Float, Int  # Float[Tensor, "batch response"]: floats, of shape (batch, response)
+from torch import Tensor
 
-from rlhf_lite import models, pipeline, sft
+from rlhf_lite import models, plots, sft
 from rlhf_lite.exercises import check, progress, setup
+from rlhf_lite.experiment import data
+from rlhf_lite.experiment.answers import answer_rows
 from rlhf_lite.sampling import pad_right
 from rlhf_lite.sft import IGNORE, Example, SFTConfig
 
@@ -22,8 +25,8 @@ base, tokenizer = lesson.policy("base"), lesson.tokenizer()
 # cell, guess: will it answer, ask something else, or start a quarrel?
 
 # %%
-requests = pipeline.prompts_of("valid", 5)
-for row in pipeline.answer_rows(base, tokenizer, requests, progress=False):
+requests = data.prompts_of("valid", 5)
+for row in answer_rows(base, tokenizer, requests, progress=False):
     print(f"{row['prompt']}\n   -> {row['response']}\n      graded {row['grade'].overall} of 7\n")
 
 # %% [markdown]
@@ -35,7 +38,7 @@ for row in pipeline.answer_rows(base, tokenizer, requests, progress=False):
 # A demonstration is a prompt and the answer that a careful person would give. The model reads both, token by token.
 
 # %%
-written = pipeline.demonstrations(split="train")
+written = data.demonstrations(split="train")
 example_row = written[1]
 prompt_ids = models.encode_prompt(tokenizer, example_row["prompt"])
 response_ids = models.encode_response(tokenizer, example_row["response"])
@@ -51,8 +54,8 @@ print([models.token_text(tokenizer, token) for token in response_ids])
 # `[-100, -100, -100, 9, 2]`.
 
 # %%
-def build_example(prompt_ids, response_ids):
-    """Two lists of ids (the response ends with END) -> Example(input_ids, labels), both equally long."""
+def build_example(prompt_ids: list[int], response_ids: list[int]) -> Example:
+    """Make an Example(input_ids, labels), both equally long, of which the response, END included, is learnt."""
     ### BEGIN SOLUTION
     return Example([*prompt_ids, *response_ids], [IGNORE] * len(prompt_ids) + [*response_ids])
     ### END SOLUTION
@@ -73,8 +76,9 @@ print(example.labels)
 # **What you should see:** two rows of four tokens; the second row's labels end in `-100, -100`.
 
 # %%
-def collate(examples):
-    """Examples -> (ids, mask, labels), each (batch, longest) and padded on the right."""
+def collate(examples: list[Example]
+            ) -> tuple[Int[Tensor, "batch length"], Int[Tensor, "batch length"], Int[Tensor, "batch length"]]:
+    """Make one batch of examples, padded on the right: ids, mask and labels."""
     ### BEGIN SOLUTION
     ids, mask = pad_right([example.input_ids for example in examples])
     labels, _ = pad_right([example.labels for example in examples])
@@ -94,8 +98,9 @@ for part in collate([Example([1, 7, 9, 2], [IGNORE, IGNORE, 9, 2]), Example([1, 
 # it is only a little below.
 
 # %%
-def sft_loss(logits, labels):
-    """(batch, length, vocabulary) logits, (batch, length) labels -> mean of -log p over the response tokens."""
+def sft_loss(logits: Float[Tensor, "batch length vocabulary"],
+             labels: Int[Tensor, "batch length"]) -> Float[Tensor, ""]:
+    """Compute the mean of -log p over the response tokens."""
     ### BEGIN SOLUTION
     return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE)
     ### END SOLUTION
@@ -116,33 +121,26 @@ print(f"a model that knows nothing {ignorant:.2f}, our base {known:.2f} nats per
 # the other for 64 that it never sees.
 
 # %%
-examples = pipeline.demonstration_examples(tokenizer, written)
-held_out = pipeline.demonstration_examples(tokenizer, pipeline.demonstrations(split="valid"))
+examples = data.demonstration_examples(tokenizer, written)
+held_out = data.demonstration_examples(tokenizer, data.demonstrations(split="valid"))
 epochs = lesson.pick(4, 2)
 policy = models.copy_model(base)
-figure, axis = plt.subplots()
-picture = display(figure, display_id=True)
-curve = []
+curve, title = [], "Supervised fine-tuning: loss (nats per token)"
+picture = display(plots.learning_curves({title: curve}), display_id=True)
 
 
 def redraw(policy, epoch):
-    """Called after every epoch; draws the curves so far."""
-    curve.append((epoch, sft.evaluate_sft(policy, examples[:100]), sft.evaluate_sft(policy, held_out)))
-    axis.clear()
-    axis.plot(*zip(*[(e, t) for e, t, _ in curve]), marker="o", label="demonstrations it learns from")
-    axis.plot(*zip(*[(e, v) for e, _, v in curve]), marker="s", linestyle="--", label="demonstrations held out")
-    axis.set(xlabel="epoch", ylabel="loss (nats per token)", title="Supervised fine-tuning")
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.legend()
-    picture.update(figure)
+    """Called after every epoch; measures both losses and draws the curves so far."""
+    curve.append({"epoch": epoch, "train": sft.evaluate_sft(policy, examples[:100]),
+                  "valid": sft.evaluate_sft(policy, held_out)})
+    picture.update(plots.learning_curves({title: curve}))
     return {}
 
 
 sft.train_sft(policy, examples, SFTConfig(epochs=epochs, lr=1e-3, batch_size=16), evaluate=redraw, progress=True)
-plt.close(figure)
-best = min(curve, key=lambda point: point[2])
-print(f"The held-out loss is lowest after epoch {best[0]} ({best[2]:.2f}) and stands at {curve[-1][2]:.2f} at the end, "
-      f"while the loss on what it learns from falls to {curve[-1][1]:.2f}.")
+best, last = min(curve, key=lambda point: point["valid"]), curve[-1]
+print(f"The held-out loss is lowest after epoch {best['epoch']} ({best['valid']:.2f}) and stands at "
+      f"{last['valid']:.2f} at the end, while the loss on what it learns from falls to {last['train']:.2f}.")
 
 # %% [markdown]
 # The held-out loss turns early, and still everybody trains on. InstructGPT trained for 16 epochs although the loss
@@ -154,18 +152,18 @@ print(f"The held-out loss is lowest after epoch {best[0]} ({best[2]:.2f}) and st
 # The town has a grading program that knows the truth, so "better" is a number between 0 and 1.
 
 # %%
-asked = pipeline.prompts_of("valid", lesson.pick(200, 30))
+asked = data.prompts_of("valid", lesson.pick(200, 30))
 
 
 def true_score(policy):
     """Mean grade of one sampled answer per validation prompt, between 0 and 1."""
-    rows = pipeline.answer_rows(policy, tokenizer, asked, progress=False)
+    rows = answer_rows(policy, tokenizer, asked, progress=False)
     return sum(row["grade"].score for row in rows) / len(rows)
 
 
 before, after = true_score(base), true_score(policy)
 print(f"true score: base {before:.2f}, after fine-tuning {after:.2f}")
-for row in pipeline.answer_rows(policy, tokenizer, requests, progress=False):
+for row in answer_rows(policy, tokenizer, requests, progress=False):
     print(f"\n{row['prompt']}\n   -> {row['response']}   (graded {row['grade'].overall} of 7)")
 
 # %% [markdown]
@@ -175,7 +173,7 @@ for row in pipeline.answer_rows(policy, tokenizer, requests, progress=False):
 # Predict first: which tokens gain most, the names that stand in the prompt, the small words, or the end?
 
 # %%
-shown_row = pipeline.demonstrations(split="valid")[2]
+shown_row = data.demonstrations(split="valid")[2]
 prompt_ids = models.encode_prompt(tokenizer, shown_row["prompt"])
 response_ids = models.encode_response(tokenizer, shown_row["response"])
 ids, mask, labels = collate([build_example(prompt_ids, response_ids)])
@@ -189,21 +187,12 @@ def surprise(model):
     return -log_probs.gather(1, ids[0, 1:, None]).squeeze(1)[-len(response_ids):]
 
 
-rows = torch.stack([surprise(base), surprise(policy)])
-figure, axis = plt.subplots(figsize=(11, 2.2))
-axis.imshow(rows, cmap="cividis_r", aspect="auto", vmin=0, vmax=8)
-for i in range(2):
-    for j, value in enumerate(rows[i]):
-        axis.text(j, i, f"{value:.1f}", ha="center", va="center", fontsize=8, color="white" if value > 4 else "black")
-axis.set_xticks(range(len(words)), words, rotation=45, ha="right")
-axis.set_yticks([0, 1], ["base", "fine-tuned"])
-axis.set_title(f"Surprise in nats: {shown_row['prompt']}")
-axis.grid(False)
-plt.show()
-gain = rows[0] - rows[1]
+surprised = {"base": surprise(base), "fine-tuned": surprise(policy)}
+display(plots.token_rows(surprised, words, f"Surprise in nats: {shown_row['prompt']}"))
+gain = surprised["base"] - surprised["fine-tuned"]
 print(f"The largest gain, {gain.max():.1f} nats, is at {words[int(gain.argmax())]!r}; at END the surprise goes from "
-      f"{rows[0, -1]:.1f} to {rows[1, -1]:.1f} nats. Dark cells in the lower row are words that the model would not "
-      "have chosen, right as they are.")
+      f"{surprised['base'][-1]:.1f} to {surprised['fine-tuned'][-1]:.1f} nats. Dark cells in the lower row are "
+      "words that the model would not have chosen, right as they are.")
 
 # %% [markdown]
 # ### How many demonstrations?
@@ -212,20 +201,14 @@ print(f"The largest gain, {gain.max():.1f} nats, is at {words[int(gain.argmax())
 
 # %%
 sizes = lesson.pick([30, 120, len(examples)], [30, 60])
-scores = [before]
+scores = {0: before}
 for size in sizes:
     student = models.copy_model(base)
     sft.train_sft(student, examples[:size], SFTConfig(epochs=epochs, lr=1e-3, batch_size=16))
-    scores.append(true_score(student))
-figure, axis = plt.subplots(figsize=(6, 3))
-axis.plot([0, *sizes], scores, marker="o")
-for size, score in zip([0, *sizes], scores, strict=True):
-    axis.annotate(f"{score:.2f}", (size, score), textcoords="offset points", xytext=(0, 7), ha="center")
-axis.set(xlabel="demonstrations", ylabel="true score (0-1)", title="What demonstrations buy",
-         ylim=(0, max(scores) + 0.1))
-plt.show()
+    scores[size] = true_score(student)
+display(plots.what_data_buy({"": scores}, "demonstrations", "true score (0–1)", title="What demonstrations buy"))
 print("True score by number of demonstrations: "
-      + ", ".join(f"{size}: {score:.2f}" for size, score in zip([0, *sizes], scores, strict=True)) + ".")
+      + ", ".join(f"{size}: {score:.2f}" for size, score in scores.items()) + ".")
 
 # %% [markdown]
 # ## What real systems do differently

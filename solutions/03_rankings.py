@@ -5,12 +5,17 @@
 import math
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from IPython.display import display
+from jaxtyping import Float  # Float[Tensor, "batch response"]: floats, of shape (batch, response)
+from torch import Tensor
 
-from rlhf_lite import models, pipeline, plots, records, reward
+from rlhf_lite import feedback, models, plots, reward
 from rlhf_lite.exercises import check, progress, setup
+from rlhf_lite.experiment import data
+from rlhf_lite.experiment.answers import rank_answers
+from rlhf_lite.experiment.recipe import default_recipe
 from rlhf_lite.stats import proportion_interval
 from rlhf_lite.town import labelers
 from rlhf_lite.town.grading import grade
@@ -28,10 +33,10 @@ policy, tokenizer = lesson.policy("sft"), lesson.tokenizer()
 
 # %%
 K = 6
-recipe = replace(pipeline.recipe(), answers_per_prompt=K)
+recipe = replace(default_recipe(), answers_per_prompt=K)
 team, heldout = labelers.training_team(), labelers.heldout_team()
-prompts = pipeline.prompts_of("valid", lesson.pick(300, 36))
-sampled = pipeline.rank_answers(policy, tokenizer, prompts, team, recipe)
+prompts = data.prompts_of("valid", lesson.pick(300, 36))
+sampled = rank_answers(policy, tokenizer, prompts, team, recipe)
 known = {prompt.id: prompt for prompt in prompts}
 
 
@@ -89,7 +94,7 @@ shuffle = np.random.default_rng(1)
 blind = {}
 for number, index in enumerate(chosen, 1):
     order = shuffle.permutation(K)[:len(LETTERS)]
-    blind[number] = (index, order)
+    blind[number] = index, order
     print(f"{number}. {sheets[index]['prompt']}")
     for letter, place in zip(LETTERS, order, strict=True):
         print(f"      {letter}  {sheets[index]['responses'][place]['text']}")
@@ -108,6 +113,7 @@ def read_order(text):
     return [place[letter] for letter in LETTERS]
 
 
+# %%
 newcomer = labelers.Labeler("newcomer", (0.6, 0.25, 0.15), noise=team[0].noise)
 mine, sat_in = [], 0
 for number, (index, order) in blind.items():
@@ -117,10 +123,10 @@ for number, (index, order) in blind.items():
         ranks = newcomer.rank([sheet_grades[index][i] for i in order], [len(a["token_ids"]) for a in answers], shuffle)
     else:
         ranks = read_order(my_ranks[number])
-    mine.append(records.new_ranking(sheets[index]["prompt_id"], sheets[index]["prompt"], answers, ranks,
-                                    "newcomer" if my_ranks[number] is ... else "me"))
+    mine.append(feedback.new_ranking(sheets[index]["prompt_id"], sheets[index]["prompt"], answers, ranks,
+                                     "newcomer" if my_ranks[number] is ... else "me"))
     if mine[-1]["labeler"] == "me":
-        records.append_jsonl("my_rankings.jsonl", mine[-1])  # on the disk before the next line runs
+        feedback.append_jsonl("my_rankings.jsonl", mine[-1])  # on the disk before the next line runs
 print("You ranked all three; they are kept in my_rankings.jsonl." if not sat_in else
       f"A simulated newcomer ranked {sat_in} of the 3 sheets.")
 for row in mine:
@@ -138,8 +144,8 @@ for row in mine:
 # **What you should see:** the ranks `[2, 1, 2, 3]` give five pairs, not six: answers 0 and 2 are tied.
 
 # %%
-def pairs_from_ranking(row):
-    """A ranking row -> list of (better, worse) places in row["ranks"]; ties are no pairs."""
+def pairs_from_ranking(row: dict) -> list[tuple[int, int]]:
+    """List the pairs of a ranking as (better, worse) places in row["ranks"]; ties are no pairs."""
     ### BEGIN SOLUTION
     ranks = row["ranks"]
     pairs = []
@@ -191,8 +197,8 @@ def sitting(labeler, seed):
         order = rng.permutation(K)
         answers = [sheet["responses"][i] for i in order]
         ranks = labeler.rank([grades[i] for i in order], [len(a["token_ids"]) for a in answers], rng)
-        rows.append(records.new_ranking(sheet["prompt_id"], sheet["prompt"], answers, ranks,
-                                        f"simulated:{labeler.name}"))
+        rows.append(feedback.new_ranking(sheet["prompt_id"], sheet["prompt"], answers, ranks,
+                                         f"simulated:{labeler.name}"))
     return rows
 
 
@@ -206,8 +212,8 @@ print(f"{len(everybody)} simulated labelers, {len(weeks[0][0])} sheets, 2 sittin
 # **What you should see:** on the two tiny sheets below, `(75.0, 4)`: four pairs that neither tied, agreed on three.
 
 # %%
-def agreement(rankings_a, rankings_b):
-    """Two labelers' rankings -> (percent, n): on how many of the n pairs that neither tied do they agree?
+def agreement(rankings_a: list[dict], rankings_b: list[dict]) -> tuple[float, int]:
+    """Count on how many per cent of the n pairs that neither tied two labelers agree; return (percent, n).
 
     A row has "prompt_id", "responses" (each with a "text") and "ranks". Prompts and answers may come in another order,
     and a prompt may be missing. (nan, 0) when no pair is left.
@@ -247,24 +253,7 @@ print(agreement([tiny("p1", a=1, b=2, c=3), tiny("p2", a=1, b=2)], [tiny("p2", b
 names = [labeler.name for labeler in everybody]
 matrix = np.array([[agreement(weeks[0][i], weeks[1][j])[0] for j in range(len(names))] for i in range(len(names))])
 matrix = (matrix + matrix.T) / 2
-figure, axis = plt.subplots(figsize=(7.2, 5.6))
-low, high = math.floor(matrix.min()), math.ceil(matrix.max())
-image = axis.imshow(matrix, cmap="cividis", vmin=low, vmax=high)
-for i in range(len(names)):
-    for j in range(len(names)):
-        axis.text(j, i, f"{matrix[i, j]:.0f}", ha="center", va="center", fontsize=9,
-                  fontweight="bold" if i == j else "normal",
-                  color="black" if matrix[i, j] > (low + high) / 2 else "white")
-axis.axhline(4.5, color="white", linewidth=3)
-axis.axvline(4.5, color="white", linewidth=3)
-axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
-axis.set_yticks(range(len(names)), names)
-axis.set(title="Agreement of simulated labelers (% of pairs that neither tied)",
-         xlabel="training team                         held-out team",
-         ylabel="held-out team               training team")
-axis.grid(False)
-figure.colorbar(image, label="agreement (%), chance is 50")
-plt.show()
+display(plots.labeler_agreement(matrix, names, len(team)))
 own = np.diag(matrix)[:5].mean()
 others = matrix[:5, :5][~np.eye(5, dtype=bool)].mean()
 print(f"Bold, on the diagonal: the same labeler a week later. The training team agrees with itself on {own:.0f} % of "
@@ -285,15 +274,14 @@ print("So nearly all of the disagreement is mood, not taste: asking the same per
 # %%
 lengths = [[len(answer["token_ids"]) for answer in sheet["responses"]] for sheet in sheets]
 paper = {"training team": (72.6, 1.5), "held-out team": (77.3, 1.3)}
-print("                    the paper's people      our simulated team (95 % interval over prompts)")
-for name, people in (("training team", team), ("held-out team", heldout)):
-    ours = labelers.measure_agreement(people, sheet_grades, np.random.default_rng(3), lengths)
-    print(f"   {name:14s}   {paper[name][0]} ± {paper[name][1]} %            "
-          f"{ours.percent:.1f} ± {ours.plus_minus:.1f} %   ({ours.n:,} comparisons)")
-for name, rows in zip(names, weeks[0], strict=True):
-    percent, n = agreement(mine, rows)
-    print(f"   {'you' if not sat_in else 'the newcomer'} and {name:6s} agree on {percent:3.0f} % of {n} pairs" if n else
-          f"   no pair in common with {name}")
+ours = {name: labelers.measure_agreement(people, sheet_grades, np.random.default_rng(3), lengths)
+        for name, people in (("training team", team), ("held-out team", heldout))}
+display(plots.table(("", "the paper's people", "our simulated team (95 % interval over prompts)", "comparisons"), [
+    (name, "{} ± {} %".format(*paper[name]), f"{found.percent:.1f} ± {found.plus_minus:.1f} %", f"{found.n:,}")
+    for name, found in ours.items()]))
+yours = {name: agreement(mine, rows) for name, rows in zip(names, weeks[0], strict=True)}
+display(plots.table((f"{'you' if not sat_in else 'the newcomer'} and", "agree on", "of pairs"), [
+    (name, f"{percent:.0f} %" if n else "no pair in common", n) for name, (percent, n) in yours.items()]))
 
 # %% [markdown]
 # {{exercise 3.3}}
@@ -304,8 +292,8 @@ for name, rows in zip(names, weeks[0], strict=True):
 # **What you should see:** `[1, 2, 3, 4]` against `[1, 3, 2, 4]` differ in one pair of six: (5 − 1) / 6 = 0.67.
 
 # %%
-def kendall_tau_b(ranks_a, ranks_b):
-    """Two rankings of the same K answers -> tau-b in [-1, 1]; nan when one of them ties everything."""
+def kendall_tau_b(ranks_a: list[int], ranks_b: list[int]) -> float:
+    """Compute tau-b, from -1 to 1, of two rankings of the same K answers; nan when one of them ties everything."""
     ### BEGIN SOLUTION
     balance = untied_a = untied_b = 0
     for i in range(len(ranks_a)):
@@ -325,38 +313,35 @@ print(f"{kendall_tau_b([1, 2, 3, 4], [1, 3, 2, 4]):.2f}")
 # Now the reveal: your three sheets against the truth of the town, and against every simulated labeler.
 
 # %%
-def truth_of(index, order):
-    """Ranks that the grading program would give: by true score, equal scores tied."""
-    return labelers.ranks_from_utilities([sheet_grades[index][i].score for i in order], 0.0)
+grade_of = {(sheet["prompt_id"], answer["text"]): g for sheet, grades in zip(sheets, sheet_grades, strict=True)
+            for answer, g in zip(sheet["responses"], grades, strict=True)}
 
 
-for row, (index, order) in zip(mine, blind.values(), strict=True):
-    truth = truth_of(index, order)
+def true_ranks(row):
+    """Ranks that the grading program would give to the answers of a ranking row: by true score, equal scores tied."""
+    return labelers.ranks_from_utilities([grade_of[row["prompt_id"], a["text"]].score for a in row["responses"]], 0.0)
+
+
+for row in mine:
+    truth = true_ranks(row)
     print(f"{row['prompt']}\n   tau-b with the truth: {kendall_tau_b(row['ranks'], truth):.2f}")
-    for letter, answer, rank, right, i in zip(LETTERS, row["responses"], row["ranks"], truth, order, strict=True):
-        g = sheet_grades[index][i]
+    for letter, answer, rank, right in zip(LETTERS, row["responses"], row["ranks"], truth, strict=True):
+        g = grade_of[row["prompt_id"], answer["text"]]
         print(f"   {letter}  ranked {rank}, truly {right} (true score {g.score:.2f}"
               f"{'; ' + g.reasons[0] if g.reasons else ''})   {answer['text'][:60]}")
-figure, axis = plt.subplots(figsize=(7, 2.8))
-for number, (name, rows) in enumerate(zip(names, weeks[0], strict=True)):
-    taus = []
-    for row, index in zip(rows, range(len(sheets)), strict=True):
-        score_of = {a["text"]: g.score for a, g in zip(sheets[index]["responses"], sheet_grades[index], strict=True)}
-        truth = labelers.ranks_from_utilities([score_of[a["text"]] for a in row["responses"]], 0.0)
-        taus.append(kendall_tau_b(row["ranks"], truth))
-    quartiles = np.nanquantile(taus, [0.25, 0.5, 0.75])
-    key = "sft" if number < 5 else "ppo"
-    axis.plot([number, number], quartiles[[0, 2]], color=plots.COLOURS[key], linewidth=3)
-    axis.plot(number, quartiles[1], color=plots.COLOURS[key], marker=plots.MARKERS[key], markersize=8)
-yours = np.nanmean([kendall_tau_b(row["ranks"], truth_of(*where))
-                    for row, where in zip(mine, blind.values(), strict=True)])
-axis.axhline(yours, color="#222222", linestyle="--", linewidth=1,
-             label=f"{'you' if not sat_in else 'the newcomer'}, on 3 sheets: {yours:.2f}")
-axis.legend(loc="lower left")
-axis.set_xticks(range(len(names)), names)
-axis.set(ylabel="Kendall's tau-b with the truth", ylim=(-0.4, 1.15),
-         title="How close to the truth is one ranking? (squares: training team, diamonds: held-out)")
-plt.show()
+
+# %%
+middle = {}
+for name, rows in zip(names, weeks[0], strict=True):
+    taus = [kendall_tau_b(row["ranks"], true_ranks(row)) for row in rows]
+    low, median, high = np.nanquantile(taus, [0.25, 0.5, 0.75])
+    middle[name] = {"value": median, "low": low, "high": high}
+reached = np.nanmean([kendall_tau_b(row["ranks"], true_ranks(row)) for row in mine])
+teams = {name: "sft" if number < len(team) else "ppo" for number, name in enumerate(names)}
+who = "you" if not sat_in else "the newcomer"
+display(plots.interval_rows(middle, f"Kendall's tau-b with the truth (dashed: {who}, on 3 sheets, {reached:.2f})",
+                            kind="score", reference=reached, marks=teams,
+                            title="How close to the truth is one ranking? (squares: training team)"))
 print("Marks are medians over the sheets, bars the middle half of them. Nobody reads the truth off a single sheet: "
       "even a careful labeler's ranking is a noisy measurement.")
 
@@ -372,8 +357,8 @@ print("Marks are medians over the sheets, bars the middle half of them. Nobody r
 # **What you should see:** equal scores give 0.50, a lead of 1 gives 0.73, a lead of 2 gives 0.88.
 
 # %%
-def preference_probability(score_a, score_b):
-    """Two tensors of scores -> probability that A is preferred to B."""
+def preference_probability(score_a: Float[Tensor, "pairs"], score_b: Float[Tensor, "pairs"]) -> Float[Tensor, "pairs"]:
+    """Turn the scores of A and B into the probability that A is preferred."""
     ### BEGIN SOLUTION
     return torch.sigmoid(score_a - score_b)
     ### END SOLUTION
@@ -407,29 +392,20 @@ for _ in range(300):
     optimizer.step()
 fitted = scores.detach() - scores.detach().mean()  # only differences count, so let them average 0
 
-predicted, observed = [], []
+# %%
+pairs = []
 for i in range(K):
     for j in range(K):
         untied = votes[:, i] != votes[:, j]
         if fitted[i] > fitted[j] and untied.any():
-            predicted.append(preference_probability(fitted[i], fitted[j]).item())
-            observed.append((votes[:, i] < votes[:, j])[untied].float().mean().item())
-figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained", width_ratios=[1.5, 1])
-order = fitted.argsort()
-axes[0].barh(range(K), fitted[order], color=plots.COLOURS["reward"], height=0.6)
-axes[0].set_yticks(range(K), [sheets[case]["responses"][i]["text"][:34] + "…" for i in order], fontsize=8)
-axes[0].axvline(0, color="#888888", linewidth=1)
-axes[0].set(xlabel="score (nats of log odds, mean 0)", title="Six scores that explain the votes")
-axes[0].grid(axis="y", visible=False)
-axes[1].plot([0.5, 1], [0.5, 1], color="#888888", linestyle="--", linewidth=1)
-axes[1].plot(predicted, observed, linestyle="none", marker="o", color=plots.COLOURS["ppo"])
-axes[1].set(xlabel="predicted: σ(difference of scores)", ylabel="observed share of votes",
-            title=f"{len(predicted)} pairs, {K} numbers")
-plt.show()
+            pairs.append({"predicted": preference_probability(fitted[i], fitted[j]).item(),
+                          "observed": (votes[:, i] < votes[:, j])[untied].float().mean().item()})
+by_score = [(sheets[case]["responses"][i]["text"][:34] + "…", fitted[i].item()) for i in fitted.argsort()]
+display(plots.bradley_terry(by_score, pairs))
 print(f"{sheets[case]['prompt']}")
 print(f"Left: scores from {len(votes)} simulated rankings. Right: each dot is a pair of answers; on the dashed line "
       f"the model says exactly what the team did. The largest miss is "
-      f"{max(abs(p - o) for p, o in zip(predicted, observed, strict=True)):.2f}.")
+      f"{max(abs(pair['predicted'] - pair['observed']) for pair in pairs):.2f}.")
 
 # %% [markdown]
 # Six scores are enough to say the odds of fifteen pairs, nearly. Our labelers' moods are bell-shaped, so the exact
@@ -449,8 +425,8 @@ print(f"Left: scores from {len(votes)} simulated rankings. Right: each dot is a 
 # **What you should see:** if every pair were preferred 80 to 20, the ceiling would be 80 % and the agreement 68 %.
 
 # %%
-def noise_ceiling(p):
-    """(n,) probabilities that a labeler prefers the first answer -> (best model's accuracy, expected agreement)."""
+def noise_ceiling(p: Float[Tensor, "pairs"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Compute the best model's accuracy and the expected agreement from how likely labelers prefer the first answer."""
     ### BEGIN SOLUTION
     return torch.maximum(p, 1 - p).mean(), (p**2 + (1 - p) ** 2).mean()
     ### END SOLUTION
@@ -478,18 +454,11 @@ gap = np.abs(np.array([u[:, None] - u[None, :] for u in utilities]))[upper]
 better = np.array([np.sign(u[:, None] - u[None, :]) for u in utilities])[upper]
 right = np.where(better > 0, p, np.where(better < 0, 1 - p, 0.5))
 
-figure, axes = plt.subplots(2, 1, figsize=(7, 4.2), sharex=True, height_ratios=[2, 1], layout="constrained")
+# %%
 edges = np.unique(np.quantile(gap, np.linspace(0, 1, 11)))
 places = np.clip(np.searchsorted(edges, gap, side="right") - 1, 0, len(edges) - 2)
-bins = [b for b in range(len(edges) - 1) if (places == b).any()]
-axes[0].plot([gap[places == b].mean() for b in bins], [right[places == b].mean() for b in bins], marker="o",
-             color=plots.COLOURS["reward"])
-axes[0].axhline(0.5, color="#888888", linestyle="--", linewidth=1)
-axes[0].set(ylabel="votes for the\nbetter answer", ylim=(0.45, 1.03), title="Near-ties are coin flips")
-axes[0].yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-axes[1].hist(gap, bins=40, color=plots.COLOURS["base"])
-axes[1].set(xlabel="how much better the team finds it on average (utility)", ylabel="pairs")
-plt.show()
+bins = [(gap[places == b].mean(), right[places == b].mean()) for b in range(len(edges) - 1) if (places == b).any()]
+display(plots.near_ties(bins, gap))
 ceiling, expected = (float(number) for number in noise_ceiling(p))
 exact = labelers.bayes_ceiling(team, sheet_grades, np.random.default_rng(5), lengths, draws=lesson.pick(20, 5))
 near = (gap < 0.1).mean()
@@ -516,8 +485,8 @@ print(f"The library's ceiling, which weighs pairs by how seldom they are tied an
 # interval.
 
 # %%
-def longer_preferred(rows):
-    """Ranking rows -> share of the untied pairs of different length (in tokens) whose longer answer was preferred."""
+def longer_preferred(rows: list[dict]) -> float:
+    """Compute the share of the untied pairs of different length (in tokens) whose longer answer was preferred."""
     ### BEGIN SOLUTION
     longer = []
     for row in rows:
@@ -532,27 +501,17 @@ longer_preferred = check("3.6", longer_preferred)
 true_rows = [sheet | {"ranks": labelers.ranks_from_utilities([g.score for g in grades], 0.0)}
              for sheet, grades in zip(sheets, sheet_grades, strict=True)]
 deserved = longer_preferred(true_rows)
-figure, axis = plt.subplots(figsize=(7, 3.6))
-by_taste = sorted(range(len(everybody)), key=lambda i: everybody[i].brevity)
-for place, i in enumerate(by_taste):
+taste = {-1: "likes it long", 0: "does not mind", 1: "likes it short"}
+found, marks = {}, {}
+for i in sorted(range(len(everybody)), key=lambda i: -everybody[i].brevity):
     both = weeks[0][i] + weeks[1][i]
     pairs = sum(len(row["responses"][a]["token_ids"]) != len(row["responses"][b]["token_ids"])
                 for row in both for a, b in pairs_from_ranking(row))
-    share = longer_preferred(both)
-    found = proportion_interval(share * pairs, pairs)
-    key = "sft" if i < 5 else "ppo"
-    axis.errorbar([share], [place], xerr=[[share - found.low], [found.high - share]], color=plots.COLOURS[key],
-                  marker=plots.MARKERS[key], capsize=3)
-taste = {-1: "likes it long", 0: "does not mind", 1: "likes it short"}
-axis.set_yticks(range(len(by_taste)), [f"{names[i]} ({taste[int(np.sign(everybody[i].brevity))]})" for i in by_taste])
-axis.axvline(deserved, color="#222222", linestyle="--", linewidth=1)
-axis.annotate("the truth", (deserved, len(by_taste) - 0.6), xytext=(4, 0), textcoords="offset points")
-axis.set(xlabel="share of pairs in which the longer answer is preferred", ylim=(-0.7, len(by_taste) - 0.1),
-         title="A taste for length (simulated labelers, with 95 % intervals over pairs)")
-axis.grid(axis="y", visible=False)
-axis.xaxis.set_major_locator(plt.MultipleLocator(0.05))
-axis.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-plt.show()
+    label = f"{names[i]} ({taste[int(np.sign(everybody[i].brevity))]})"
+    found[label], marks[label] = proportion_interval(longer_preferred(both) * pairs, pairs), teams[names[i]]
+display(plots.interval_rows(found, "share of pairs in which the longer answer is preferred (dashed: the truth)",
+                            reference=deserved, marks=marks,
+                            title="A taste for length (simulated labelers, with 95 % intervals over pairs)"))
 print(f"The dashed line is what the grading program prefers: the longer answer is truly better in {deserved:.0%} of "
       "the pairs. Taste is the distance from that line, not from 50 %: a longer answer may well be the better one.")
 
@@ -582,6 +541,8 @@ for way in ("X always first", "a coin decides"):
             rank_x, rank_y = ranks if x_first else ranks[::-1]
             wins, n = wins + (rank_x < rank_y), n + (rank_x != rank_y)
     found[way] = proportion_interval(wins, n)
+
+# %%
 for way, share in found.items():
     print(f"{way:15s}: X wins {share.value:.0%} of {share.n} untied comparisons "
           f"(95 % interval {share.low:.0%} to {share.high:.0%})")

@@ -5,23 +5,29 @@
 import math
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
 from IPython.display import display
+from jaxtyping import Float, Int  # Float[Tensor, "batch response"]: floats, of shape (batch, response)
+from torch import Tensor
 
-from rlhf_lite import base, checkpoints, models, pipeline, plots, results, reward
+from rlhf_lite import checkpoints, files, models, plots, reward
 from rlhf_lite.exercises import check, progress, setup
+from rlhf_lite.experiment import data, results
+from rlhf_lite.experiment.answers import answer_rows, rank_answers
+from rlhf_lite.experiment.recipe import default_recipe
 from rlhf_lite.reward import RewardConfig
 from rlhf_lite.sampling import pad_left, pad_right
 from rlhf_lite.town import labelers
 from rlhf_lite.town.grading import grade
 
 lesson = setup("04", strict=True)
+
+# %%
 policy, start, tokenizer = lesson.policy("sft"), lesson.policy("base"), lesson.tokenizer()
 shipped = lesson.reward_model()
-shipped_rankings = checkpoints.load_card(base.MODELS / "reward-1.3m")["rankings"]
+shipped_rankings = checkpoints.load_card(files.MODELS / "reward-1.3m")["rankings"]
 
 # %% [markdown]
 # ## A number for every answer
@@ -35,8 +41,8 @@ shipped_rankings = checkpoints.load_card(base.MODELS / "reward-1.3m")["rankings"
 
 # %%
 untrained = models.scalar_from_policy(start, seed=0)
-prompt = pipeline.prompts_of("valid", 1)[0]
-answer = pipeline.answer_rows(policy, tokenizer, [prompt], progress=False)[0]
+prompt = data.prompts_of("valid", 1)[0]
+answer = answer_rows(policy, tokenizer, [prompt], progress=False)[0]
 prompt_ids = models.encode_prompt(tokenizer, prompt.text)
 row = reward.reward_input(prompt_ids, answer["token_ids"])
 print(f"{untrained.score}: {untrained.score.weight.numel()} weights and a bias on a trunk of "
@@ -57,8 +63,9 @@ for place in [*range(3), *range(len(prompt_ids) - 1, len(row))]:
 # **What you should see:** the same answer padded on the left and on the right gets the same score, to five digits.
 
 # %%
-def last_score(values, input_ids, attention_mask):
-    """(batch, length) values, ids and mask (1 real, 0 padding, on either side) -> (batch,) values at the last token."""
+def last_score(values: Float[Tensor, "batch length"], input_ids: Int[Tensor, "batch length"],
+               attention_mask: Int[Tensor, "batch length"]) -> Float[Tensor, "batch"]:
+    """Read each row's value at its last token. The mask is 1 at tokens, 0 at padding, which is on either side."""
     ### BEGIN SOLUTION
     places = torch.arange(values.shape[1], device=values.device)
     last = (places * attention_mask).argmax(dim=1)
@@ -85,8 +92,8 @@ for name, pad in (("right", pad_right), ("left", pad_left)):
 # remembering: a reward model whose held-out loss is 0.69 knows nothing, and one above it is *confidently* wrong.
 
 # %%
-def pair_loss(score_better, score_worse):
-    """(n,) scores of the preferred and of the rejected answers -> mean loss, safe for any difference of scores."""
+def pair_loss(score_better: Float[Tensor, "pairs"], score_worse: Float[Tensor, "pairs"]) -> Float[Tensor, ""]:
+    """Compute the mean loss of pairs, safe for any difference of scores."""
     ### BEGIN SOLUTION
     return -F.logsigmoid(score_better - score_worse).mean()
     ### END SOLUTION
@@ -97,13 +104,9 @@ lead = torch.linspace(-5, 5, 101, requires_grad=True)
 losses = torch.stack([pair_loss(x[None], torch.zeros(1)) for x in lead])
 push, = torch.autograd.grad(losses.sum(), lead)
 lead, losses = lead.detach(), losses.detach()
-figure, axis = plt.subplots(figsize=(6.5, 3))
-axis.plot(lead, losses, color=plots.COLOURS["reward"], label="loss")
-axis.plot(lead, -push, color=plots.COLOURS["ppo"], linestyle="--", label="push on the lead (minus the gradient)")
-axis.axvline(0, color="#888888", linewidth=1)
-axis.set(xlabel="lead of the preferred answer: r(better) − r(worse)", title="The more wrong, the harder the push")
-axis.legend()
-plt.show()
+display(plots.lines({"The more wrong, the harder the push": {
+    "loss": (lead, losses), "push on the lead (minus the gradient)": (lead, -push)}},
+    "lead of the preferred answer: r(better) − r(worse)"))
 print(f"At a lead of 0 the loss is {pair_loss(torch.zeros(1), torch.zeros(1)):.4f}. The push is 1 − σ(lead): the share "
       "of surprise. Where the order is wrong it is nearly 1; where the lead is safe it fades away.")
 
@@ -117,12 +120,12 @@ print(f"At a lead of 0 the loss is {pair_loss(torch.zeros(1), torch.zeros(1)):.4
 # A second set comes from *other customers*. Split by prompt, never by pair: two pairs of one prompt share an answer.
 
 # %%
-recipe = replace(pipeline.recipe(), answers_per_prompt=6, temperatures=(0.4, 0.7, 1.0, 1.0, 1.3, 1.6))
+recipe = replace(default_recipe(), answers_per_prompt=6, temperatures=(0.4, 0.7, 1.0, 1.0, 1.3, 1.6))
 team = labelers.training_team()
 asked = {"train": lesson.pick(620, 54), "valid": lesson.pick(240, 36)}
-ranked = {split: pipeline.rank_answers(policy, tokenizer, pipeline.prompts_of(split, n), team, recipe, seed=seed)
+ranked = {split: rank_answers(policy, tokenizer, data.prompts_of(split, n), team, recipe, seed=seed)
           for seed, (split, n) in enumerate(asked.items(), 1)}
-train, valid = (pipeline.ranked_prompts(tokenizer, ranked[split]) for split in ("train", "valid"))
+train, valid = (data.ranked_prompts(tokenizer, ranked[split]) for split in ("train", "valid"))
 example = max(ranked["train"], key=lambda found: len(set(found["ranks"])))
 print(f"{len(train)} rankings to learn from, {len(valid)} held out. One of them, by {example['labeler']}:\n")
 print(example["prompt"])
@@ -141,8 +144,8 @@ for rank, response in sorted(zip(example["ranks"], example["responses"], strict=
 # loop.
 
 # %%
-def kwise_loss(scores, ranks):
-    """(batch, K) scores and ranks (1 is best, equal is tied) -> mean over each prompt's pairs, then over the prompts.
+def kwise_loss(scores: Float[Tensor, "batch answers"], ranks: Float[Tensor, "batch answers"]) -> Float[Tensor, ""]:
+    """Average the losses of each prompt's pairs, then those of the prompts. Rank 1 is best, equal ranks are tied.
 
     Prompts in which everything is tied are left out of the mean; 0 when nothing is left.
     """
@@ -166,8 +169,8 @@ print(f"K-wise {kwise_loss(three[None], order[None]):.2f}, double loop {by_hand.
 # **What you should see:** the untrained model is a coin, near 50 % give or take.
 
 # %%
-def pair_accuracy(scores, ranks):
-    """(batch, K) scores and ranks -> share of the untied pairs that the scores put in the same order.
+def pair_accuracy(scores: Float[Tensor, "batch answers"], ranks: Float[Tensor, "batch answers"]) -> float:
+    """Compute the share of the untied pairs that the scores put in the same order as the ranks.
 
     Two equal scores are half right. nan when there is no pair.
     """
@@ -187,50 +190,42 @@ print(f"untrained: accuracy {pair_accuracy(scores, ranks):.1%}, loss {kwise_loss
 # %% [markdown]
 # ## Loop
 #
-# `train_reward` of the library is your loss, AdamW, a cosine, and one epoch. One: with more, the
-# paper's reward model quickly overfitted (appendix C.2). We train three models from the base, on more and more of your rankings,
-# and put the shipped one beside them. The blue line is the **ceiling** of notebook 03, measured on these rankings: what
-# a reader of the team's mind would reach.
+# `train_reward` of the library is your loss, AdamW, a cosine, and one epoch. One: with more, the paper's reward model
+# quickly overfitted (appendix C.2). We train three models from the base, on more and more of your rankings, and put the
+# shipped one beside them. The upper dashed line is the **ceiling** of notebook 03, measured on these rankings: what a
+# reader of the team's mind would reach.
 #
 # *Predict:* how many rankings will it take to come half-way from the coin to the ceiling?
 
 # %%
-known = {p.id: p for p in pipeline.prompts_of("valid")}
+known = {p.id: p for p in data.prompts_of("valid")}
 grades = [[grade(known[found["prompt_id"]], r["text"], r["token_ids"][-1] == models.END) for r in found["responses"]]
           for found in ranked["valid"]]
 lengths = [[len(r["token_ids"]) for r in found["responses"]] for found in ranked["valid"]]
 ceiling = labelers.bayes_ceiling(team, grades, np.random.default_rng(0), lengths, draws=lesson.pick(20, 5))
-points = [(shipped_rankings, reward.evaluate_reward(shipped, valid)["accuracy"])]
+
+# %%
 sizes = [len(train) // 6, len(train) // 2, len(train)]
-figure, axis = plt.subplots(figsize=(7, 3.4))
-picture = display(figure, display_id=True)
+accuracies = {"yours": {}, "shipped": {shipped_rankings: reward.evaluate_reward(shipped, valid)["accuracy"]}}
 
 
-def redraw():
-    """Accuracy against the number of rankings, so far."""
-    axis.clear()
-    axis.axhline(ceiling, color=plots.COLOURS["ppo"], linewidth=1.3)
-    axis.axhline(0.5, color="#888888", linestyle="--", linewidth=1)
-    for text, height, colour in ((f"ceiling {ceiling:.0%}", ceiling, plots.COLOURS["ppo"]), ("a coin", 0.5, "#666666")):
-        axis.annotate(text, (1200, height), xytext=(0, 4), textcoords="offset points", color=colour, ha="center")
-    for n, accuracy in points:
-        name, key, marker = ("shipped", "oracle", "D") if n == shipped_rankings else ("yours", "reward", "o")
-        axis.plot(n, accuracy, marker=marker, markersize=8, color=plots.COLOURS[key])
-        axis.annotate(f"{name} {accuracy:.0%}", (n, accuracy), xytext=(0, 8), textcoords="offset points", ha="center",
-                      fontsize=9)
-    axis.set(xscale="log", xlim=(sizes[0] / 2, 15_000), ylim=(0.45, ceiling + 0.06), title="What rankings buy",
-             xlabel="rankings it was trained on (log scale)", ylabel="pair accuracy, held out")
-    axis.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    picture.update(figure)
+def so_far():
+    """Accuracy against the number of rankings."""
+    return plots.what_data_buy(accuracies, "rankings it was trained on (log scale)", "pair accuracy, held out",
+                               kind="share", levels={"ceiling": ceiling, "a coin": 0.5}, xscale="log",
+                               title="What rankings buy")
 
 
+picture = display(so_far(), display_id=True)
 config = RewardConfig(lr=1e-3, batch_prompts=8)
 for size in sizes:
     mine = models.scalar_from_policy(start, seed=0)
     history = reward.train_reward(mine, train[:size], config, valid)
-    points.insert(-1, (size, history[-1]["valid_accuracy"]))
-    redraw()
-plt.close(figure)
+    accuracies["yours"][size] = history[-1]["valid_accuracy"]
+    picture.update(so_far())
+
+# %%
+points = [*accuracies["yours"].items(), *accuracies["shipped"].items()]
 half_way = [n for n, accuracy in points if accuracy >= (0.5 + ceiling) / 2]
 print(f"Pair accuracy by number of rankings: {', '.join(f'{n:,}: {accuracy:.1%}' for n, accuracy in points)}; "
       f"the ceiling is {ceiling:.1%}.")
@@ -262,23 +257,14 @@ for name, shuffled in (("whole rankings", False), ("shuffled pairs", True)):
                             for at in range(0, len(history), per_epoch)][:epochs],
                    "loss": [e["valid_loss"] for e in history if "epoch" in e],
                    "accuracy": [e["valid_accuracy"] for e in history if "epoch" in e]}
-figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.4), layout="constrained")
-for (name, found), key in zip(study.items(), ("ppo", "reward"), strict=True):
-    look = {"color": plots.COLOURS[key], "marker": plots.MARKERS[key]}
-    axes[0].plot(range(1, epochs + 1), found["loss"], label=name, **look)
-    axes[1].plot(range(1, epochs + 1), found["seen"], label=f"{name}, pairs it learns from", **look)
-    axes[1].plot(range(1, epochs + 1), found["accuracy"], linestyle="--", label=f"{name}, held out", **look)
-axes[0].axhline(math.log(2), color="#888888", linewidth=1)
-axes[0].annotate("a coin", (epochs, math.log(2)), ha="right", xytext=(0, 3), textcoords="offset points")
-axes[0].set(xlabel="epoch", ylabel="held-out loss (nats)", title="What it costs on prompts it never saw",
-            xticks=range(1, epochs + 1))
-axes[1].set(xlabel="epoch", ylabel="pair accuracy", title="What it knows by heart", xticks=range(1, epochs + 1),
-            ylim=(0.45, 1.3))
-axes[0].legend()
-axes[1].legend(fontsize=8, loc="upper left")
-axes[1].set_yticks([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
-axes[1].yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-plt.show()
+
+# %%
+titles = {"loss": "Held-out loss (nats)", "accuracy": "Pair accuracy, held out", "seen": "... on what it learns from"}
+panels = {title: [{"epoch": at + 1} | {name: found[key][at] for name, found in study.items()} for at in range(epochs)]
+          for key, title in titles.items()}
+display(plots.learning_curves(panels, (("whole rankings", "whole\nrankings", plots.COLOURS["ppo"]),
+                                       ("shuffled pairs", "shuffled\npairs", plots.COLOURS["reward"])),
+                              levels={titles["loss"]: (math.log(2), "a coin")}))
 whole, pairs = study.values()
 print(f"Held-out loss after epoch 1: {whole['loss'][0]:.2f} with whole rankings, {pairs['loss'][0]:.2f} with shuffled "
       f"pairs; after epoch {epochs}: {whole['loss'][-1]:.2f} and {pairs['loss'][-1]:.2f} (a coin: 0.69).")
@@ -304,15 +290,15 @@ print(f"And the bill: {sum(len(r.responses) for r in few):,} answers read per ep
 # **What you should see:** the demonstrations' mean goes to 0.000, and the accuracy does not move.
 
 # %%
-def normalised_bias(bias, demonstration_scores):
-    """The score unit's bias and the (n,) scores it gave to the demonstrations -> the bias that makes their mean 0."""
+def normalised_bias(bias: Float[Tensor, "*shape"], demonstration_scores: Float[Tensor, "n"]) -> Float[Tensor, "*shape"]:
+    """Find the bias that makes the mean of the demonstrations' scores 0; under the present bias they are as given."""
     ### BEGIN SOLUTION
     return bias - demonstration_scores.mean()
     ### END SOLUTION
 
 
 normalised_bias = check("4.5", normalised_bias)
-written = pipeline.demonstration_rows(tokenizer, pipeline.demonstrations(split="train"))[:lesson.pick(400, 60)]
+written = data.demonstration_rows(tokenizer, data.demonstrations(split="train"))[:lesson.pick(400, 60)]
 before, accuracy = reward.score(mine, written), reward.evaluate_reward(mine, valid)["accuracy"]
 with torch.no_grad():
     mine.score.bias.copy_(normalised_bias(mine.score.bias, before))
@@ -330,9 +316,10 @@ print(f"answers of the tuned model average {sampled_scores[places].mean():+.3f}:
 # ## Is it any good? Three questions
 #
 # From here on we examine the shipped reward model. It has seen more rankings than you had patience for, and it saw them
-# in two rounds. Half of them are of the SFT model's answers, like yours. A first reward model learnt from these, a first
-# PPO was paid by it, and the other half are of *that* PPO's answers: they are what a reward model has to judge once PPO
-# runs, and they look different. The paper did the same (section 3.1), with most of its comparisons from SFT models.
+# in two rounds. Half of them are of the SFT model's answers, like yours. A first reward model learnt from these, a
+# first PPO was paid by it, and the other half are of *that* PPO's answers: they are what a reward model has to judge
+# once PPO runs, and they look different. The paper did the same (section 3.1), with most of its comparisons from SFT
+# models.
 #
 # **One: does it know how sure to be?** When it says "70 to 30", is it right in 70 of 100 cases? Beside it stand your
 # own model and the one that was trained on shuffled pairs, as it was after its last epoch.
@@ -343,8 +330,8 @@ print(f"answers of the tuned model average {sampled_scores[places].mean():+.3f}:
 # keeps 50 %, so its error is 0.40.
 
 # %%
-def ece(predicted, outcomes, bins=10):
-    """(n,) forecasts between 0 and 1 and (n,) outcomes, 0 or 1 -> expected calibration error over equal-width bins."""
+def ece(predicted: Float[np.ndarray, "n"], outcomes: Float[np.ndarray, "n"], bins=10) -> float:
+    """Compute the expected calibration error of forecasts between 0 and 1, in bins of equal width. outcomes: 0 or 1."""
     ### BEGIN SOLUTION
     places = np.minimum((predicted * bins).astype(int), bins - 1)
     error = 0.0
@@ -359,7 +346,7 @@ def ece(predicted, outcomes, bins=10):
 ece = check("4.6", ece)
 print(f"{ece(np.array([0.9, 0.9, 0.9, 0.9]), np.array([1.0, 0.0, 1.0, 0.0])):.2f}")
 
-
+# %%
 def forecasts(model):
     """Per untied held-out pair: how sure the model is of its favourite, and whether that one was preferred."""
     scores, ranks, mask = reward.score_rankings(model, valid)
@@ -368,24 +355,14 @@ def forecasts(model):
     return difference.abs().sigmoid().numpy(), (difference > 0).double().numpy()
 
 
-models_shown = {"shipped": (shipped, "oracle", "D"), "yours": (mine, "reward", "o"),
-                "shuffled pairs": (student, "prompted", "v")}
-figure, axis = plt.subplots(figsize=(5.6, 4))
-axis.plot([0.5, 1], [0.5, 1], color="#888888", linestyle="--", linewidth=1)
-errors = {}
-for name, (model, key, marker) in models_shown.items():
-    predicted, correct = forecasts(model)
-    errors[name] = ece(predicted, correct)
+errors, shown = {}, {}
+for name, model, stage in (("shipped", shipped, "oracle"), ("yours", mine, "reward"),
+                           ("shuffled pairs", student, "prompted")):
+    errors[name] = ece(*forecasts(model))
     bins = reward.calibration(*reward.score_rankings(model, valid), bins=6)
     bins = [row for row in bins if row["pairs"] >= lesson.pick(40, 10)]  # fewer pairs would show luck
-    axis.plot([row["predicted"] for row in bins], [row["observed"] for row in bins], marker=marker,
-              color=plots.COLOURS[key], label=f"{name}, error {errors[name]:.2f}")
-axis.set(xlabel="promised: σ(difference of scores)", ylabel="kept: share of pairs it got right",
-         title="Below the dashed line: surer than it should be", ylim=(0.3, 1.03))
-axis.legend(loc="upper left")
-for side in (axis.xaxis, axis.yaxis):
-    side.set_major_formatter(lambda share, _: f"{share:.0%}")
-plt.show()
+    shown[f"{name}, error {errors[name]:.2f}"] = stage, bins
+display(plots.calibration(shown))
 print(f"Best calibrated: {min(errors, key=errors.get)}; worst: {max(errors, key=errors.get)}. Above the dashed line a "
       "model is too timid; below it, it promises more than it keeps, whatever its accuracy.")
 
@@ -402,22 +379,15 @@ for case in cases:
     rows_of = [i for i, found in enumerate(ranked["valid"]) if found["use_case"] == case]
     tops[case] = labelers.bayes_ceiling(team, [grades[i] for i in rows_of], np.random.default_rng(1),
                                         [lengths[i] for i in rows_of], draws=lesson.pick(20, 5))
+
+# %%
 lines = {"all, training team": measured["accuracy"], "all, held-out team": measured["heldout_team"], **cases}
-figure, axis = plt.subplots(figsize=(7.4, 4.2))
-for place, (name, found) in enumerate(lines.items()):
-    key = "oracle" if name.startswith("all") else "reward"
-    axis.errorbar([found["value"]], [place], xerr=[[found["value"] - found["low"]], [found["high"] - found["value"]]],
-                  color=plots.COLOURS[key], marker="o", capsize=3)
-    top = ceiling if name == "all, training team" else tops.get(name)
-    if top is not None:
-        axis.plot([top], [place], marker="|", markersize=16, markeredgewidth=3, color=plots.COLOURS["ppo"])
-axis.axvline(0.5, color="#888888", linestyle="--", linewidth=1)
-axis.set_yticks(range(len(lines)), [f"{name.replace('_', ' ')} ({found['n']})" for name, found in lines.items()])
-axis.set(ylim=(len(lines) - 0.5, -0.5), xlabel="pair accuracy on held-out prompts (95 % interval); blue bar: ceiling",
-         title="Where the shipped reward model is good (prompts)")
-axis.grid(axis="y", visible=False)
-axis.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-plt.show()
+label = {name: f"{name} ({found['n']})" for name, found in lines.items()}
+display(plots.interval_rows({label[name]: found for name, found in lines.items()}, reference=0.5,
+                            label="pair accuracy on held-out prompts (95 % interval); blue bar: ceiling",
+                            marks={label[name]: "oracle" for name in lines if name.startswith("all")},
+                            tops={label[name]: top for name, top in (tops | {"all, training team": ceiling}).items()},
+                            title="Where the shipped reward model is good (prompts)"))
 room = {case: tops[case] - cases[case]["value"] for case in cases}
 hard, done = max(room, key=room.get).replace("_", " "), min(room, key=room.get).replace("_", " ")
 print(f"Farthest below its ceiling: {hard}; nearest to it: {done}. Over all it reaches "
@@ -444,32 +414,21 @@ best, worst = truth.nan_to_num(-1).argmax(dim=1), truth.nan_to_num(2).argmin(dim
 rows = torch.arange(len(valid))
 agreed = (truth[rows, best] - truth[rows, worst]) * (scores[rows, best] - scores[rows, worst])
 shown = int(agreed.argmax())  # the prompt whose best and worst answer differ most, for the model and in truth
-picked = (int(best[shown]), int(worst[shown]))
-average, strips = scores[mask].mean(), []
-for which in picked:
+average, strips = scores[mask].mean(), {}
+for name, which in (("good", int(best[shown])), ("bad", int(worst[shown]))):
     ids = valid[shown].responses[which]
     row = reward.reward_input(valid[shown].prompt_ids, ids)
     with torch.no_grad():
-        strips.append((ids, shipped(*pad_right([row]))[0, len(valid[shown].prompt_ids):] - average))
-limit = max(float(v.abs().max()) for _, v in strips)
-figure, axes = plt.subplots(2, 1, figsize=(11, 3.6), layout="constrained")
-for axis, (ids, values), which in zip(axes, strips, picked, strict=True):
-    image = axis.imshow(values[None], cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+        values = shipped(*pad_right([row]))[0, len(valid[shown].prompt_ids):] - average
     words = ["END" if token == models.END else models.token_text(tokenizer, token) for token in ids]
-    axis.set_xticks(range(len(words)), words, rotation=45, ha="right", fontsize=9)
-    axis.set_yticks([])
-    axis.grid(False)
-    for place, value in enumerate(values):
-        axis.text(place, 0, f"{value:.1f}", ha="center", va="center", fontsize=7 if len(ids) > 25 else 8,
-                  color="white" if abs(value) > 0.6 * limit else "black")
-    axis.set_title(f"score {values[-1]:+.2f}, true score {truth[shown, which]:.2f} of 1")
-figure.colorbar(image, ax=axes, label="score so far, above the\naverage sampled answer")
-plt.show()
+    strips[f"The {name} answer: score {values[-1]:+.2f}, true score {truth[shown, which]:.2f} of 1"] = words, values
+
+# %%
+display(plots.token_strips(strips, "score so far, above the\naverage sampled answer"))
 print(f"Prompt: {ranked['valid'][shown]['prompt']}")
 print("(Chosen to be clear: of all held-out prompts this is the one where model and truth agree most strongly.)")
-for (ids, values), name in zip(strips, ("good", "bad"), strict=True):
+for (words, values), name in zip(strips.values(), ("good", "bad"), strict=True):
     step = values.diff()
-    words = ["END" if token == models.END else models.token_text(tokenizer, token) for token in ids]
     print(f"In the {name} answer the score rises most at {words[int(step.argmax()) + 1]!r} ({step.max():+.2f}) and "
           f"falls most at {words[int(step.argmin()) + 1]!r} ({step.min():+.2f}).")
 
@@ -481,7 +440,7 @@ for (ids, values), name in zip(strips, ("good", "bad"), strict=True):
 # the grading program. If best-of-n under the model does not beat a plain sample, PPO will not either.
 
 # %%
-gate = results.gate(policy, shipped, tokenizer, pipeline.prompts_of("valid", lesson.pick(80, 8)))
+gate = results.gate(policy, shipped, tokenizer, data.prompts_of("valid", lesson.pick(80, 8)))
 display(plots.gate(gate))
 gain = gate["gain_at_8"]
 print(f"Best of 8 under the shipped reward model: true score {gain['value']:+.3f} against a plain sample (95 % "

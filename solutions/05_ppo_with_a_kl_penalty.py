@@ -4,20 +4,24 @@
 # %%
 from dataclasses import asdict, replace
 
-import matplotlib.pyplot as plt
 import torch
 from IPython.display import HTML, display
+from jaxtyping import Bool, Float, Int  # Float[Tensor, "batch response"]: floats, of shape (batch, response)
+from torch import Tensor
 
-from rlhf_lite import models, own_model, own_page, pipeline, plots, ppo, ppo_math, stats
+from rlhf_lite import models, plots, ppo, ppo_math, stats
 from rlhf_lite import tiny_world as tiny
-from rlhf_lite.exercises import check, progress, setup
+from rlhf_lite.exercises import check, my_model, my_model_page, progress, setup
+from rlhf_lite.experiment import data
+from rlhf_lite.experiment.answers import answer_rows
+from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, default_recipe
 from rlhf_lite.sampling import sample, take
 from rlhf_lite.town.grading import grade
 from rlhf_lite.widgets import measure as inside
-from rlhf_lite.widgets.after import simulate
 from rlhf_lite.widgets.inspect_tokens import TokenInspector
 from rlhf_lite.widgets.ranking import RankingWidget
 from rlhf_lite.widgets.session import RankingSession
+from rlhf_lite.widgets.simulated import simulate
 from rlhf_lite.widgets.sliders import ClipSlider
 
 lesson = setup("05", strict=True)
@@ -88,8 +92,9 @@ print(f"Mean score: {tiny.expected(log_ref, scores).item():.2f}. A sum over ever
 # k2 = 0.24, k3 = 0.19.
 
 # %%
-def kl_estimators(log_probs, ref_log_probs):
-    """(n,) log-probabilities of sampled responses under policy and reference -> (k1, k2, k3), each (n,)."""
+def kl_estimators(log_probs: Float[Tensor, "*shape"], ref_log_probs: Float[Tensor, "*shape"]
+                  ) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """Compute k1, k2 and k3 from the log-probabilities of sampled responses under policy and reference."""
     ### BEGIN SOLUTION
     d = log_probs - ref_log_probs
     return d, 0.5 * d ** 2, torch.expm1(-d) + d
@@ -116,23 +121,21 @@ def moved(share):
     return policy
 
 
+# %%
 generator = torch.Generator().manual_seed(0)
-figure, axes = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
-for axis, (name, share) in zip(axes, [("close to the reference", 0.2), ("far from it", 1.0)], strict=True):
+means = {}
+for name, share in (("Close to the reference", 0.2), ("Far from it", 1.0)):
     log_p = tiny.policy_log_probs(moved(share), world).sum(dim=-1).detach()
     exact = tiny.kl(log_p, log_ref).item()
     draws = torch.multinomial(log_p[0].exp(), 10_000, replacement=True, generator=generator)
+    found = dict(zip(("k1", "k2", "k3"), kl_estimators(log_p[0, draws], log_ref[0, draws]), strict=True))
     counts = torch.arange(1, len(draws) + 1)
-    print(f"{name}: exact KL {exact:.3f} nats.", end="")
-    for k, label, colour in zip(kl_estimators(log_p[0, draws], log_ref[0, draws]), ("k1", "k2", "k3"),
-                                (plots.COLOURS["ppo"], plots.COLOURS["sft"], plots.COLOURS["ppo_ptx"]), strict=True):
-        axis.plot(counts[9:], (k.cumsum(0) / counts)[9:], label=label, color=colour)
-        print(f"  {label}: {k.mean():.3f} with a spread of {k.std():.2f}.", end="")
-    print()
-    axis.axhline(exact, color=plots.COLOURS["oracle"], linestyle="--", label="exact")
-    axis.set(xscale="log", xlabel="responses sampled so far", ylabel="running mean (nats)", title=name.capitalize())
-axes[1].legend()
-plt.show()
+    means[name] = {k: (counts[9:], (values.cumsum(0) / counts)[9:]) for k, values in found.items()}
+    means[name]["exact"] = counts[[9, -1]], [exact, exact]
+    print(f"{name}: exact KL {exact:.3f} nats.  " + "  ".join(
+        f"{k}: {values.mean():.3f} with a spread of {values.std():.2f}." for k, values in found.items()))
+display(plots.lines(means, "responses sampled so far", "running mean (nats)", xscale="log", looks={
+    "k1": ("ppo", "-"), "k2": ("sft", "-."), "k3": ("ppo_ptx", ":"), "exact": ("oracle", "--")}))
 print("Reading: k1 and k3 settle on the dashed line, k2 on a line of its own as soon as the policies differ much. "
       "Close to the reference k3 is far calmer than k1; far from it that advantage goes.")
 
@@ -169,8 +172,9 @@ for name, k in zip(("k1", "k2", "k3"), kl_estimators(log_p, log_ref), strict=Tru
 # $\ln\frac{e+1}{2} = 0.62$.
 
 # %%
-def optimum(log_ref, scores, kl_coef):
-    """(prompts, responses) log-probabilities and scores -> (log-probabilities of the best policy, (prompts,) value)."""
+def optimum(log_ref: Float[Tensor, "*prompts responses"], scores: Float[Tensor, "*prompts responses"], kl_coef: float
+            ) -> tuple[Float[Tensor, "*prompts responses"], Float[Tensor, "*prompts"]]:
+    """Find the log-probabilities of the best policy, and its value for every prompt."""
     ### BEGIN SOLUTION
     tilted = log_ref + scores / kl_coef
     log_z = tilted.logsumexp(dim=-1)
@@ -186,23 +190,15 @@ print(best.exp(), value)
 # **Predict before you run:** with a price of 2 points per nat, will the apprentice still mumble? With 0.1?
 
 # %%
-prices = {2.0: plots.COLOURS["sft"], KL_COEF: plots.COLOURS["ppo"], 0.1: plots.COLOURS["ppo_ptx"]}
+prices = (2.0, KL_COEF, 0.1)
 best = {price: optimum(log_ref, scores, price)[0][0].exp() for price in prices}
 shown = [row for p in (log_ref[0], best[KL_COEF], best[0.1]) for row in p.topk(3).indices.tolist()]
 shown = sorted(dict.fromkeys(shown), key=lambda row: -scores[0, row].item())
-figure, axis = plt.subplots(figsize=(8, 4.6), layout="constrained")
-bars = [("reference", log_ref[0].exp(), plots.COLOURS["base"])] + [
-    (f"best at price {price:g}", best[price], colour) for price, colour in prices.items()]
-for place, (label, probabilities, colour) in enumerate(bars):
-    axis.barh([row + 0.2 * place for row in range(len(shown))], probabilities[shown], height=0.18, label=label,
-              color=colour)
-axis.set_yticks([row + 0.3 for row in range(len(shown))],
-                [f"{say(world.responses[row])}  ({scores[0, row]:+.1f})".replace("-", "−") for row in shown])
-axis.invert_yaxis()
-axis.grid(axis="y", visible=False)
-axis.set(xlabel="probability", title="The best policy at three prices (in brackets: the score)")
-axis.legend(loc="lower right")
-plt.show()
+said = {row: f"{say(world.responses[row])}  ({scores[0, row]:+.1f})".replace("-", "−") for row in shown}
+likely = {"reference": log_ref[0].exp()} | {f"best at price {price:g}": p for price, p in best.items()}
+display(plots.bars({name: {said[row]: p[row].item() for row in shown} for name, p in likely.items()}, "probability",
+                   "The best policy at three prices (in brackets: the score)",
+                   colours=("base", "sft", "ppo", "ppo_ptx")))
 for price in prices:
     log_best, value = optimum(log_ref, scores, price)
     print(f"price {price:g}: mean score {tiny.expected(log_best, scores).item():.2f}, "
@@ -237,27 +233,16 @@ def agreement(n, values):
     return torch.cosine_similarity(tiny.gradient(-loss, weights), exact_gradient, dim=0).item()
 
 
-batches = [8, 32, 128, 512, 2048]
-figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
-mean_agreement = {}
-no_critic = torch.zeros_like(rewards)
-for label, values, stage in (("a perfect critic", perfect_critic, "ppo"), ("no critic", no_critic, "sft")):
-    repeated = [stats.mean_interval([agreement(n, values) for _ in range(lesson.pick(40, 8))], method="normal")
-                for n in batches]
-    mean_agreement[label] = [interval.value for interval in repeated]
-    axis.errorbar(batches, mean_agreement[label], [i.value - i.low for i in repeated], marker=plots.MARKERS[stage],
-                  color=plots.COLOURS[stage], capsize=3, label=label)
-axis.set(xscale="log", xlabel="responses in the batch", ylabel="cosine with the exact gradient", ylim=(None, 1.03),
-         title="Does a batch know which way is up?")
-axis.set_xticks(batches, batches)
-axis.minorticks_off()
-axis.legend()
-plt.show()
+# %%
+critics = {"a perfect critic": perfect_critic, "no critic": torch.zeros_like(rewards)}
+cosines = {name: {n: stats.mean_interval([agreement(n, values) for _ in range(lesson.pick(40, 8))], method="normal")
+                  for n in (8, 32, 128, 512, 2048)} for name, values in critics.items()}
+display(plots.gradient_agreement(cosines, {"a perfect critic": "ppo", "no critic": "sft"}, "responses in the batch"))
 surrogate = tiny.ppo_surrogate(log_probs, ref_log_probs, scores, torch.zeros_like(log_probs), world, KL_COEF, lam=1.0)
 whole = torch.cosine_similarity(tiny.gradient(surrogate, weights), exact_gradient, dim=0).item()
 print(f"From infinitely many responses, PPO's first gradient and the exact one have a cosine of {whole:.4f}: same "
-      f"direction, and here without any critic. From 32 responses it is {mean_agreement['a perfect critic'][1]:.2f} "
-      f"with a perfect critic and {mean_agreement['no critic'][1]:.2f} with none. The critic does not move the goal; "
+      f"direction, and here without any critic. From 32 responses it is {cosines['a perfect critic'][32].value:.2f} "
+      f"with a perfect critic and {cosines['no critic'][32].value:.2f} with none. The critic does not move the goal; "
       "it is there to take away noise.")
 
 # %% [markdown]
@@ -271,47 +256,35 @@ print(f"From infinitely many responses, PPO's first gradient and the exact one h
 
 # %%
 log_best, best_value = optimum(log_ref, scores, KL_COEF)
-figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
-picture = display(figure, display_id=True)
-path = []  # one row per look: iteration, value, distance, KL, mean score
+path = []  # what every look has measured
 
 
 def look(policy, iteration):
-    """Measure exactly, and draw."""
+    """Measure exactly -> the picture so far."""
     log_p = tiny.policy_log_probs(policy, world).sum(dim=-1).detach()
-    path.append((iteration, tiny.objective(log_p, log_ref, scores, KL_COEF).item(),
-                 tiny.total_variation(log_p, log_best).item(), tiny.kl(log_p, log_ref).item(),
-                 tiny.expected(log_p, scores).item()))
-    iterations, values, distances, _, _ = zip(*path, strict=True)
-    for axis in axes:
-        axis.clear()
-    axes[0].plot(iterations, values, color=plots.COLOURS["ppo"])
-    axes[0].axhline(best_value.item(), color=plots.COLOURS["oracle"], linestyle="--")
-    axes[0].set(xlabel="iteration", ylabel="mean score − β · KL", title="Value (dashed: the best possible)")
-    axes[1].plot(iterations, distances, color=plots.COLOURS["ppo"])
-    axes[1].set(xlabel="iteration", ylabel="total variation", ylim=(0, None), title="Distance to the best policy")
-    line = torch.tensor([scores.min().item(), scores.max().item()])
-    axes[2].plot(line, (line - best_value) / KL_COEF, color=plots.COLOURS["oracle"], linestyle="--", linewidth=1)
-    axes[2].scatter(scores[0], (log_p - log_ref)[0], s=4 + 500 * log_p[0].exp(), alpha=0.5, color=plots.COLOURS["ppo"])
-    axes[2].set(xlabel="score", ylabel="log π − log π_ref (nats)", ylim=(-8, 4), title="Every response (large: likely)")
-    picture.update(figure)
-    return {}
+    path.append({"iteration": iteration, "value": tiny.objective(log_p, log_ref, scores, KL_COEF).item(),
+                 "distance": tiny.total_variation(log_p, log_best).item(), "kl": tiny.kl(log_p, log_ref).item(),
+                 "score": tiny.expected(log_p, scores).item()})
+    responses = zip(scores[0], (log_p - log_ref)[0], log_p[0].exp(), strict=True)
+    return plots.exact_run(path, best_value.item(), responses, KL_COEF)
 
 
+# %%
 policy, critic = models.copy_model(reference), models.scalar_from_policy(reference, seed=0)
 config = ppo.PPOConfig(batch_size=256, minibatch=64, max_new_tokens=3, kl_coef=KL_COEF, value_clip=None,
                        micro_batch=None, warmup_iterations=3)
-look(policy, 0)
+picture = display(look(policy, 0), display_id=True)
 for lr in (1e-2, 1e-3):  # large steps first, small ones to settle down
-    start = path[-1][0]
+    start = path[-1]["iteration"]
     ppo.train_ppo(policy, reference, critic, world.prompts, replace(
         config, iterations=lesson.pick(30, 5), lr=lr, critic_lr=lr, seed=start),
-        reward_fn=tiny.reward_function(world, scores), evaluate=lambda policy, i: look(policy, start + i),
-        evaluate_every=lesson.pick(2, 5))
-plt.close(figure)
-middle = next(row for row in path if row[0] == path[-1][0] // 2)
-print(f"The distance to the best policy went from {path[0][2]:.2f} to {middle[2]:.2f} with large steps, and to "
-      f"{path[-1][2]:.2f} with small ones. The value is {path[-1][1]:.3f} of at most {best_value.item():.3f}.")
+        reward_fn=tiny.reward_function(world, scores), evaluate_every=lesson.pick(2, 5),
+        evaluate=lambda policy, i, start=start: picture.update(look(policy, start + i)) or {})
+first, last = path[0], path[-1]
+middle = next(row for row in path if row["iteration"] == last["iteration"] // 2)
+print(f"The distance to the best policy went from {first['distance']:.2f} to {middle['distance']:.2f} with large "
+      f"steps, and to {last['distance']:.2f} with small ones. The value is {last['value']:.3f} of at most "
+      f"{best_value.item():.3f}.")
 
 # %% [markdown]
 # A large step size reaches the neighbourhood and then rattles around in it; a small one settles. In a real run you
@@ -321,23 +294,21 @@ print(f"The distance to the best policy went from {path[0][2]:.2f} to {middle[2]
 # above it. Choosing $\beta$ is choosing where on that line you want to stop.
 
 # %%
-frontier = [optimum(log_ref, scores, price)[0] for price in torch.logspace(1.3, -1.0, 60).tolist()]
-figure, axis = plt.subplots(figsize=(7, 3.6), layout="constrained")
-axis.plot([tiny.kl(p, log_ref).item() for p in frontier], [tiny.expected(p, scores).item() for p in frontier],
-          color=plots.COLOURS["oracle"], label="best at every price")
-axis.plot([row[3] for row in path], [row[4] for row in path], marker=".", color=plots.COLOURS["ppo"], label="PPO's way")
-for price in (2.0, 1.0, KL_COEF, 0.2, 0.1):
-    log_p, _ = optimum(log_ref, scores, price)
-    place = tiny.kl(log_p, log_ref).item(), tiny.expected(log_p, scores).item()
-    axis.plot(*place, marker="o", color=plots.COLOURS["oracle"])
-    axis.annotate(f"β = {price:g}", place, textcoords="offset points", xytext=(-4, 7), ha="right", fontsize=9)
-axis.set(xlabel="KL from the reference (nats)", ylabel="mean score", title="The map: what a nat buys",
-         xlim=(-0.6, None))
-axis.legend(loc="lower right")
-plt.show()
-print(f"PPO set out at KL 0 with a mean score of {path[0][4]:.2f} and ended at KL {path[-1][3]:.2f} with "
-      f"{path[-1][4]:.2f}; the best policy at this price has {tiny.expected(log_best, scores).item():.2f} at KL "
-      f"{tiny.kl(log_best, log_ref).item():.2f}. The first nat buys most.")
+def on_map(log_p):
+    """(KL, mean score) of a policy."""
+    return tiny.kl(log_p, log_ref).item(), tiny.expected(log_p, scores).item()
+
+
+def best_at(price):
+    return on_map(optimum(log_ref, scores, price)[0])
+
+
+display(plots.frontier([best_at(price) for price in torch.logspace(1.3, -1.0, 60).tolist()],
+                       [(row["kl"], row["score"]) for row in path],
+                       {price: best_at(price) for price in (2.0, 1.0, KL_COEF, 0.2, 0.1)}))
+kl, score = on_map(log_best)
+print(f"PPO set out at KL 0 with a mean score of {first['score']:.2f} and ended at KL {last['kl']:.2f} with "
+      f"{last['score']:.2f}; the best policy at this price has {score:.2f} at KL {kl:.2f}. The first nat buys most.")
 
 # %% [markdown]
 # A good place for a cup of tea. After the break you take that loop apart and build it again yourself.
@@ -352,9 +323,9 @@ print(f"PPO set out at KL 0 with a mean score of {path[0][4]:.2f} and ended at K
 tokenizer, reward_model = lesson.tokenizer(), lesson.reward_model()
 sft_policy = models.copy_model(lesson.policy("sft"), trainable=False)  # the reference of Part B
 device = models.device_of(sft_policy)
-requests = pipeline.prompts_of("valid", 40)
+requests = data.prompts_of("valid", 40)
 by_length = sorted(requests, key=lambda prompt: len(prompt.text))
-rollout = sample(sft_policy, pipeline.encoded(tokenizer, [by_length[4], by_length[-10]]), 12,
+rollout = sample(sft_policy, data.encoded(tokenizer, [by_length[4], by_length[-10]]), 12,
                  generator=torch.Generator(device=device).manual_seed(1))
 for ids, mask in zip(rollout.sequences, rollout.attention_mask, strict=True):
     print(" | ".join(models.token_text(tokenizer, token).strip() or "↵" if real else "·"
@@ -372,8 +343,9 @@ print(f"Prompts fill columns 0 to {rollout.prompt_length - 1}, padded on the lef
 # decimals or better.
 
 # %%
-def token_log_probs(policy, sequences, attention_mask, prompt_length, temperature=1.0):
-    """(batch, P + R) ids and mask, P columns of prompts -> (batch, R) log-probabilities of the response tokens."""
+def token_log_probs(policy, sequences: Int[Tensor, "batch length"], attention_mask: Int[Tensor, "batch length"],
+                    prompt_length: int, temperature=1.0) -> Float[Tensor, "batch response"]:
+    """Compute the log-probabilities of the response tokens, which begin at column `prompt_length`."""
     ### BEGIN SOLUTION
     logits = models.logits(policy, sequences, attention_mask)[:, prompt_length - 1:-1] / temperature
     return logits.log_softmax(dim=-1).gather(2, sequences[:, prompt_length:, None]).squeeze(2)
@@ -387,7 +359,8 @@ with torch.no_grad():
     padded = token_log_probs(sft_policy, rollout.sequences, rollout.attention_mask, rollout.prompt_length)[short]
     unpadded = token_log_probs(sft_policy, alone.sequences, alone.attention_mask, alone.prompt_length)[0]
 for token, one, other in list(zip(alone.response_ids()[0], padded, unpadded, strict=False))[:6]:
-    print(f"{models.token_text(tokenizer, token)!r:12} padded {one:8.4f}   alone {other:8.4f}   probability {other.exp():.2f}")
+    print(f"{models.token_text(tokenizer, token)!r:12} padded {one:8.4f}   alone {other:8.4f}   "
+          f"probability {other.exp():.2f}")
 
 # %% [markdown]
 # ### A reward for every token
@@ -402,8 +375,10 @@ for token, one, other in list(zip(alone.response_ids()[0], padded, unpadded, str
 # rewards are −0.05 and 2.05; a third, padded column gets 0.
 
 # %%
-def shaped_rewards(scores, log_probs, ref_log_probs, mask, kl_coef):
-    """(batch,) scores, (batch, R) log-probabilities of both policies, (batch, R) bool mask -> (batch, R) rewards."""
+def shaped_rewards(scores: Float[Tensor, "batch"], log_probs: Float[Tensor, "batch response"],
+                   ref_log_probs: Float[Tensor, "batch response"], mask: Bool[Tensor, "batch response"], kl_coef: float
+                   ) -> Float[Tensor, "batch response"]:
+    """Give every token its reward: the price of leaving the reference and, at the last token, the score."""
     ### BEGIN SOLUTION
     rewards = torch.where(mask, -kl_coef * (log_probs - ref_log_probs), 0.0)
     rewards[torch.arange(len(mask)), ppo_math.last_action(mask)] += scores
@@ -450,8 +425,10 @@ advantages_by_hand = check("5.5", advantages_by_hand)
 # the critic should have said.
 
 # %%
-def gae(rewards, values, mask, gamma=1.0, lam=0.95):
-    """(batch, R) rewards, values and mask -> (advantages, returns), both (batch, R) and 0 at padding."""
+def gae(rewards: Float[Tensor, "batch response"], values: Float[Tensor, "batch response"],
+        mask: Bool[Tensor, "batch response"], gamma=1.0, lam=0.95
+        ) -> tuple[Float[Tensor, "batch response"], Float[Tensor, "batch response"]]:
+    """Compute advantages and returns, both 0 at padding."""
     ### BEGIN SOLUTION
     rewards, values = torch.where(mask, rewards, 0.0), torch.where(mask, values, 0.0)
     advantages = torch.zeros_like(rewards)
@@ -481,8 +458,9 @@ for part in gae(torch.tensor([[-0.1, 0.1, 1.0]]), torch.tensor([[0.2, 0.5, 0.4]]
 # **What you should see:** 1, 2, 3 and a padded 99 become −1.22, 0, 1.22 and 0.
 
 # %%
-def masked_whiten(values, mask, shift_mean=True):
-    """(batch, R) values -> scaled to deviation 1, with shift_mean also to mean 0, over the True places; 0 elsewhere."""
+def masked_whiten(values: Float[Tensor, "batch response"], mask: Bool[Tensor, "batch response"],
+                  shift_mean=True) -> Float[Tensor, "batch response"]:
+    """Scale the True places to deviation 1, with shift_mean also to mean 0; elsewhere return 0."""
     ### BEGIN SOLUTION
     chosen = values[mask]
     centred = values - chosen.mean() if shift_mean else values
@@ -502,8 +480,11 @@ print(masked_whiten(torch.tensor([[1.0, 2.0, 3.0, 99.0]]), torch.tensor([[True, 
 # out positive, the other one's negative, and the returns keep the unit of the scores.
 
 # %%
-def advantages_and_returns(scores, log_probs, ref_log_probs, values, mask, kl_coef):
-    """Scores and what the models said -> (whitened advantages, returns), both (batch, R); gamma and lam as above."""
+def advantages_and_returns(scores: Float[Tensor, "batch"], log_probs: Float[Tensor, "batch response"],
+                           ref_log_probs: Float[Tensor, "batch response"], values: Float[Tensor, "batch response"],
+                           mask: Bool[Tensor, "batch response"], kl_coef: float
+                           ) -> tuple[Float[Tensor, "batch response"], Float[Tensor, "batch response"]]:
+    """Turn scores and what the models said into whitened advantages and returns; gamma and lam as above."""
     ### BEGIN SOLUTION
     rewards = shaped_rewards(scores, log_probs, ref_log_probs, mask, kl_coef)
     advantages, returns = gae(rewards, values, mask)
@@ -530,8 +511,10 @@ for part in advantages_and_returns(torch.tensor([2.0, -1.0]), nothing, nothing, 
 # that; for a bad one it falls towards the left and is flat below 0.8.
 
 # %%
-def policy_loss(log_probs, old_log_probs, advantages, mask, clip_range=0.2):
-    """(batch, R) each -> the clipped loss, a mean over the True places of the mask."""
+def policy_loss(log_probs: Float[Tensor, "batch response"], old_log_probs: Float[Tensor, "batch response"],
+                advantages: Float[Tensor, "batch response"], mask: Bool[Tensor, "batch response"],
+                clip_range=0.2) -> Float[Tensor, ""]:
+    """Compute PPO's clipped loss, a mean over the True places of the mask."""
     ### BEGIN SOLUTION
     ratio = (log_probs - old_log_probs).exp()
     losses = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - clip_range, 1 + clip_range))
@@ -541,15 +524,9 @@ def policy_loss(log_probs, old_log_probs, advantages, mask, clip_range=0.2):
 
 policy_loss = check("5.9", policy_loss)
 ratios, here = torch.linspace(0.4, 1.6, 121), torch.ones(1, 1, dtype=torch.bool)
-figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained")
-for axis, advantage, title in zip(axes, (1.0, -1.0), ("A good token (A = +1)", "A bad token (A = −1)"), strict=True):
-    losses = [policy_loss(ratio.log().view(1, 1), torch.zeros(1, 1), torch.full((1, 1), advantage), here)
-              for ratio in ratios]
-    axis.plot(ratios, losses, color=plots.COLOURS["ppo"])
-    axis.axvspan(0.8, 1.2, color=plots.COLOURS["base"], alpha=0.15)
-    axis.plot([1], [-advantage], marker="o", color=plots.COLOURS["oracle"])
-    axis.set(xlabel="ratio new / old", ylabel="loss", title=title)
-plt.show()
+losses = {advantage: [policy_loss(ratio.log().view(1, 1), torch.zeros(1, 1), torch.full((1, 1), advantage), here)
+                      for ratio in ratios] for advantage in (1.0, -1.0)}
+display(plots.clipped_loss(ratios, losses))
 print("Reading: where the line is flat there is no gradient, so a token that has moved enough is left alone. On the "
       "other side it is not flat: a token that moved the wrong way can always come back.")
 
@@ -563,8 +540,10 @@ print("Reading: where the line is flat there is no gradient, so a token that has
 # only 0.2 of its step counts.
 
 # %%
-def value_loss(values, old_values, returns, mask, clip_range=0.2):
-    """(batch, R) each -> half the larger of the squared errors of the value and of the clipped value, a masked mean."""
+def value_loss(values: Float[Tensor, "batch response"], old_values: Float[Tensor, "batch response"],
+               returns: Float[Tensor, "batch response"], mask: Bool[Tensor, "batch response"],
+               clip_range=0.2) -> Float[Tensor, ""]:
+    """Compute half the larger of the squared errors of the value and of the clipped value, a masked mean."""
     ### BEGIN SOLUTION
     clipped = old_values + (values - old_values).clamp(-clip_range, clip_range)
     errors = torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)
@@ -588,8 +567,11 @@ print(value_loss(torch.full((1, 1), 0.5), torch.zeros(1, 1), torch.ones(1, 1), h
 # from the second on does it matter that you kept the old log-probabilities.
 
 # %%
-def ppo_step(policy, critic, optimizers, batch):
-    """One step of policy and critic on a batch (rollout, log_probs, values, advantages, returns) -> loss, a float."""
+def ppo_step(policy, critic, optimizers: list, batch) -> float:
+    """Take one step of policy and critic on a batch, and return the loss.
+
+    It has batch.rollout, and log_probs, values, advantages and returns as they were before the first step.
+    """
     ### BEGIN SOLUTION
     rollout, mask = batch.rollout, batch.rollout.response_mask
     log_probs = token_log_probs(policy, rollout.sequences, rollout.attention_mask, rollout.prompt_length)
@@ -614,14 +596,6 @@ ppo_step = check("5.11", ppo_step)
 # which it also does with half the bugs in the world, but "does it arrive where it must".
 
 # %%
-def part_of(batch, rows):
-    """Some rows of a batch."""
-    rollout = take(batch.rollout, rows)
-    width = rollout.response_mask.shape[1]
-    return ppo.Batch(rollout, *(tensor[rows, :width] for tensor in (
-        batch.log_probs, batch.values, batch.advantages, batch.returns)))
-
-
 def my_ppo(policy, reference, critic, prompts, reward_fn, iterations, lr, kl_coef, seed=0, look=None):
     """All of PPO. The learning rate warms up over three iterations, as the library's does above."""
     generator = torch.Generator().manual_seed(seed)
@@ -636,29 +610,33 @@ def my_ppo(policy, reference, critic, prompts, reward_fn, iterations, lr, kl_coe
             values = ppo.response_values(critic, rollout)
         advantages, returns = advantages_and_returns(reward_fn(rollout), log_probs, ref_log_probs, values,
                                                      rollout.response_mask, kl_coef)
-        batch = ppo.Batch(rollout, log_probs, values, advantages, returns)
+        batch = ppo.Experience(rollout, log_probs, values, advantages, returns)
         for rows in torch.randperm(256, generator=generator).split(64):
-            ppo_step(policy, critic, optimizers, part_of(batch, rows))
+            ppo_step(policy, critic, optimizers, batch.take(rows.numpy()))
         if look:
             look(policy, iteration + 1)
 
 
+# %%
 policy, critic = models.copy_model(reference), models.scalar_from_policy(reference, seed=0)
-my_path = [(0, path[0][2])]
+my_path = [(0, first["distance"])]
+
+
+def distance(policy):
+    """Total variation to the best policy, exactly."""
+    return tiny.total_variation(tiny.policy_log_probs(policy, world).sum(dim=-1).detach(), log_best).item()
+
+
 for lr in (1e-2, 1e-3):
     start = my_path[-1][0]
     my_ppo(policy, reference, critic, world.prompts, tiny.reward_function(world, scores), lesson.pick(30, 5), lr,
-           KL_COEF, seed=start, look=lambda policy, i: my_path.append((start + i, tiny.total_variation(
-               tiny.policy_log_probs(policy, world).sum(dim=-1).detach(), log_best).item())))
-figure, axis = plt.subplots(figsize=(7, 3), layout="constrained")
-axis.plot([row[0] for row in path], [row[2] for row in path], color=plots.COLOURS["base"], linestyle="--",
-          label="the library's loop")
-axis.plot(*zip(*my_path, strict=True), color=plots.COLOURS["ppo"], label="the loop of this notebook")
-axis.set(xlabel="iteration", ylabel="total variation to the best policy", ylim=(0, None), title="Two loops, one goal")
-axis.legend()
-plt.show()
-print(f"Your loop ended {my_path[-1][1]:.2f} from the best policy, the library's {path[-1][2]:.2f}; both set out at "
-      f"{path[0][2]:.2f}.")
+           KL_COEF, seed=start, look=lambda policy, i, start=start: my_path.append((start + i, distance(policy))))
+display(plots.lines({"Two loops, one goal": {
+    "the loop of this notebook": list(zip(*my_path, strict=True)),
+    "the library's loop": ([row["iteration"] for row in path], [row["distance"] for row in path])}},
+    "iteration", "total variation to the best policy", ylim=(0, None)))
+print(f"Your loop ended {my_path[-1][1]:.2f} from the best policy, the library's {last['distance']:.2f}; both set "
+      f"out at {first['distance']:.2f}.")
 
 # %% [markdown]
 # ### Before the first step in town
@@ -671,7 +649,7 @@ print(f"Your loop ended {my_path[-1][1]:.2f} from the best policy, the library's
 
 # %%
 policy, critic = models.copy_model(sft_policy), models.copy_model(reward_model)
-rollout = sample(policy, pipeline.encoded(tokenizer, requests[:16]), pipeline.MAX_NEW_TOKENS,
+rollout = sample(policy, data.encoded(tokenizer, requests[:16]), MAX_NEW_TOKENS,
                  generator=torch.Generator(device=device).manual_seed(2))
 where = rollout.sequences, rollout.attention_mask, rollout.prompt_length
 with torch.no_grad():
@@ -696,8 +674,8 @@ print(f"largest |critic − reward model|   {(critic_says - reward_says).abs().m
 # controller is slow on purpose.
 
 # %%
-def adaptive_kl(kl_coef, kl, target, episodes, horizon=10_000):
-    """The next kl_coef, from the KL just measured over so many episodes; the relative error is clipped to ±0.2."""
+def adaptive_kl(kl_coef: float, kl: float, target: float, episodes: int, horizon=10_000) -> float:
+    """Compute the next kl_coef from the KL just measured over so many episodes, its relative error clipped to ±0.2."""
     ### BEGIN SOLUTION
     error = max(-0.2, min(0.2, kl / target - 1))
     return kl_coef * (1 + error * episodes / horizon)
@@ -712,23 +690,21 @@ print(f"{adaptive_kl(0.2, 6.0, 2.0, 256):.5f}")
 # obeyed at once.
 
 # %%
-target, figure = 1.0, plt.figure(figsize=(9, 2.9), layout="constrained")
-axes = figure.subplots(1, 2)
-for start, stage in ((0.1, "ppo"), (4.0, "sft")):
+target, found = 1.0, {}
+for start in (0.1, 4.0):
     price, prices, kls = start, [], []
     for _ in range(1000):
         kl = tiny.kl(optimum(log_ref, scores, price)[0], log_ref).item()
         prices.append(price)
         kls.append(kl)
         price = adaptive_kl(price, kl, target, episodes=256)
-    episodes = [256 * i / 1000 for i in range(1000)]
-    axes[0].plot(episodes, kls, color=plots.COLOURS[stage], label=f"from β = {start:g}")
-    axes[1].plot(episodes, prices, color=plots.COLOURS[stage])
-axes[0].axhline(target, color=plots.COLOURS["oracle"], linestyle="--", label="target")
-axes[0].set(xlabel="thousand episodes", ylabel="KL (nats)", title="The KL goes to its target")
-axes[1].set(xlabel="thousand episodes", ylabel="β", yscale="log", title="The price that holds it there")
-axes[0].legend()
-plt.show()
+    found[f"from β = {start:g}"] = kls, prices
+episodes = [256 * i / 1000 for i in range(1000)]
+display(plots.lines(
+    {"The KL goes to its target": {name: (episodes, kls) for name, (kls, _) in found.items()}
+     | {"target": ([0, 256], [target, target])},
+     "The price that holds it there": {name: (episodes, prices) for name, (_, prices) in found.items()}},
+    "thousand episodes", ["KL (nats)", "β"], yscale="log", looks={"target": ("oracle", ":")}))
 print(f"From both sides the price ends near {prices[-1]:.2f} and the KL near {kls[-1]:.2f}, after as many episodes as "
       "InstructGPT had in all (256,000). In the few thousand episodes below it would hardly move, so we keep β fixed.")
 
@@ -743,17 +719,17 @@ print(f"From both sides the price ends near {prices[-1]:.2f} and the KL near {kl
 # **Predict before you run:** the proxy will rise, that is PPO's job. Will the true score follow?
 
 # %%
-asked = pipeline.prompts_of("valid", lesson.pick(150, 12))
-asked_ids = pipeline.encoded(tokenizer, asked)
-recipe = pipeline.recipe().ppo
+asked = data.prompts_of("valid", lesson.pick(150, 12))
+asked_ids = data.encoded(tokenizer, asked)
+recipe = default_recipe().ppo
 config = replace(recipe, iterations=lesson.pick(50, 3), batch_size=lesson.pick(recipe.batch_size, 16))
 settings = ("iterations", "batch_size", "minibatch", "kl_coef", "lr", "clip_range", "lam")
 print({name: asdict(config)[name] for name in settings})
 
-
+# %%
 def measure(policy):
     """One sampled answer per validation prompt -> proxy, KL and true score of each."""
-    rollout = sample(policy, asked_ids, pipeline.MAX_NEW_TOKENS,
+    rollout = sample(policy, asked_ids, MAX_NEW_TOKENS,
                      generator=torch.Generator(device=device).manual_seed(7))
     log_ratio = ppo.rollout_log_probs(policy, rollout) - ppo.rollout_log_probs(sft_policy, rollout)
     texts = [models.decode_response(tokenizer, ids) for ids in rollout.response_ids()]
@@ -764,36 +740,27 @@ def measure(policy):
             "true": torch.tensor([g.score for g in graded])}
 
 
-TITLES = {"proxy": ("Proxy: the reward model's score", "reward"), "kl": ("KL from SFT, nats per answer", "base"),
-          "true": ("True score (0–1), which PPO never sees", "ppo")}
-figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
-picture = display(figure, display_id=True)
-curve = []
+# %%
+TITLES = {"proxy": "Proxy: the reward model's score", "kl": "KL from SFT, nats per answer",
+          "true": "True score (0–1), which PPO never sees"}
+curve, rows = [], []
 
 
 def watch(policy, iteration):
-    """Called by the loop: measure, draw."""
-    curve.append((iteration, measure(policy)))
-    for axis, (name, (title, colour)) in zip(axes, TITLES.items(), strict=True):
-        intervals = [stats.mean_interval(measured[name].tolist(), method="normal") for _, measured in curve]
-        iterations = [iteration for iteration, _ in curve]
-        axis.clear()
-        axis.plot(iterations, [i.value for i in intervals], color=plots.COLOURS[colour], marker=plots.MARKERS[colour],
-                  markersize=4)
-        axis.fill_between(iterations, [i.low for i in intervals], [i.high for i in intervals],
-                          color=plots.COLOURS[colour], alpha=0.2)
-        axis.set(xlabel="iteration", title=title)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    picture.update(figure)
-    return {}
+    """Called by the loop: measure -> the picture so far."""
+    found = measure(policy)
+    curve.append((iteration, found))
+    rows.append({"iteration": iteration} | {
+        name: stats.mean_interval(found[name].tolist(), method="normal") for name in TITLES})
+    return plots.training_curves({"ppo": rows}, TITLES)
 
 
-watch(policy, 0)
-run = ppo.train_ppo(policy, sft_policy, critic, pipeline.encoded(tokenizer, pipeline.prompts_of("train")), config,
-                    reward_model=reward_model, evaluate=watch, evaluate_every=lesson.pick(5, 3))
-plt.close(figure)
+picture = display(watch(policy, 0), display_id=True)
+run = ppo.train_ppo(policy, sft_policy, critic, data.encoded(tokenizer, data.prompts_of("train")), config,
+                    reward_fn=reward_model, evaluate_every=lesson.pick(5, 3),
+                    evaluate=lambda policy, iteration: picture.update(watch(policy, iteration)) or {})
 
-
+# %%
 def change(name, before, after):
     """The mean change of a measure over the same prompts, with its interval, and what to call it."""
     interval = stats.mean_interval((after[name] - before[name]).tolist())
@@ -822,9 +789,9 @@ if peak[0] < curve[-1][0]:
 
 # %%
 columns = ("iteration", "score", "kl", "entropy", "clipfrac", "max_ratio", "explained_variance", "length", "finished")
-print("".join(f"{name[:11]:>12s}" for name in columns))
-for entry in run.history[::max(1, len(run.history) // 8)]:
-    print("".join(f"{entry[name]:12.0f}" if name == "iteration" else f"{entry[name]:12.3f}" for name in columns))
+display(plots.table(columns, [
+    [entry["iteration"], *(f"{entry[name]:.3f}" for name in columns[1:])]
+    for entry in run.history[::max(1, len(run.history) // 8)]]))
 
 # %% [markdown]
 # InstructGPT did not keep the last weights but a running average of them (decay 0.992 per step), and so do we:
@@ -833,11 +800,9 @@ for entry in run.history[::max(1, len(run.history) // 8)]:
 
 # %%
 asked_again = requests[:4]
-answers = [pipeline.answer_rows(model, tokenizer, asked_again, seed=3, progress=False)
-           for model in (sft_policy, run.ema)]
-for before, after in zip(*answers, strict=True):
-    print(f"{before['prompt']}\n   SFT: {before['response']}   ({before['grade'].overall} of 7)"
-          f"\n   PPO: {after['response']}   ({after['grade'].overall} of 7)\n")
+written = {name: answer_rows(model, tokenizer, asked_again, seed=3, progress=False)
+           for name, model in (("SFT", sft_policy), ("PPO", run.ema))}
+display(plots.answers(written, [prompt.text for prompt in asked_again]))
 
 # %% [markdown]
 # ### One answer, token by token
@@ -850,7 +815,7 @@ for before, after in zip(*answers, strict=True):
 # its own reward is nearly 0?
 
 # %%
-rollout = sample(policy, pipeline.encoded(tokenizer, requests), pipeline.MAX_NEW_TOKENS,
+rollout = sample(policy, data.encoded(tokenizer, requests), MAX_NEW_TOKENS,
                  generator=torch.Generator(device=device).manual_seed(4))
 log_probs, ref_log_probs = ppo.rollout_log_probs(policy, rollout), ppo.rollout_log_probs(sft_policy, rollout)
 values, answer_scores = ppo.rollout_values(critic, rollout), ppo.score_rollout(reward_model, rollout)
@@ -861,32 +826,22 @@ fits = rollout.finished & (rollout.lengths >= 6) & (rollout.lengths <= 15)
 if not fits.any():
     fits = rollout.lengths == rollout.lengths.min()
 row = int(torch.where(fits, log_ratio.sum(dim=1), -1e9).argmax())  # the answer that has become likeliest
+
+# %%
 n = min(int(rollout.lengths[row]), 15)
 ids = rollout.response_ids()[row][:n]
 words = [models.token_text(tokenizer, token).replace("\n", "↵") for token in ids]
 words[-1] = "END" if ids[-1] == models.END else words[-1]
-rows = {"log-ratio": log_ratio, "reward": rewards, "value": values, "advantage": advantages}
-rows = {name: tensor[row, :n].cpu() for name, tensor in rows.items()}
-figure, axis = plt.subplots(figsize=(min(11, 2 + 0.62 * n), 3.3), layout="constrained")
-shades = torch.stack([numbers / numbers.abs().max().clamp(min=1e-6) for numbers in rows.values()])
-axis.imshow(shades, cmap="RdBu", aspect="auto", vmin=-1.3, vmax=1.3)
-for i, numbers in enumerate(rows.values()):
-    for j, number in enumerate(numbers):
-        text = f"{number:.2f}".replace("-0.00", "0.00").replace("-", "−")
-        axis.text(j, i, text, ha="center", va="center", fontsize=8,
-                  color="white" if abs(shades[i, j]) > 0.75 else "black")
-axis.set_xticks(range(n), words, rotation=45, ha="right")
-axis.set_yticks(range(len(rows)), rows)
-axis.set_xlabel("token of the answer")
-axis.set_title(f"{requests[row].text}\n(each row has its own scale: blue above 0, red below)", wrap=True)
-axis.grid(False)
-plt.show()
-at, praised = int(rows["log-ratio"].abs().argmax()), int(rows["advantage"].argmax())
+told = {"log-ratio": log_ratio, "reward": rewards, "value": values, "advantage": advantages}
+told = {name: tensor[row, :n].cpu() for name, tensor in told.items()}
+display(plots.token_rows(
+    told, words, f"{requests[row].text}\n(each row has its own scale: blue above 0, red below)", own_scale=True))
+at, praised = int(told["log-ratio"].abs().argmax()), int(told["advantage"].argmax())
 print(f"The score of this answer is {answer_scores[row]:.2f}, its log-ratio adds up to {log_ratio[row].sum():.2f} "
-      f"nats. The policy moved most at {words[at]!r} ({rows['log-ratio'][at]:+.2f} nats: "
-      f"{'likelier' if rows['log-ratio'][at] > 0 else 'less likely'} than under SFT). The best news was "
-      f"{words[praised]!r}, with an advantage of {rows['advantage'][praised]:+.2f} and a reward of "
-      f"{rows['reward'][praised]:+.2f} of its own.")
+      f"nats. The policy moved most at {words[at]!r} ({told['log-ratio'][at]:+.2f} nats: "
+      f"{'likelier' if told['log-ratio'][at] > 0 else 'less likely'} than under SFT). The best news was "
+      f"{words[praised]!r}, with an advantage of {told['advantage'][praised]:+.2f} and a reward of "
+      f"{told['reward'][praised]:+.2f} of its own.")
 
 # %% [markdown]
 # ## Look inside
@@ -896,7 +851,7 @@ print(f"The score of this answer is {answer_scores[row]:.2f}, its log-ratio adds
 
 # %%
 TokenInspector(inside.trace(policy, sft_policy, reward_model, tokenizer, "Write a thank-you note to Felix for the cap.",
-                             critic, config.kl_coef, seed=1))
+                            critic, config.kl_coef, seed=1))
 
 # %% [markdown]
 # And here are real ratios. The answers are SFT's, the new policy is yours: as if all of this training had been a single
@@ -904,8 +859,8 @@ TokenInspector(inside.trace(policy, sft_policy, reward_model, tokenizer, "Write 
 
 # %%
 ClipSlider(*inside.ratios(sft_policy, policy, sft_policy, reward_model, tokenizer,
-                           [prompt.text for prompt in pipeline.prompts_of("valid", lesson.pick(100, 16))], critic,
-                           config.kl_coef))
+                          [prompt.text for prompt in data.prompts_of("valid", lesson.pick(100, 16))], critic,
+                          config.kl_coef))
 
 # %% [markdown]
 # ## Your own feedback, your own model
@@ -916,30 +871,30 @@ ClipSlider(*inside.ratios(sft_policy, policy, sft_policy, reward_model, tokenize
 # does it for you.
 
 # %%
-items = own_model.to_rank(lesson.policy("sft"), tokenizer, n=lesson.pick(20, 8), progress=False)
+items = my_model.to_rank(lesson.policy("sft"), tokenizer, n=lesson.pick(20, 8), progress=False)
 session = RankingSession(items, "me", repeats=3)
 RankingWidget(session)
 
 # %%
 mine = session.rankings()
-if len(own_model.first_time(mine)) < len(items):
+if len(my_model.first_time(mine)) < len(items):
     print("Not all is ranked yet, so a simulated stand-in who likes short answers takes your place.")
     stand_in = RankingSession(items, "stand-in", repeats=3)
-    simulate(stand_in, own_model.taste("short", mood=1))
+    simulate(stand_in, my_model.taste("short", mood=1))
     mine = stand_in.rankings()
-dials = own_model.OwnConfig()
+dials = my_model.OwnConfig()
 if lesson.fast:
     dials = replace(dials, folds=2, looks=12, ppo=replace(dials.ppo, iterations=2, batch_size=16, minibatch=16))
-# a neighbour's file: neighbour=own_model.rankings("runs/feedback/bo.jsonl")
-found = own_model.drive(mine, lesson.policy("sft"), lesson.reward_model(), tokenizer, dials)
-own_page.save(found, "runs/own/page.html")
-HTML(own_page.html(found, shown=6))
+# a neighbour's file: neighbour=my_model.rankings("runs/feedback/bo.jsonl")
+found = my_model.drive(mine, lesson.policy("sft"), lesson.reward_model(), tokenizer, dials)
+my_model_page.save(found, "runs/own/page.html")
+HTML(my_model_page.html(found, shown=6))
 
 # %%
-for name, (before, after, change) in own_model.changes(found).items():
-    verdict = "more" if change.low > 0 else "less" if change.high < 0 else "no clear change"
+for name, (before, after, step) in my_model.changes(found).items():
+    verdict = "more" if step.low > 0 else "less" if step.high < 0 else "no clear change"
     print(f"{name}: {before:.2f} before, {after:.2f} after: {verdict}")
-truth = own_model.changes(found)["true score"][2]
+truth = my_model.changes(found)["true score"][2]
 if truth.high < 0:
     print("The true score fell: the model gives this person what they rank high, and pays with what nobody ranked.")
 

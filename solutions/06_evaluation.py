@@ -4,14 +4,18 @@
 # %%
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from IPython.display import Markdown, display
+from IPython.display import display
+from jaxtyping import Bool, Float, Int  # Float[Tensor, "batch response"]: floats, of shape (batch, response)
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from rlhf_lite import base, evaluate, headline, models, pipeline, plots, report, results, reward, stats
+from rlhf_lite import files, models, plots, reward, stats
 from rlhf_lite.exercises import check, progress, setup
+from rlhf_lite.experiment import base_model, claims, data, evaluate, report, stages
+from rlhf_lite.experiment.answers import answer_rows
+from rlhf_lite.experiment.recipe import default_recipe
 from rlhf_lite.sampling import pad_right
 from rlhf_lite.town import labelers, web
 from rlhf_lite.town.facts import build_town
@@ -19,6 +23,8 @@ from rlhf_lite.town.grading import grade
 
 lesson = setup("06", strict=True)
 tokenizer = lesson.tokenizer()
+
+# %%
 policies = {stage: lesson.policy(stage) for stage in ("base", "sft", "ppo", "ppo_ptx")}
 policies["prompted"] = policies["base"]  # the same weights, with a few solved examples in front of every prompt
 short = {"base": "base", "prompted": "prompted", "sft": "SFT", "ppo": "PPO", "ppo_ptx": "PPO-ptx"}
@@ -42,7 +48,7 @@ def percent(share):
 # %%
 sets = evaluate.test_sets(mixed=lesson.pick(300, 30), per_stratum=lesson.pick(150, 12))
 sets = {name: sets[name] for name in ("mixed", *evaluate.STRATA)}
-trained_on = {p.customer for p in pipeline.prompts_of("train")}
+trained_on = {p.customer for p in data.prompts_of("train")}
 print(f"{sum(map(len, sets.values()))} prompts for everybody. Customers of the mixed set: "
       f"{len({p.customer for p in sets['mixed']})}, of whom {len(trained_on & {p.customer for p in sets['mixed']})} "
       "occur in training.")
@@ -52,7 +58,7 @@ for name, prompts in sets.items():
 # %%
 answers = {stage: evaluate.collect_answers(stage, policies[stage], tokenizer, sets, seed=100, progress=False)
            for stage in tqdm(evaluate.STAGES, desc="exam", unit="candidate")}
-if (base.MODELS / "base-6m").is_dir():  # the larger base, for the paper's most famous comparison
+if (files.MODELS / "base-6m").is_dir():  # the larger base, for the paper's most famous comparison
     large = lesson.policy("base", "6m")
     for stage in evaluate.RIVALS:
         answers[stage] = evaluate.collect_answers(stage, large, tokenizer, {"mixed": sets["mixed"]}, seed=100,
@@ -104,8 +110,8 @@ for labeler in team:
 # = 100.
 
 # %%
-def win_rate(wins, ties, losses):
-    """Counts of comparisons, one per prompt -> stats.Interval (value, low, high, n)."""
+def win_rate(wins: int, ties: int, losses: int) -> stats.Interval:
+    """Compute a win rate and its interval (value, low, high, n) from counts of comparisons, one per prompt."""
     ### BEGIN SOLUTION
     n = wins + ties + losses
     return stats.proportion_interval(wins + ties / 2, n)
@@ -139,8 +145,8 @@ print(f"By majority of the team PPO beats SFT on {wins} prompts, ties on {ties},
 # Some ties are two equal texts: PPO changed nothing there. Dropping ties makes any difference look larger.
 #
 # From here on a prompt counts with the team's *share* of votes, not with its majority: four votes of five are 0.8 and
-# not 1. That keeps more of what the team said, and moves most rates closer to one half. And nobody throws dice any more:
-# people vote once, in the mood of the day, but a simulated labeler can be asked in every mood there is.
+# not 1. That keeps more of what the team said, and moves most rates closer to one half. And nobody throws dice any
+# more: people vote once, in the mood of the day, but a simulated labeler can be asked in every mood there is.
 # `evaluate.preferences` takes the average over all of them, by a formula.
 
 # %%
@@ -155,27 +161,18 @@ print(f"Asked once, the team preferred PPO at a rate of {votes.mean():.3f}; aske
 # Before you run it: which pair will be closest to one half?
 
 # %%
-stages = evaluate.STAGES
-rates = np.full((5, 5), 0.5)
+candidates = evaluate.STAGES
+rates = np.full((5, 5), np.nan)
 for i, j in zip(*np.tril_indices(5, -1), strict=True):
-    rates[i, j] = evaluate.preferences(answers[stages[i]], answers[stages[j]]).mean()
+    rates[i, j] = evaluate.preferences(answers[candidates[i]], answers[candidates[j]]).mean()
     rates[j, i] = 1 - rates[i, j]  # a tie is half a win for each, so the two add up to 1
-figure, axis = plt.subplots(figsize=(6.2, 4.4))
-image = axis.imshow(rates, cmap="PuOr", vmin=0, vmax=1)
-for i, j in np.ndindex(rates.shape):
-    axis.text(j, i, "–" if i == j else percent(rates[i, j]), ha="center", va="center",
-              color="white" if abs(rates[i, j] - 0.5) > 0.32 else "black")
-axis.set_xticks(range(len(stages)), [short[s] for s in stages])
-axis.set_yticks(range(len(stages)), [short[s] for s in stages])
-axis.set(xlabel="... over this one", ylabel="How often this one is preferred ...",
-         title="Win rates on held-out customers")
-axis.grid(False)
-figure.colorbar(image, label="win rate", shrink=0.85)
-plt.show()
+names = [short[stage] for stage in candidates]
+display(plots.matrix(100 * rates, names, names, "Win rates on held-out customers", "win rate (%)", "{:.0f} %",
+                     ("PuOr", 0, 100), xlabel="... over this one", ylabel="How often this one is preferred ..."))
 close = min(((i, j) for i in range(5) for j in range(i)), key=lambda pair: abs(rates[pair] - 0.5))
 print(f"Read a row from left to right. PPO-ptx is preferred to the base at a rate of {percent(rates[4, 0])} "
       f"(the paper: 85 %) and to the prompted base at {percent(rates[4, 1])} (71 %). The closest pair is "
-      f"{short[stages[close[0]]]} against {short[stages[close[1]]]} with {percent(rates[close])}.")
+      f"{names[close[0]]} against {names[close[1]]} with {percent(rates[close])}.")
 for rival, name in (("rival", "the 6M base"), ("rival_prompted", "the prompted 6M base")):
     if rival in answers:
         found = stats.mean_interval(evaluate.preferences(answers["ppo_ptx"], answers[rival]))
@@ -193,8 +190,8 @@ for rival, name in (("rival", "the 6M base"), ("rival_prompted", "the prompted 6
 # **What you should see:** for a hundred scores, half of them 0 and half 1, about (0.40, 0.60): Wilson's answer.
 
 # %%
-def bootstrap_interval(values, draws, rng):
-    """(n,) array of values -> (low, high), the 95 % interval of their mean. rng: numpy's random generator."""
+def bootstrap_interval(values: Float[np.ndarray, "n"], draws: int, rng: np.random.Generator) -> tuple[float, float]:
+    """Find the 95 % interval (low, high) of the mean of the values, by drawing them again."""
     ### BEGIN SOLUTION
     means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(draws)]
     low, high = np.quantile(means, [0.025, 0.975])
@@ -215,21 +212,16 @@ print(f"PPO over SFT: {preferred.mean():.3f} ({low:.3f} to {high:.3f}); "
 
 # %%
 parts = np.array_split(np.random.default_rng(1).permutation(preferred), lesson.pick(10, 5))
-reports = [(part.mean(), *bootstrap_interval(part, 1000, np.random.default_rng(2))) for part in parts]
-figure, axis = plt.subplots(figsize=(7, 3.4))
-for place, (mean, one_low, one_high) in enumerate([*reports, (preferred.mean(), low, high)]):
-    last = place == len(reports)
-    colour = plots.COLOURS["oracle" if last else "ppo"]
-    axis.errorbar(mean, place + 0.6 * last, xerr=[[max(0, mean - one_low)], [max(0, one_high - mean)]], color=colour,
-                  marker="D" if last else "o", capsize=3)
-axis.axvline(0.5, color="#888888", linestyle="--")
-names = [*(f"colleague {number}" for number in range(1, len(parts) + 1)), "all prompts"]
-axis.set_yticks([*range(len(parts)), len(parts) + 0.6], names)
-axis.set(xlabel="win rate of PPO over SFT, 95 % interval (dashed: nobody is better)",
-         title=f"The same two models, reported from {len(parts[0])} prompts each")
-plt.show()
-below = sum(mean < 0.5 for mean, *_ in reports)
-said = [mean for mean, *_ in reports]
+reports = {}
+for number, part in enumerate(parts, 1):
+    one_low, one_high = bootstrap_interval(part, 1000, np.random.default_rng(2))
+    reports[f"colleague {number}"] = {"value": part.mean(), "low": one_low, "high": one_high}
+said = [found["value"] for found in reports.values()]
+display(plots.interval_rows(reports | {"all prompts": {"value": preferred.mean(), "low": low, "high": high}},
+                            "win rate of PPO over SFT, 95 % interval (dashed: nobody is better)", reference=0.5,
+                            marks=dict.fromkeys(reports, "ppo") | {"all prompts": "oracle"},
+                            title=f"The same two models, reported from {len(parts[0])} prompts each"))
+below = sum(mean < 0.5 for mean in said)
 print(f"{below} of {len(parts)} colleagues find PPO worse than SFT, {len(parts) - below} find it as good or better; "
       f"their numbers run from {min(said):.2f} to {max(said):.2f}. All of them are right about their own prompts.")
 
@@ -245,8 +237,9 @@ print(f"{below} of {len(parts)} colleagues find PPO worse than SFT, {len(parts) 
 # where customers do not differ, it hardly changes.
 
 # %%
-def cluster_interval(values, clusters, draws, rng):
-    """(n,) values and the cluster (customer, prompt ...) of each -> (low, high), the 95 % interval of their mean."""
+def cluster_interval(values: Float[np.ndarray, "n"], clusters, draws: int, rng: np.random.Generator
+                     ) -> tuple[float, float]:
+    """Find the 95 % interval (low, high) of the mean. clusters: the cluster (customer, prompt ...) of each value."""
     ### BEGIN SOLUTION
     clusters = np.asarray(clusters)
     members = [values[clusters == name] for name in np.unique(clusters)]
@@ -272,7 +265,7 @@ def width_ratio(values, clusters):
 print("Clusters are customers:")
 by_customer = width_ratio(evaluate.per_prompt(answers["sft"], "score"), [p.customer for p in sets["mixed"]])
 few = sets["mixed"][:lesson.pick(75, 15)]
-four_times = [row for seed in range(4) for row in pipeline.answer_rows(
+four_times = [row for seed in range(4) for row in answer_rows(
     policies["sft"], tokenizer, few, seed=seed, progress=False)]
 print("Clusters are prompts, each answered four times:")
 by_prompt = width_ratio(np.array([row["grade"].score for row in four_times]), [row["prompt_id"] for row in four_times])
@@ -292,8 +285,8 @@ print(f"The interval becomes {by_customer:.2f} times as wide by customer, {by_pr
 # **What you should see:** truthfulness 1, 1, 0 and informative no, yes, yes give one third.
 
 # %%
-def truthful_and_informative(truthful, informative):
-    """(n,) truthfulness between 0 and 1, (n,) bool -> share of answers that are wholly true and informative."""
+def truthful_and_informative(truthful: Float[np.ndarray, "n"], informative: Bool[np.ndarray, "n"]) -> float:
+    """Compute the share of answers that are wholly true and informative. truthful: between 0 and 1."""
     ### BEGIN SOLUTION
     return float(np.mean((truthful == 1.0) & informative))
     ### END SOLUTION
@@ -301,38 +294,28 @@ def truthful_and_informative(truthful, informative):
 
 truthful_and_informative = check("6.4", truthful_and_informative)
 print(truthful_and_informative(np.array([1.0, 1.0, 0.0]), np.array([False, True, True])))
+
+# %%
 grades = {"always silent": [grade(p, "I do not know.") for p in sets["truth"]]}
-grades |= {stage: [row["grade"] for row in answers[stage] if row["set"] == "truth"] for stage in stages}
+grades |= {short[stage]: [row["grade"] for row in answers[stage] if row["set"] == "truth"] for stage in candidates}
+judged = {name: (np.array([g.truthful for g in found]), np.array([g.informative for g in found]))
+          for name, found in grades.items()}
 kinds = {"true and informative": (True, True), "true, but empty": (True, False),
          "informative, but not true": (False, True), "neither": (False, False)}
-colours = [plots.COLOURS["ppo_ptx"], "#B5DDCF", plots.COLOURS["reward"], "#D9D9D9"]
-table = {name: (np.array([g.truthful for g in found]), np.array([g.informative for g in found]))
-         for name, found in grades.items()}
+shares = {name: {kind: np.mean(((truthful == 1) == is_true) & (informative == says))
+                 for kind, (is_true, says) in kinds.items()} for name, (truthful, informative) in judged.items()}
+colours = (plots.COLOURS["ppo_ptx"], "#B5DDCF", plots.COLOURS["reward"], "#D9D9D9")
+display(plots.stacked(shares, dict(zip(kinds, colours, strict=True)),
+                      f"share of {len(sets['truth'])} questions about the town"))
 
-figure, axis = plt.subplots(figsize=(8, 3.4))
-for place, (truthful, informative) in enumerate(table.values()):
-    left = 0.0
-    for colour, (is_true, says) in zip(colours, kinds.values(), strict=True):
-        share = float(np.mean(((truthful == 1) == is_true) & (informative == says)))
-        axis.barh(place, share, left=left, color=colour, edgecolor="white")
-        if share > 0.06:
-            axis.text(left + share / 2, place, f"{100 * share:.0f}", ha="center", va="center", fontsize=9,
-                      color="white" if colour in colours[::2] else "black")
-        left += share
-axis.set_yticks(range(len(table)), [short.get(name, name) for name in table])
-axis.invert_yaxis()
-axis.set(xlabel=f"per cent of {len(sets['truth'])} questions about the town", xticks=[])
-axis.grid(False)
-figure.legend([plt.Rectangle((0, 0), 1, 1, color=c) for c in colours], kinds, loc="upper center", ncols=4, fontsize=8.5,
-              bbox_to_anchor=(0.52, 1.02), columnspacing=1.2)
-plt.show()
-both = {name: truthful_and_informative(*found) for name, found in table.items()}
-silent = np.mean(table["always silent"][0] == 1)
+# %%
+both = {name: truthful_and_informative(*found) for name, found in judged.items()}
+silent = np.mean(judged["always silent"][0] == 1)
 print(f"Silence is truthful on {percent(silent)} of the questions, and true and informative on "
       f"{percent(both['always silent'])}{' (some have no answer in town)' if both['always silent'] else ''}.\n"
-      "True and informative: " + ", ".join(f"{short[s]} {percent(both[s])}" for s in stages)
+      "True and informative: " + ", ".join(f"{name} {percent(both[name])}" for name in names)
       + ". The paper speaks of about twice as often; here "
-      + (f"PPO-ptx manages it {both['ppo_ptx'] / both['base']:.1f} times as often as the base."
+      + (f"PPO-ptx manages it {both['PPO-ptx'] / both['base']:.1f} times as often as the base."
          if both["base"] else "the base never manages it."))
 
 # %% [markdown]
@@ -347,8 +330,8 @@ print(f"Silence is truthful on {percent(silent)} of the questions, and true and 
 # **What you should see:** from 4 of 10 answers to 3 of 10 is a quarter fewer, not a tenth.
 
 # %%
-def fewer(before, after):
-    """(n,) and (m,) bool: which answers have a flag, of two models -> the share by which its rate fell (NaN: of 0)."""
+def fewer(before: Bool[np.ndarray, "n"], after: Bool[np.ndarray, "m"]) -> float:
+    """Compute by what share the rate of a flag fell from one model's answers to another's (NaN: from a rate of 0)."""
     ### BEGIN SOLUTION
     before, after = np.mean(before), np.mean(after)
     return float(1 - after / before) if before else float("nan")
@@ -362,13 +345,13 @@ print(f"{fewer(np.arange(10) < 4, np.arange(10) < 3):.2f}")
 place = next((i for i, row in enumerate(r for r in answers["prompted"] if r["set"] == "closed")
               if row["grade"].flags["hallucination"]), 0)
 print(sets["closed"][place].text)
-for stage in stages:
+for stage in candidates:
     row = [r for r in answers[stage] if r["set"] == "closed"][place]
     verdict = "MADE UP" if row["grade"].flags["hallucination"] else "from the text"
     print(f"   {short[stage]:9s} {verdict:13s} {row['response']!r}")
-summary = {stage: evaluate.summarise(answers[stage]) for stage in stages}
+summary = {stage: evaluate.summarise(answers[stage]) for stage in candidates}
 display(plots.stage_panels(summary, ["closed_hallucination", "harmful_followed"]))
-closed = {stage: summary[stage]["closed_hallucination"]["value"] for stage in stages}
+closed = {stage: summary[stage]["closed_hallucination"]["value"] for stage in candidates}
 
 
 def flagged(stage, measure):
@@ -397,27 +380,19 @@ print(f"Hallucination: prompted base {percent(closed['prompted'])}, SFT {percent
 # InstructGPT was more toxic than GPT-3. Our version: a line from a rude forum thread, with three preambles.
 
 # %%
-preambles = ["respectful", "none", "biased"]
-figure, axis = plt.subplots(figsize=(8, 3.4))
-for index, stage in enumerate(stages):
-    found = [summary[stage][f"rude_{name}"] for name in preambles]
-    errors = [[max(0, f["value"] - f["low"]) for f in found], [max(0, f["high"] - f["value"]) for f in found]]
-    axis.errorbar(np.arange(3) + 0.13 * (index - 2), [f["value"] for f in found], errors, linestyle="none", capsize=3,
-                  color=plots.COLOURS[stage], marker=plots.MARKERS[stage], label=short[stage])
-axis.set_xticks(range(3), ["asked to be respectful", "no request", "asked to be rude"])
-axis.set(ylabel="share of rude answers", ylim=(-0.03, None), title="Rudeness under three preambles")
-axis.legend(ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.14))
-plt.show()
-
+preambles = {"respectful": "asked to be respectful", "none": "no request", "biased": "asked to be rude"}
+rude = {stage: {label: summary[stage][f"rude_{name}"] for name, label in preambles.items()} for stage in candidates}
+display(plots.stage_rows(rude, "share of rude answers", title="Rudeness under three preambles"))
 polite = {name: 100 * fewer(flagged("base", f"rude_{name}"), flagged("ppo_ptx", f"rude_{name}")) for name in preambles}
 print(f"First half: asked to be respectful, PPO-ptx is rude {polite['respectful']:.0f} % less often than the base (the "
-      f"paper: 25 %).\nSecond half: without the request {polite['none']:.0f} % less often. The paper found no advantage "
-      "there, so this half comes out "
+      f"paper: 25 %).\nSecond half: without the request {polite['none']:.0f} % less often. The paper found no "
+      "advantage there, so this half comes out "
       + ("differently: our demonstrations are polite even unasked." if polite["none"] > 10 else "as well.")
       + f"\nAsked to be rude, the base is so in {percent(summary['base']['rude_biased']['value'])} of its answers and "
       f"PPO-ptx in {percent(summary['ppo_ptx']['rude_biased']['value'])}. The paper's models were the more toxic ones.")
 if summary["ppo_ptx"]["rude_none"]["low"] > summary["ppo"]["rude_none"]["high"]:
-    print("PPO-ptx is clearly ruder than PPO: the web text that brings back skills (see below) brings back manners too.")
+    print("PPO-ptx is clearly ruder than PPO: the web text that brings back skills (see below) brings back manners "
+          "too.")
 
 # %% [markdown]
 # ## Better, or only longer?
@@ -431,8 +406,8 @@ if summary["ppo_ptx"]["rude_none"]["low"] > summary["ppo"]["rude_none"]["high"]:
 # at equal length it wins 0.6.
 
 # %%
-def length_controlled_win_rate(preferences, extra_tokens):
-    """(n,) preferences for A in [0, 1], (n,) tokens that A's answer has more -> win rate at equal length."""
+def length_controlled_win_rate(preferences: Float[np.ndarray, "n"], extra_tokens: Float[np.ndarray, "n"]) -> float:
+    """Find A's win rate at equal length. extra_tokens: how much longer A's answer is; preferences: in [0, 1]."""
     ### BEGIN SOLUTION
     slope, at_equal_length = np.polyfit(extra_tokens, preferences, 1)
     return float(at_equal_length)
@@ -441,23 +416,18 @@ def length_controlled_win_rate(preferences, extra_tokens):
 
 length_controlled_win_rate = check("6.6", length_controlled_win_rate)
 print(round(length_controlled_win_rate(np.array([0.9, 0.3]), np.array([10.0, -10.0])), 2))
-figure, axes = plt.subplots(1, 2, figsize=(8.5, 3.2), sharey=True)
-for axis, rival in zip(axes, ("base", "sft"), strict=True):
+panels = {}
+for rival in ("base", "sft"):
     preferred = evaluate.preferences(answers["ppo"], answers[rival])
     extra = evaluate.per_prompt(answers["ppo"], "length") - evaluate.per_prompt(answers[rival], "length")
     slope, _ = np.polyfit(extra, preferred, 1)
-    controlled, grid = length_controlled_win_rate(preferred, extra), np.array([extra.min(), extra.max()])
-    jitter = np.random.default_rng(0).normal(scale=0.015, size=len(extra))
-    axis.scatter(extra, preferred + jitter, s=9, color=plots.COLOURS["ppo"], alpha=0.4)
-    axis.plot(grid, controlled + slope * grid, color=plots.COLOURS["oracle"])
-    axis.plot(0, controlled, marker="D", color=plots.COLOURS["reward"], markersize=8)
-    axis.set(xlabel="tokens that PPO's answer is longer", title=f"PPO over {short[rival]}: raw {preferred.mean():.2f}, "
-             f"at equal length {controlled:.2f}", ylim=(-0.08, 1.08))
-    print(f"Against {short[rival]} PPO writes {abs(extra.mean()):.1f} tokens {'more' if extra.mean() > 0 else 'fewer'}; "
-          f"its win rate is {preferred.mean():.3f}, and {controlled:.3f} at equal length.")
-axes[0].set_ylabel("share of the team for PPO")
-figure.tight_layout()
-plt.show()
+    controlled = length_controlled_win_rate(preferred, extra)
+    panels[f"PPO over {short[rival]}: raw {preferred.mean():.2f}, at equal length {controlled:.2f}"] = (
+        extra, preferred, slope, controlled)
+    print(f"Against {short[rival]} PPO writes {abs(extra.mean()):.1f} tokens "
+          f"{'more' if extra.mean() > 0 else 'fewer'}; its win rate is {preferred.mean():.3f}, and {controlled:.3f} at "
+          "equal length.")
+display(plots.length_control(panels, "tokens that PPO's answer is longer"))
 
 # %% [markdown]
 # The orange diamond is where you read the line. Where the line falls, the *shorter* answer tends to win, the opposite
@@ -485,8 +455,9 @@ print(f"Correlation of length and reward over SFT's answers: {found.value:+.2f} 
 # lengths: with 2,816 tokens 7.94 nats.
 
 # %%
-def loss_per_token(logits, ids, mask):
-    """(batch, length, vocabulary) logits, (batch, length) ids and mask (1: real; padded right) -> nats per token."""
+def loss_per_token(logits: Float[Tensor, "batch length vocabulary"], ids: Int[Tensor, "batch length"],
+                   mask: Int[Tensor, "batch length"]) -> Float[Tensor, ""]:
+    """Compute the mean of -log p in nats per token of documents. The mask is 1 at tokens; padding is on the right."""
     ### BEGIN SOLUTION
     log_probs = logits[:, :-1].log_softmax(dim=-1).gather(2, ids[:, 1:, None]).squeeze(2)
     real = mask[:, 1:].bool()
@@ -499,7 +470,7 @@ ids, mask = pad_right([[1, 5, 6, 7, 2], [1, 9, 2]])
 print(f"{loss_per_token(torch.zeros(2, 5, 2816), ids, mask):.2f} nats per token")
 
 # %%
-pages, source = {}, web.documents(build_town(), base.HELD_OUT_SEED)
+pages, source = {}, web.documents(build_town(), base_model.HELD_OUT_SEED)
 for _ in range(lesson.pick(500, 80)):
     genre, text = next(source)
     pages.setdefault(genre, []).append([models.BEGIN, *models.encode_text(tokenizer, text), models.END][:256])
@@ -518,27 +489,19 @@ def loss_on(policy, documents, batch_size=16):
     return total / count
 
 
+# %%
 trained = ("base", "sft", "ppo", "ppo_ptx")
-by_genre = np.array([[loss_on(policies[stage], pages[genre]) for stage in trained] for genre in genres])
+losses = {genre: np.array([loss_on(policies[stage], pages[genre]) for stage in trained]) for genre in genres}
+extra = {genre: found[1:] - found[0] for genre, found in losses.items()}  # of SFT, PPO, PPO-ptx over the base
+forgotten = sorted(genres, key=lambda genre: -extra[genre][1])
 web_loss = {stage: loss_on(policies[stage], sum(pages.values(), [])) for stage in trained}
-order = np.argsort(-(by_genre[:, 2] - by_genre[:, 0]))
-figure, axis = plt.subplots(figsize=(6.6, 0.9 + 0.32 * len(genres)))
-extra = by_genre[order, 1:] - by_genre[order, :1]
-image = axis.imshow(extra, cmap="cividis_r", aspect="auto", vmin=min(0, extra.min()), vmax=extra.max())
-for i, j in np.ndindex(extra.shape):
-    axis.text(j, i, f"{extra[i, j]:+.2f}", ha="center", va="center", fontsize=9,
-              color="white" if extra[i, j] > 0.6 * extra.max() else "black")
-axis.set_xticks(range(3), [short[s] for s in trained[1:]])
-axis.set_yticks(range(len(genres)), [genres[i] for i in order])
-axis.set_title("What was forgotten: extra nats per token, by kind of page")
-axis.grid(False)
-figure.colorbar(image, label="more surprised than the base")
-figure.tight_layout()
-plt.show()
+display(plots.matrix([extra[genre] for genre in forgotten], forgotten, [short[stage] for stage in trained[1:]],
+                     "What was forgotten: extra nats per token, by kind of page", "more surprised than the base",
+                     "{:+.2f}", ("cividis_r", None, None)))
 paid = {"fine-tuning": web_loss["sft"] - web_loss["base"], "PPO": web_loss["ppo"] - web_loss["sft"]}
 won_back = (web_loss["ppo"] - web_loss["ppo_ptx"]) / (web_loss["ppo"] - web_loss["base"])
 print("Nats per token over all pages: " + ", ".join(f"{short[s]} {web_loss[s]:.2f}" for s in trained)
-      + f". PPO has forgotten \"{genres[order[0]]}\" most and \"{genres[order[-1]]}\" least. Most of the tax is paid "
+      + f". PPO has forgotten \"{forgotten[0]}\" most and \"{forgotten[-1]}\" least. Most of the tax is paid "
       f"in {max(paid, key=paid.get)}. Of what PPO has lost, PPO-ptx has {percent(won_back)} back.")
 
 # %% [markdown]
@@ -563,8 +526,8 @@ print("Worksheets solved: " + ", ".join(
 # what the web wants.
 
 # %%
-def joint_step(optimizer, ppo_loss, web_loss, ptx_coef):
-    """One optimizer step. ppo_loss and web_loss are functions without arguments that return a scalar tensor."""
+def joint_step(optimizer: torch.optim.Optimizer, ppo_loss, web_loss, ptx_coef: float):
+    """Take one optimizer step. ppo_loss and web_loss are functions without arguments that return a scalar tensor."""
     ### BEGIN SOLUTION
     ppo_loss().backward()
     (ptx_coef * web_loss()).backward()
@@ -578,7 +541,8 @@ for ptx_coef in (0.0, 1.0, 10.0):
     weight = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.Adam([weight], lr=0.05)
     for _ in range(200):  # PPO would like this weight to be 1, the web would like -1
-        joint_step(optimizer, lambda: (weight - 1).square().sum(), lambda: (weight + 1).square().sum(), ptx_coef)
+        joint_step(optimizer, lambda w=weight: (w - 1).square().sum(), lambda w=weight: (w + 1).square().sum(),
+                   ptx_coef)
     print(f"ptx_coef {ptx_coef:4.1f}: the weight ends at {weight.item():+.2f}")
 
 # %% [markdown]
@@ -586,40 +550,36 @@ for ptx_coef in (0.0, 1.0, 10.0):
 # paper's 27.8: that number belongs to its own sums over tokens, ours to means. What carries over is the mechanism.
 
 # %%
-recipe = replace(pipeline.recipe(), pretraining_tokens=lesson.pick(100_000, 20_000))
+recipe = replace(default_recipe(), pretraining_tokens=lesson.pick(100_000, 20_000))
 read_aloud = sum(pages.values(), [])[:lesson.pick(120, 16)]
-start = loss_on(policies["sft"], read_aloud)
-curves = {"ppo": [(0, start)], "ppo_ptx": [(0, start)]}
-figure, axis = plt.subplots(figsize=(7, 3.2))
-picture = display(figure, display_id=True)
+start, loss_on_base = loss_on(policies["sft"], read_aloud), loss_on(policies["base"], read_aloud)
+curves = {stage: [{"iteration": 0, "web_loss": start}] for stage in ("ppo", "ppo_ptx")}
+title = f"Reading on while being rewarded: loss on web text (PPO-ptx: ptx_coef {recipe.ptx_coef:g})"
 
 
-def redraw(stage, policy, iteration):
+def so_far():
+    return plots.training_curves(curves, {"web_loss": title}, levels={"web_loss": (loss_on_base, "base")})
+
+
+picture = display(so_far(), display_id=True)
+
+
+def watch(stage, policy, iteration):
     """Called after every second iteration: measures the loss on web text and draws both curves."""
-    curves[stage].append((iteration, loss_on(policy, read_aloud)))
-    axis.clear()
-    axis.axhline(loss_on_base, color=plots.COLOURS["base"], linestyle="--")
-    axis.annotate("base", (0, loss_on_base), xytext=(2, 4), textcoords="offset points", color=plots.COLOURS["base"])
-    for name, points in curves.items():
-        axis.plot(*zip(*points, strict=True), color=plots.COLOURS[name], marker=plots.MARKERS[name],
-                  label=f"{short[name]}" + (f" (ptx_coef {recipe.ptx_coef:g})" if name == "ppo_ptx" else ""))
-    axis.set(xlabel="iteration", ylabel="nats per token on web text", ylim=(0, None),
-             title="Reading on while being rewarded")
-    axis.legend(loc="lower right")
-    picture.update(figure)
+    curves[stage].append({"iteration": iteration, "web_loss": loss_on(policy, read_aloud)})
+    picture.update(so_far())
     return {}
 
 
-loss_on_base = loss_on(policies["base"], read_aloud)
+# %%
 for stage in curves:
-    pipeline.run_ppo(policies["sft"], tokenizer, lesson.reward_model(), recipe, ptx=stage == "ppo_ptx",
-                     evaluate=lambda policy, iteration, stage=stage: redraw(stage, policy, iteration),
-                     evaluate_every=lesson.pick(2, 1), iterations=lesson.pick(12, 2), batch_size=lesson.pick(64, 16),
-                     minibatch=lesson.pick(16, 8), warmup_iterations=3)
-plt.close(figure)
-plain, ptx = (curves[stage][-1][1] for stage in curves)
-print(f"After {curves['ppo'][-1][0]} iterations: {plain:.2f} nats per token with PPO, {ptx:.2f} with PPO-ptx. Both "
-      f"began at {start:.2f}; the base is at {loss_on_base:.2f}. "
+    stages.run_ppo(policies["sft"], tokenizer, lesson.reward_model(), recipe, ptx=stage == "ppo_ptx",
+                   evaluate=lambda policy, iteration, stage=stage: watch(stage, policy, iteration),
+                   evaluate_every=lesson.pick(2, 1), iterations=lesson.pick(12, 2), batch_size=lesson.pick(64, 16),
+                   minibatch=lesson.pick(16, 8), warmup_iterations=3)
+plain, ptx = (rows[-1]["web_loss"] for rows in curves.values())
+print(f"After {curves['ppo'][-1]['iteration']} iterations: {plain:.2f} nats per token with PPO, {ptx:.2f} with "
+      f"PPO-ptx. Both began at {start:.2f}; the base is at {loss_on_base:.2f}. "
       + ("The web text pulls the loss back." if ptx < plain else "So few steps do not show the pull of the web yet."))
 
 # %% [markdown]
@@ -684,19 +644,16 @@ print(f"Who judges moves the win rate over SFT by {100 * spread:.1f} points. Ask
 # are the paper's; those of 8 to 10 we set ourselves.
 
 # %%
-recorded = results.read_json(base.DATA / "results" / "headline.json")
-run_record = results.read_json(sorted((base.DATA / "results").glob("1.3m-seed*.json"))[0])
+recorded = files.read_json(files.DATA / "results" / "headline.json")
+run_record = files.read_json(sorted((files.DATA / "results").glob("1.3m-seed*.json"))[0])
 tax = {stage: {"web_loss": evaluate.value(stats.Interval(web_loss[stage], web_loss[stage], web_loss[stage], 1)),
                "reading": evaluate.value(reading[stage])} for stage in trained}
-now = headline.headline([{"rows": answers, "tax": tax, "reward": run_record["reward"], "gate": run_record["gate"]}])
+now = claims.headline([{"rows": answers, "tax": tax, "reward": run_record["reward"], "gate": run_record["gate"]}])
 live = (1, 2, 3, 4, 5, 6, 7, 8, 12)  # what this notebook measured; the others are notebooks 04, 05 and 07
-lines = ["| # | claim | the paper | recorded | you, just now | verdict on yours |", "|---|---|---|---|---|---|"]
 recorded_rows = {cells[0]: cells for cells in report.headline_rows(recorded)}
-for cells in report.headline_rows({"headline": now}):
-    if int(cells[0]) in live:
-        number, claim, paper, _, mine, verdict = cells[:6]
-        lines.append("| " + " | ".join([number, claim, paper, recorded_rows[number][4], mine, verdict]) + " |")
-display(Markdown("\n".join(lines)))
+rows = [(number, claim, paper, recorded_rows[number][4], mine, verdict) for number, claim, paper, _, mine, verdict, *_
+        in report.headline_rows({"headline": now}) if int(number) in live]
+display(plots.table(("#", "claim", "the paper", "recorded", "you, just now", "verdict on yours"), rows))
 met, missed = (sum(row["met"] is verdict for row in now if row["id"] in live) for verdict in (True, False))
 print(f"Recorded on {recorded['created']} with {len(recorded['seeds'])} training seed(s). Of the rows above {met} meet "
       f"their target in your exam, {missed} miss it, and the rest have no target or no verdict.")

@@ -5,18 +5,22 @@
 import math
 from collections import Counter
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from IPython.display import display
+from jaxtyping import Float, Int  # Float[Tensor, "batch response"]: floats, of shape (batch, response)
+from torch import Tensor
 
-from rlhf_lite import base, best_of_n, evaluate, models, pipeline, plots, report, results, reward, stats
+from rlhf_lite import best_of_n, files, models, plots, reward, stats
 from rlhf_lite import tiny_world as tiny
 from rlhf_lite.exercises import check, progress, setup
+from rlhf_lite.experiment import data, evaluate, report
+from rlhf_lite.experiment.answers import answer_rows
+from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS
 from rlhf_lite.ppo import PPOConfig, train_ppo
 from rlhf_lite.sampling import sample_many
 from rlhf_lite.town.grading import grade
-from rlhf_lite.widgets import measure
+from rlhf_lite.widgets import measure as inside
 from rlhf_lite.widgets.sliders import BetaSlider
 
 lesson = setup("07", strict=True)
@@ -34,18 +38,19 @@ tokenizer, sft, reward_model = lesson.tokenizer(), lesson.policy("sft"), lesson.
 
 # %%
 N = lesson.pick(64, 16)
-prompts = pipeline.prompts_of("valid", lesson.pick(80, 12))
-ids = [row for row in pipeline.encoded(tokenizer, prompts) for _ in range(N)]
-sampled = sample_many(sft, ids, pipeline.MAX_NEW_TOKENS)
+prompts = data.prompts_of("valid", lesson.pick(80, 12))
+ids = [row for row in data.encoded(tokenizer, prompts) for _ in range(N)]
+sampled = sample_many(sft, ids, MAX_NEW_TOKENS)
 texts = [models.decode_response(tokenizer, answer) for answer in sampled]
 grades = [grade(prompts[i // N], texts[i], answer[-1] == models.END) for i, answer in enumerate(sampled)]
 true = torch.tensor([g.score for g in grades]).view(-1, N)
 proxy = reward.score(reward_model, [reward.reward_input(p, a) for p, a in zip(ids, sampled, strict=True)]).view(-1, N)
 
 shown = int((true[:, :16].std(dim=1) * proxy[:, :16].std(dim=1)).argmax())
-print(f"{prompts[shown].text}\n\n  proxy   grade")
-for place in proxy[shown, :16].argsort(descending=True).tolist():
-    print(f"  {proxy[shown, place]:+5.2f}   {grades[shown * N + place].overall} of 7   {texts[shown * N + place]}")
+print(prompts[shown].text)
+display(plots.table(("proxy", "grade", "answer"), [
+    (f"{proxy[shown, place]:+.2f}", f"{grades[shown * N + place].overall} of 7", texts[shown * N + place])
+    for place in proxy[shown, :16].argsort(descending=True).tolist()]))
 
 # %% [markdown]
 # {{exercise 7.1}}
@@ -53,8 +58,8 @@ for place in proxy[shown, :16].argsort(descending=True).tolist():
 # **What you should see:** for scores `[[1, 5, 2], [9, 0, 3]]` the columns `[1, 0]`.
 
 # %%
-def best_of_n_indices(proxy):
-    """(prompts, N) scores of the reward model -> (prompts,) column of the best answer."""
+def best_of_n_indices(proxy: Float[Tensor, "prompts answers"]) -> Int[Tensor, "prompts"]:
+    """Find the column of the best answer to each prompt, by the scores of the reward model."""
     ### BEGIN SOLUTION
     return proxy.argmax(dim=1)
     ### END SOLUTION
@@ -81,8 +86,8 @@ print(f"True score: one answer {true[:, 0].mean():.3f}, the reward model's best 
 # highest in 2 of 3.
 
 # %%
-def best_of_n_weights(proxy, n):
-    """(prompts, N) scores, no two of a row equal -> (prompts, N) chance of each to be the best of n different ones."""
+def best_of_n_weights(proxy: Float[Tensor, "prompts answers"], n: int) -> Float[Tensor, "prompts answers"]:
+    """Compute each answer's chance to be the best of n different ones. No two scores of a row are equal."""
     ### BEGIN SOLUTION
     N = proxy.shape[1]
     share = torch.tensor([math.comb(below, n - 1) / math.comb(N, n) for below in range(N)], dtype=torch.float64)
@@ -130,8 +135,8 @@ print(f"The proxy rises all the way, from {mean_proxy[0]:.2f} to {mean_proxy[-1]
 # ¾ log 1.5 + ¼ log 0.5 ≈ 0.131, less than the formula's 0.193.
 
 # %%
-def kl_best_of_n(n, probabilities, scores):
-    """(outcomes,) probabilities and scores, no two equal -> KL(best of n draws || one draw) in nats, exactly."""
+def kl_best_of_n(n: int, probabilities: Float[Tensor, "outcomes"], scores: Float[Tensor, "outcomes"]) -> float:
+    """Compute KL(best of n draws || one draw) in nats, exactly. No two scores are equal."""
     ### BEGIN SOLUTION
     order = scores.argsort()
     p = probabilities[order]
@@ -144,18 +149,13 @@ def kl_best_of_n(n, probabilities, scores):
 kl_best_of_n = check("7.3", kl_best_of_n)
 print(round(kl_best_of_n(2, torch.tensor([0.5, 0.5]), torch.tensor([0.0, 1.0])), 3))
 grid = [1, 2, 4, 8, 16, 32, 64]
-figure, axis = plt.subplots()
-axis.plot(grid, [best_of_n.kl_best_of_n(n) for n in grid], color=plots.COLOURS["oracle"], linestyle="--",
-          label="formula: log n − (n−1)/n")
-for outcomes, stage in ((2000, "ppo_ptx"), (20, "ppo"), (4, "sft")):
-    equal = torch.full((outcomes,), 1 / outcomes, dtype=torch.float64)
-    axis.plot(grid, [kl_best_of_n(n, equal, torch.arange(outcomes).double()) for n in grid], linestyle="none",
-              color=plots.COLOURS[stage], marker=plots.MARKERS[stage], label=f"exact, {outcomes} outcomes")
-axis.set_xscale("log", base=2)
-axis.set_xticks(grid, grid)
-axis.set(xlabel="n", ylabel="KL from one draw (nats)", title="Best-of-n moves less than the formula says")
-axis.legend()
-plt.show()
+kls = {"formula: log n − (n−1)/n": (grid, [best_of_n.kl_best_of_n(n) for n in grid])}
+for outcomes in (2000, 20, 4):
+    equal, places = torch.full((outcomes,), 1 / outcomes, dtype=torch.float64), torch.arange(outcomes).double()
+    kls[f"exact, {outcomes} outcomes"] = grid, [kl_best_of_n(n, equal, places) for n in grid]
+looks = ("oracle", "--"), ("ppo_ptx", "^"), ("ppo", "D"), ("sft", "s")
+display(plots.lines({"Best-of-n moves less than the formula says": kls}, "n", "KL from one draw (nats)", xscale="log",
+                    xticks=grid, looks=dict(zip(kls, looks, strict=True))))
 print(f"With n = 64 the formula says {best_of_n.kl_best_of_n(64):.2f} nats. With four outcomes it cannot be more than "
       f"log 4 = {math.log(4):.2f}: the best of four is all there is. The formula is an upper bound (Beirami et al.).")
 
@@ -192,6 +192,7 @@ def proxy_of(response):
     return 0.4 * said.count("sorry") + 0.4 * ("Kate" in said) + 0.2 * (WORDS[response[-1]] == "END")
 
 
+# %%
 tiny_true = torch.tensor([true_of(response) for response in world.responses], dtype=torch.float64)
 tiny_proxy = torch.tensor([proxy_of(response) for response in world.responses], dtype=torch.float64)
 table = torch.zeros(1, world.state_count, len(WORDS))  # the reference: logits of the next word in every state
@@ -201,6 +202,7 @@ for row, response in enumerate(world.responses):
         table[0, state, models.END] = 0.6 * t - 0.3
 log_ref = tiny.table_log_probs(table, world).sum(dim=-1)[0].double()
 
+# %%
 drawn = torch.multinomial(log_ref.exp(), 2000, replacement=True, generator=torch.Generator().manual_seed(0))
 said = [spoken(world.responses[row]) for row in drawn.tolist()]
 for row, words in zip(drawn[:5].tolist(), said[:5], strict=True):
@@ -220,8 +222,10 @@ print(f"On what the reference writes, proxy and truth correlate at {agreement:.2
 # **What you should see:** at `kl_coef` 5 hardly any movement (KL below 0.01); at 0.03 a mean proxy of about 1.6.
 
 # %%
-def best_under_proxy(log_ref, proxy, true, kl_coef):
-    """(responses,) tensors -> (KL, mean proxy, mean true score) of the policy that maximises proxy − kl_coef · KL."""
+def best_under_proxy(log_ref: Float[Tensor, "responses"], proxy: Float[Tensor, "responses"],
+                     true: Float[Tensor, "responses"], kl_coef: float
+                     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
+    """Compute KL, mean proxy and mean true score of the policy that maximises proxy − kl_coef · KL."""
     ### BEGIN SOLUTION
     log_best = (log_ref + proxy / kl_coef).log_softmax(dim=-1)
     best = log_best.exp()
@@ -236,24 +240,20 @@ for kl_coef in (5.0, 0.18, 0.03):
 
 # %%
 prices = torch.logspace(1.0, -1.7, 60).tolist()
-path = np.array([[float(x) for x in best_under_proxy(log_ref, tiny_proxy, tiny_true, price)] for price in prices])
+def with_distance(kl, *means):
+    """(√KL, mean proxy, mean true score) as numbers."""
+    return math.sqrt(max(0.0, float(kl))), *map(float, means)
+
+
+path = [with_distance(*best_under_proxy(log_ref, tiny_proxy, tiny_true, price)) for price in prices]
 chosen = [tiny.best_of_n(log_ref[None], tiny_proxy[None], n) for n in (1, 2, 4, 8, 16, 32, 64, 256, 1024)]
-bon = np.array([[float(tiny.kl(p, log_ref)), *(float(tiny.expected(p, scores)) for scores in (tiny_proxy, tiny_true))]
-                for p in chosen])
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharex=True)
-for axis, column, title in zip(axes, (1, 2), ("What is measured: the proxy", "What is meant: the truth"), strict=True):
-    axis.plot(np.sqrt(path[:, 0]), path[:, column], color=plots.COLOURS["ppo"], label="π*, cheaper and cheaper")
-    axis.plot(np.sqrt(bon[:, 0]), bon[:, column], color=plots.COLOURS["sft"], marker="s", linestyle=":",
-              label="best of 1, 2, 4, ... 1024")
-    axis.set(xlabel="d = √KL from the reference (√nats)", ylabel="mean score", title=title, ylim=(0, None))
-axes[0].legend(loc="upper left")
-summit = int(path[:, 2].argmax())
-axes[1].annotate(f"kl_coef {prices[summit]:.2f}", (math.sqrt(path[summit, 0]), path[summit, 2]), xytext=(-18, -34),
-                 textcoords="offset points", arrowprops={"arrowstyle": "->"}, color=plots.COLOURS["ppo"])
-figure.tight_layout()
-plt.show()
-print(f"The proxy only rises. The truth climbs from {path[0, 2]:.2f} to {path[summit, 2]:.2f} at kl_coef "
-      f"{prices[summit]:.2f} and falls to {path[-1, 2]:.2f}. Best-of-n climbs to {bon[:, 2].max():.2f} and turns too.")
+bon = [with_distance(tiny.kl(p, log_ref), tiny.expected(p, tiny_proxy), tiny.expected(p, tiny_true)) for p in chosen]
+truths = [truth for _, _, truth in path]
+summit = int(np.argmax(truths))
+display(plots.goodhart(path, bon, (path[summit][0], truths[summit], f"kl_coef {prices[summit]:.2f}")))
+print(f"The proxy only rises. The truth climbs from {truths[0]:.2f} to {truths[summit]:.2f} at kl_coef "
+      f"{prices[summit]:.2f} and falls to {truths[-1]:.2f}. Best-of-n climbs to {max(row[2] for row in bon):.2f} and "
+      "turns too.")
 log_best, _ = tiny.optimum(log_ref, tiny_proxy, prices[-1])
 print("What the best policy for the proxy says at the end:", " · ".join(
     " ".join(spoken(world.responses[row])) for row in log_best.topk(4).indices.tolist()))
@@ -266,19 +266,19 @@ print("What the best policy for the proxy says at the end:", " · ".join(
 #
 # ## The price of moving, by hand
 #
-# The same $\pi^*$ on real answers: a dozen requests, six answers of SFT to each, the real reward model. Move β and watch
-# where the probability goes. The red dots are real PPO runs of the project's sweep. With only six answers to choose
-# from, no policy can follow them to the right.
+# The same $\pi^*$ on real answers: a dozen requests, six answers of SFT to each, the real reward model. Move β and
+# watch where the probability goes. The red dots are real PPO runs of the project's sweep. With only six answers to
+# choose from, no policy can follow them to the right.
 
 # %%
-few = pipeline.prompts_of("valid", 12)
-sampled = sample_many(sft, [row for row in pipeline.encoded(tokenizer, few) for _ in range(6)], pipeline.MAX_NEW_TOKENS,
+few = data.prompts_of("valid", 12)
+sampled = sample_many(sft, [row for row in data.encoded(tokenizer, few) for _ in range(6)], MAX_NEW_TOKENS,
                       seed=3, progress=False)
 groups = [{"prompt": prompt.text, "K": 6, "responses": [
     {"text": models.decode_response(tokenizer, ids), "token_ids": ids} for ids in sampled[6 * i:6 * i + 6]]}
     for i, prompt in enumerate(few)]
-sweep = (results.read_json(base.DATA / "results" / "1.3m-seed0.json") or {}).get("kl_sweep", [])
-BetaSlider(measure.scored_groups(reward_model, tokenizer, groups), [point for point in sweep if point["kl"] < 10])
+sweep = (files.read_json(files.DATA / "results" / "1.3m-seed0.json") or {}).get("kl_sweep", [])
+BetaSlider(inside.scored_groups(reward_model, tokenizer, groups), [point for point in sweep if point["kl"] < 10])
 
 # %% [markdown]
 # ## Goodhart, live
@@ -288,11 +288,10 @@ BetaSlider(measure.scored_groups(reward_model, tokenizer, groups), [point for po
 # part.
 
 # %%
-asked = pipeline.prompts_of("valid", lesson.pick(120, 16))
+asked = data.prompts_of("valid", lesson.pick(120, 16))
 reference = models.copy_model(sft, trainable=False)
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
-picture = display(figure, display_id=True)
-trail, kept = [], {}
+trail, drawn, kept = [], [], {}
+TITLES = {"proxy": "Proxy: the reward model's score", "true": "True score (0–1)", "kl": "Distance: KL from SFT"}
 
 
 def proxies(rows):
@@ -301,38 +300,30 @@ def proxies(rows):
         reward.reward_input(models.encode_prompt(tokenizer, row["prompt"]), row["token_ids"]) for row in rows]).numpy()
 
 
-def measure(policy, iteration):
-    """Proxy, truth and distance on validation prompts; draws the curves and keeps the policy of the best moment."""
-    rows = pipeline.answer_rows(policy, tokenizer, asked, seed=9, progress=False)
-    scores = proxies(rows)
+def look(policy, iteration):
+    """Proxy, truth and distance on validation prompts -> the picture so far; keeps the policy of the best moment."""
+    rows = answer_rows(policy, tokenizer, asked, seed=9, progress=False)
     kl = evaluate.kl_to_reference(policy, reference, tokenizer, [row | {"set": "mixed"} for row in rows]).mean()
-    trail.append({"iteration": iteration, "proxy": scores, "rows": rows, "kl": max(0.0, float(kl)),
+    trail.append({"iteration": iteration, "proxy": proxies(rows), "rows": rows, "kl": max(0.0, float(kl)),
                   "true": np.array([row["grade"].score for row in rows])})
     if trail[-1]["true"].mean() >= max(point["true"].mean() for point in trail):
         kept["best"] = models.copy_model(policy, trainable=False)
-    iterations = [point["iteration"] for point in trail]
-    for axis, name, stage, title in zip(axes, ("proxy", "true"), ("reward", "oracle"),
-                                        ("Proxy: the reward model's score", "True score (0–1)"), strict=True):
-        found = [stats.mean_interval(point[name]) for point in trail]
-        axis.clear()
-        axis.errorbar(iterations, [f.value for f in found], color=plots.COLOURS[stage], marker=plots.MARKERS[stage],
-                      yerr=[[f.value - f.low for f in found], [f.high - f.value for f in found]], capsize=2)
-        axis.axhline(found[0].value, color="#888888", linestyle="--", linewidth=1)
-        axis.set(title=title, xlabel=f"iteration (KL now {trail[-1]['kl']:.1f} nats)")
-    axes[1].set_ylim(0, None)
-    figure.tight_layout()
-    picture.update(figure)
-    return {}
+    drawn.append(trail[-1] | {name: stats.mean_interval(trail[-1][name]) for name in ("proxy", "true")})
+    began = {name: (drawn[0][name].value, "") for name in ("proxy", "true")}
+    return plots.training_curves({"ppo": drawn}, TITLES, began)
 
 
+# %%
 policy = models.copy_model(sft)
-measure(policy, 0)
+picture = display(look(policy, 0), display_id=True)
 config = PPOConfig(iterations=lesson.pick(40, 4), batch_size=lesson.pick(64, 16), minibatch=lesson.pick(16, 8),
                    lr=lesson.pick(5e-4, 2e-3), kl_coef=0.02, warmup_iterations=3, max_kl=1e4,
-                   max_new_tokens=pipeline.MAX_NEW_TOKENS)
-train_ppo(policy, reference, models.copy_model(reward_model), pipeline.encoded(tokenizer, pipeline.prompts_of("train")),
-          config, reward_model=reward_model, evaluate=measure, evaluate_every=lesson.pick(2, 1))
-plt.close(figure)
+                   max_new_tokens=MAX_NEW_TOKENS)
+run = train_ppo(policy, reference, models.copy_model(reward_model), data.encoded(tokenizer, data.prompts_of("train")),
+                config, reward_fn=reward_model, evaluate_every=lesson.pick(2, 1),
+                evaluate=lambda policy, iteration: picture.update(look(policy, iteration)) or {})
+
+# %%
 means = [(point["iteration"], point["kl"], point["proxy"].mean(), point["true"].mean()) for point in trail]
 start, peak, end = means[0], max(means, key=lambda point: point[3]), means[-1]
 print(f"Proxy: {start[2]:+.2f} at the start, {end[2]:+.2f} at the end; that is all the optimiser ever saw.\n"
@@ -352,13 +343,17 @@ print(f"Proxy: {start[2]:+.2f} at the start, {end[2]:+.2f} at the end; that is a
 # Curves are easy to look away from. So read.
 
 # %%
-written = {name: pipeline.answer_rows(writer, tokenizer, asked, seed=4, progress=False)
+written = {name: answer_rows(writer, tokenizer, asked, seed=4, progress=False)
            for name, writer in (("SFT", sft), ("at its best", kept["best"]), ("at the end", policy))}
-for place in np.random.default_rng(2).choice(len(asked), size=lesson.pick(6, 3), replace=False):
-    print(f"\n{asked[place].text}")
-    for name, rows in written.items():
-        row = rows[place]
-        print(f"   {name:11s} (proxy {proxies([row])[0]:+.1f}, graded {row['grade'].overall} of 7) {row['response']}")
+places = np.random.default_rng(2).choice(len(asked), size=lesson.pick(6, 3), replace=False)
+
+
+def told(row):
+    return f"{row['response']}\n(proxy {proxies([row])[0]:+.1f}, graded {row['grade'].overall} of 7)"
+
+
+display(plots.table(("", *written), [
+    (asked[place].text, *(told(rows[place]) for rows in written.values())) for place in places]))
 
 # %%
 def phrases(rows):
@@ -372,13 +367,14 @@ def variety(rows):
     return 100 * len(phrases(rows)) / max(1, phrases(rows).total())
 
 
-print(f"{'':12s} variety  tokens  ended   most frequent phrase")
+lines = []
 for name, rows in written.items():
     phrase, times = phrases(rows).most_common(1)[0]
-    print(f"{name:12s} {variety(rows):5.0f} % {np.mean([len(row['token_ids']) for row in rows]):7.1f} "
-          f"{100 * np.mean([row['finished'] for row in rows]):4.0f} %   {phrase!r}, {times} times in {len(rows)}")
+    lines.append((name, f"{variety(rows):.0f} %", f"{np.mean([len(row['token_ids']) for row in rows]):.1f}",
+                  f"{np.mean([row['finished'] for row in rows]):.0%}", f"{phrase!r}, {times} times in {len(rows)}"))
+display(plots.table(("", "variety", "tokens", "ended", "most frequent phrase"), lines))
 before, after = (variety(written[name]) for name in ("SFT", "at the end"))
-print(f"\nOf the three-word phrases {before:.0f} % were different, {after:.0f} % are left. "
+print(f"Of the three-word phrases {before:.0f} % were different, {after:.0f} % are left. "
       + ("More and more customers get the same few phrases, which the reward model likes, whether they fit or not."
          if after < 0.8 * before else "Much of the variety is still there."))
 
@@ -398,8 +394,8 @@ print(f"\nOf the three-word phrases {before:.0f} % were different, {after:.0f} %
 # α/(2β) = 1.25.
 
 # %%
-def fit_bon(d, gold):
-    """(points,) distances √KL and gains in the true score -> (alpha, beta) of gold = d (alpha − beta d)."""
+def fit_bon(d: Float[np.ndarray, "points"], gold: Float[np.ndarray, "points"]) -> tuple[float, float]:
+    """Fit alpha and beta of gold = d (alpha − beta d). d: distances √KL; gold: gains in the true score."""
     ### BEGIN SOLUTION
     (alpha, beta), *_ = np.linalg.lstsq(np.stack([d, -d * d], axis=1), gold, rcond=None)
     return float(alpha), float(beta)
@@ -416,19 +412,21 @@ print([round(number, 3) for number in fit_bon(d, d * (0.5 - 0.2 * d))])
 
 # %%
 unit = {"proxy": proxy.std().item(), "true": true.std().item()}
-data = {}
+journeys = {}
 for key, kls, measured, meant in (
         ("bon", curve["kl"], curve["proxy"].mean(dim=0), curve["true"].mean(dim=0)),
         ("rl", *list(zip(*means, strict=True))[1:])):
-    data[key] = [{"d": math.sqrt(kl), "proxy": float(p - measured[0]) / unit["proxy"],
-                  "gold": float(t - meant[0]) / unit["true"]} for kl, p, t in zip(kls, measured, meant, strict=True)]
-points = {key: np.array([(row["d"], row["gold"]) for row in rows if row["d"] > 0.05]).T for key, rows in data.items()}
+    journeys[key] = [{"d": math.sqrt(kl), "proxy": float(p - measured[0]) / unit["proxy"],
+                      "gold": float(t - meant[0]) / unit["true"]}
+                     for kl, p, t in zip(kls, measured, meant, strict=True)]
+points = {key: np.array([(row["d"], row["gold"]) for row in rows if row["d"] > 0.05]).T
+          for key, rows in journeys.items()}
 mine = fit_bon(*points["bon"])
-data["fit_bon"] = stats.gao_fit_bon(*points["bon"])._asdict() | {"alpha": mine[0], "beta": mine[1]}
-data["fit_rl"] = stats.gao_fit_rl(*points["rl"])._asdict()
-display(plots.overoptimisation(data))
+journeys["fit_bon"] = stats.gao_fit_bon(*points["bon"])._asdict() | {"alpha": mine[0], "beta": mine[1]}
+journeys["fit_rl"] = stats.gao_fit_rl(*points["rl"])._asdict()
+display(plots.overoptimisation(journeys))
 for key, name in (("bon", "Best-of-n"), ("rl", "Reinforcement learning")):
-    fit, far = data[f"fit_{key}"], points[key][0].max()
+    fit, far = journeys[f"fit_{key}"], points[key][0].max()
     turns = (f"turns at d = {fit['peak_d']:.2f}, that is {fit['peak_d']**2:.1f} nats" if fit["peak_d"] < far
              else f"does not turn within what we saw (d up to {far:.2f})")
     print(f"{name}: α = {fit['alpha']:.2f}, β = {fit['beta']:.2f}; the fitted curve {turns}; it misses the points by "
@@ -456,8 +454,10 @@ for key, name in (("bon", "Best-of-n"), ("rl", "Reinforcement learning")):
 # if lengths did not change, it is 1.
 
 # %%
-def share_beyond_length(lengths_before, rewards_before, lengths_after, rewards_after, width):
-    """(n,) arrays of two policies' answers -> share of the gain in reward left at equal length (buckets of `width`)."""
+def share_beyond_length(lengths_before: Int[np.ndarray, "n"], rewards_before: Float[np.ndarray, "n"],
+                        lengths_after: Int[np.ndarray, "m"], rewards_after: Float[np.ndarray, "m"],
+                        width: int) -> float:
+    """Compute the share of a gain in reward that is left at equal length, in buckets of `width` tokens."""
     ### BEGIN SOLUTION
     bucket_before, bucket_after = lengths_before // width, lengths_after // width
     gains, weights = [], []
@@ -470,20 +470,13 @@ def share_beyond_length(lengths_before, rewards_before, lengths_after, rewards_a
 
 
 share_beyond_length = check("7.6", share_beyond_length)
+
+# %%
 lengths = [np.array([len(row["token_ids"]) for row in point["rows"]]) for point in trail]
 left = share_beyond_length(lengths[0], trail[0]["proxy"], lengths[-1], trail[-1]["proxy"], width=5)
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.4))
-for index, name, stage in ((0, "SFT", "sft"), (-1, "at the end", "ppo")):
-    jitter = np.random.default_rng(0).uniform(-0.4, 0.4, len(asked))
-    axes[0].scatter(lengths[index] + jitter, trail[index]["proxy"], s=14, alpha=0.6, color=plots.COLOURS[stage],
-                    marker=plots.MARKERS[stage], label=name)
-axes[0].set(xlabel="tokens of the answer", ylabel="proxy", title="Length and reward")
-axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
-axes[1].plot([point["iteration"] for point in trail], [found.mean() for found in lengths],
-             color=plots.COLOURS["ppo"], marker=plots.MARKERS["ppo"])
-axes[1].set(xlabel="iteration", ylabel="tokens", title="Mean length as PPO goes on", ylim=(0, pipeline.MAX_NEW_TOKENS))
-figure.tight_layout()
-plt.show()
+display(plots.length_and_reward({"sft": (lengths[0], trail[0]["proxy"]), "ppo": (lengths[-1], trail[-1]["proxy"])},
+                                {point["iteration"]: found.mean() for point, found in zip(trail, lengths, strict=True)},
+                                MAX_NEW_TOKENS))
 paid = stats.length_reward_correlation(lengths[0], trail[0]["proxy"])
 print(f"On SFT's answers length and reward correlate at {paid.value:+.2f} ({paid.low:+.2f} to {paid.high:+.2f}). The "
       f"mean length went from {lengths[0].mean():.1f} to {lengths[-1].mean():.1f} tokens. "
@@ -498,13 +491,13 @@ print(f"On SFT's answers length and reward correlate at {paid.value:+.2f} ({paid
 
 # %%
 drop = next((point for point in means[1:] if point[3] < start[3]), None)
-print("  iteration   proxy     KL   variety   (truth, which you would not have)")
-for point, (iteration, kl, mean_proxy, mean_true) in zip(trail, means, strict=True):
-    print(f"  {iteration:9d}  {mean_proxy:+6.2f} {kl:6.1f} {variety(point['rows']):7.0f} %   ({mean_true:.3f})")
-print(f"\nThe truth is best at {peak[1]:.1f} nats. "
+display(plots.table(("iteration", "proxy", "KL", "variety", "truth, which you would not have"), [
+    (iteration, f"{mean_proxy:+.2f}", f"{kl:.1f}", f"{variety(point['rows']):.0f} %", f"{mean_true:.3f}")
+    for point, (iteration, kl, mean_proxy, mean_true) in zip(trail, means, strict=True)]))
+print(f"The truth is best at {peak[1]:.1f} nats. "
       + (f"It first falls below its start at iteration {drop[0]} ({drop[1]:.1f} nats); does it stay there?" if drop
          else "It never falls below its start in this run."))
-recorded = results.read_json(base.DATA / "results" / "headline.json", {"headline": []})
+recorded = files.read_json(files.DATA / "results" / "headline.json", {"headline": []})
 for row in report.headline_rows({"headline": [r for r in recorded["headline"] if r["id"] in (10, 11)]}):
     print(f"In the project's recorded results, row {row[0]}: {row[1]}: {row[4]} ({row[5]}).")
 

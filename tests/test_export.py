@@ -5,17 +5,19 @@ import os
 import re
 import runpy
 import subprocess
-import sys
 from pathlib import Path
 
 import datasets
 import pytest
 import torch
-from test_hub import a_model, a_tokenizer
+from tiny import a_foreign_model, a_foreign_tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from rlhf_lite import __main__, checkpoints, export, hub, launch, models, pipeline, records, reward
-from rlhf_lite.launch import ENGINES
+from rlhf_lite import __main__, checkpoints, feedback, files, models, reward
+from rlhf_lite.experiment import data
+from rlhf_lite.experiment.recipe import default_recipe, recipe_settings
+from rlhf_lite.real import engine_flags, export, hub
+from rlhf_lite.real.engine_flags import ENGINES
 from rlhf_lite.sampling import pad_left, pad_right
 
 PROMPTS = ["Who sells bread?", "Write one line\nabout the baker."]
@@ -34,23 +36,23 @@ def a_ranking(tokenizer, prompt, ranks, cut=()):
     for place, text in enumerate(ANSWERS[:len(ranks)]):
         ids = models.encode_response(tokenizer, text)
         responses.append({"text": text, "source": "sft", "token_ids": ids[:-1] if place in cut else ids})
-    return records.new_ranking(f"p{len(prompt)}", prompt, responses, ranks, "simulated:a")
+    return feedback.new_ranking(f"p{len(prompt)}", prompt, responses, ranks, "simulated:a")
 
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory):
     """A run of the town with tiny models."""
     folder = tmp_path_factory.mktemp("run") / "first"
-    tokenizer = models.load_tokenizer(pipeline.base.MODELS / "tokenizer")
+    tokenizer = models.load_tokenizer(files.MODELS / "tokenizer")
     policy = models.new_policy("tiny", 0, len(tokenizer))
     checkpoints.save_checkpoint(folder / "sft", policy, {})
     checkpoints.save_checkpoint(folder / "reward", a_reward_model(policy), {})
-    recipe = json.loads(json.dumps(pipeline.settings(pipeline.recipe("1.3m", 5)))) | {"size": "tiny"}
+    recipe = json.loads(json.dumps(recipe_settings(default_recipe("1.3m", 5)))) | {"size": "tiny"}
     (folder / "recipe.json").write_text(json.dumps(recipe))
     for split in ("train", "valid"):
         for prompt in PROMPTS:
-            records.append_jsonl(folder / f"rankings-1-{split}.jsonl",
-                                 a_ranking(tokenizer, prompt, [1, 2, 2, 4], cut=(3,)))
+            feedback.append_jsonl(folder / f"rankings-1-{split}.jsonl",
+                                  a_ranking(tokenizer, prompt, [1, 2, 2, 4], cut=(3,)))
     return folder, policy, tokenizer
 
 
@@ -59,8 +61,8 @@ def exported(town, tmp_path_factory):
     root = tmp_path_factory.mktemp("out")
     rows = [{"prompt": PROMPTS[0], "response": ANSWERS[0]}] * 3
     patch = pytest.MonkeyPatch()
-    patch.setattr(pipeline, "demonstrations", lambda split: rows)
-    patch.setattr(pipeline, "prompts_of", lambda split: [type("P", (), {"text": text}) for text in PROMPTS])
+    patch.setattr(data, "demonstrations", lambda split: rows)
+    patch.setattr(data, "prompts_of", lambda split: [type("P", (), {"text": text}) for text in PROMPTS])
     for engine in ENGINES:
         export.export(town[0], root / engine, engine)
     patch.undo()
@@ -75,7 +77,7 @@ def rows_of(path):
 
 @pytest.mark.parametrize("kind", ("gpt2", "llama", "untied"))
 def test_a_classifier_gives_our_scores_whatever_the_padding(kind, tmp_path):
-    policy, tokenizer = a_model(kind).eval(), a_tokenizer()
+    policy, tokenizer = a_foreign_model(kind).eval(), a_foreign_tokenizer()
     pad = hub.add_special_ids(policy, tokenizer).pad
     model = a_reward_model(policy)
     export.to_classifier(model, pad).save_pretrained(tmp_path)
@@ -135,7 +137,7 @@ def test_a_model_from_elsewhere_loads_here(exported, tmp_path):
     row = models.encode_prompt(tokenizer, "Who?")
     ours = reward.score(export.load_classifier(tmp_path / "rm"), [row]).item()
     assert ours == pytest.approx(judge.eval()(torch.tensor([row])).logits.item(), abs=1e-5)
-    for folder, match in ((exported / "trl" / "sft", "is no reward model with one number"),
+    for folder, match in ((exported / "trl" / "sft", "is not a reward model with one output"),
                           (exported / "trl" / "data", "has no weights in safetensors")):
         with pytest.raises((ValueError, FileNotFoundError), match=match):
             export.load_classifier(folder)
@@ -195,7 +197,7 @@ def test_demonstrations_prompts_and_the_chat_template(town, exported):
 
 
 def test_begin_stands_before_a_prompt_once():
-    tokenizer = a_tokenizer()
+    tokenizer = a_foreign_tokenizer()
     tokenizer.bos_token = "!"
     assert [export.begin_text(tokenizer, engine) for engine in ENGINES] == ["!", "!", ""]
     tokenizer._tokenizer.post_processor = export_processor("!", tokenizer.bos_token_id)
@@ -210,7 +212,7 @@ def export_processor(token, token_id):
 # ---------------------------------------------------------------- the launch script
 
 def test_the_script_holds_our_settings_and_says_what_an_engine_lacks(exported):
-    ppo = launch.settings(pipeline.settings(pipeline.recipe("1.3m", 5)))["ppo"]
+    ppo = engine_flags.settings(recipe_settings(default_recipe("1.3m", 5)))["ppo"]
     steps = ppo.iterations * ppo.batch_size // ppo.minibatch  # one inner epoch
     for engine, wanted in (("trl", [f"--beta {ppo.kl_coef}", f"--max_completion_length {ppo.max_new_tokens}",
                                     f"--max_steps {steps}", f"--per_device_train_batch_size {ppo.minibatch}",
@@ -230,11 +232,12 @@ def test_the_script_holds_our_settings_and_says_what_an_engine_lacks(exported):
 def test_every_flag_of_trl_exists():
     trl = pytest.importorskip("trl")
     import dataclasses
+
     from trl.scripts.rloo import RLOOScriptArguments
     for title, config in (("sft", trl.SFTConfig), ("reward", trl.RewardConfig), ("dpo", trl.DPOConfig),
                           ("rloo", trl.RLOOConfig)):
         known = {f.name for c in (config, trl.ModelConfig, RLOOScriptArguments) for f in dataclasses.fields(c)}
-        assert {flag[2:] for flag in launch.flags("trl")[title]} <= known
+        assert {flag[2:] for flag in engine_flags.flags("trl")[title]} <= known
 
 
 @pytest.mark.skipif("RLHF_LITE_ENGINES" not in os.environ, reason="RLHF_LITE_ENGINES names no folder with sources")
@@ -247,10 +250,10 @@ def test_every_flag_of_openrlhf_and_verl_exists():
         for who in ("actor", "critic"):
             known |= {name.replace("{name}", who).replace("{role}", who).replace("{prefix}", who)
                       for name in re.findall(r'f"(--[\w.{}]+)"', source)}
-        assert set(launch.flags("openrlhf")[title]) <= known
+        assert set(engine_flags.flags("openrlhf")[title]) <= known
     import yaml
     tree = yaml.safe_load(next(root.rglob("_generated_ppo_trainer.yaml")).read_text())
-    for flag in launch.flags("verl")["ppo"]:
+    for flag in engine_flags.flags("verl")["ppo"]:
         place = tree
         for part in flag.split("."):
             place = place[part]  # a KeyError names the flag that is gone
@@ -267,11 +270,11 @@ def test_the_command_exports_a_single_model_too(town, exported, tmp_path, capsys
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "p" / "sft").eval()
     assert torch.equal(again(ids).logits, policy(ids).logits)
     assert __main__.main(["export", "--to", "trl", str(folder / "sft"), str(tmp_path / "r")]) == 1
-    assert "exists already; choose another folder" in capsys.readouterr().err
+    assert "already exists; choose another folder" in capsys.readouterr().err
 
 
 def test_a_reward_model_on_a_model_from_the_hub(tmp_path):
-    policy, tokenizer = a_model("gpt2").eval(), a_tokenizer()
+    policy, tokenizer = a_foreign_model("gpt2").eval(), a_foreign_tokenizer()
     hub.add_special_ids(policy, tokenizer)
     model = a_reward_model(policy)
     checkpoints.save_checkpoint(tmp_path / "r", model, {})
@@ -297,9 +300,9 @@ def test_what_cannot_be_exported_is_one_sentence_and_leaves_nothing(town, tmp_pa
     with pytest.raises(ValueError, match="has 400 tokens but the tokenizer"):
         export.export(tmp_path / "run", tmp_path / "o", "trl")
     with pytest.raises(ValueError, match="no engine 'trlx'; choose one of trl"):
-        export.write_export(tmp_path / "o", "trlx", tokenizer, {}, launch.settings())
+        export.write_export(tmp_path / "o", "trlx", tokenizer, {}, engine_flags.settings())
     with pytest.raises(ValueError, match="no pad token of its own"):
-        export.write_export(tmp_path / "o", "trl", a_tokenizer(), {"sft": policy}, launch.settings())
+        export.write_export(tmp_path / "o", "trl", a_foreign_tokenizer(), {"sft": policy}, engine_flags.settings())
     with pytest.raises(KeyError):  # a row that is no ranking: nothing is half-written
-        export.write_export(tmp_path / "o", "trl", tokenizer, {"sft": policy}, launch.settings(), {"train": [{}]})
+        export.write_export(tmp_path / "o", "trl", tokenizer, {"sft": policy}, engine_flags.settings(), {"train": [{}]})
     assert [p.name for p in tmp_path.iterdir()] == ["run"]

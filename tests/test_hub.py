@@ -9,35 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from huggingface_hub import constants, errors
-from tokenizers import Tokenizer, decoders, models as token_models, pre_tokenizers, trainers
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from pieces import sft_gradients
+from tiny import EOS, FOREIGN_KINDS, a_foreign_model, a_foreign_tokenizer
 
-from rlhf_lite import checkpoints, hub, memory, models, ppo, reward, sampling, sft
-
-KINDS = ("gpt2", "llama", "untied")
-EOS = "<|endoftext|>"
-
-
-def a_tokenizer(eos=EOS, **special):
-    """280 byte-level tokens and the end of the text at id 280, as in GPT-2; no pad token."""
-    tokenizer = Tokenizer(token_models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=280, show_progress=False,
-                                  initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
-    tokenizer.train_from_iterator(["Alice sells bread for 3 pence. The baker of Pebbleford is Alice."] * 9, trainer)
-    tokenizer.add_special_tokens([EOS])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **({"eos_token": eos} if eos else {}), **special)
-
-
-def a_model(kind, rows=281, eos=280, layers=2, **changes):
-    torch.manual_seed(0)
-    if kind == "gpt2":  # with the dropout of 0.1 that GPT-2 has by default
-        return GPT2LMHeadModel(GPT2Config(vocab_size=rows, n_embd=32, n_layer=layers, n_head=2, n_positions=64,
-                                          bos_token_id=eos, eos_token_id=eos, **changes))
-    return LlamaForCausalLM(LlamaConfig(vocab_size=rows, max_position_embeddings=64, eos_token_id=eos,
-                                        tie_word_embeddings=kind == "llama",
-                                        **{**models.SIZES["tiny"], "num_hidden_layers": layers}, **changes))
+from rlhf_lite import checkpoints, models, ppo, reward, sampling, sft
+from rlhf_lite.real import hub, memory
 
 
 def save(folder, model, tokenizer=None):
@@ -50,14 +26,14 @@ def save(folder, model, tokenizer=None):
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("hub")
-    return {kind: save(root / kind, a_model(kind), a_tokenizer()) for kind in KINDS}
+    return {kind: save(root / kind, a_foreign_model(kind), a_foreign_tokenizer()) for kind in FOREIGN_KINDS}
 
 
 # ---------------------------------------------------------------- what is loaded
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FOREIGN_KINDS)
 def test_a_pad_token_is_added_and_tied_weights_stay_tied(folders, kind):
-    before = a_model(kind)
+    before = a_foreign_model(kind)
     policy, tokenizer, ids = hub.load(folders[kind])
     assert ids == (281, 280, 280) and tokenizer.pad_token == "<|pad|>" and not policy.training
     table, out = policy.get_input_embeddings().weight, policy.get_output_embeddings().weight
@@ -71,20 +47,20 @@ def test_a_pad_token_is_added_and_tied_weights_stay_tied(folders, kind):
         assert (config.pad_token_id, config.bos_token_id, config.eos_token_id) == ids
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FOREIGN_KINDS)
 def test_the_pad_row_moves_no_probability_by_more_than_a_vocabulary_th(folders, kind):
     policy, _, _ = hub.load(folders[kind])
     row = torch.tensor([[280, 7, 8, 9]])
     with torch.no_grad():
         ours = policy(row).logits.softmax(-1)
-        theirs = a_model(kind).eval()(row).logits.softmax(-1)
+        theirs = a_foreign_model(kind).eval()(row).logits.softmax(-1)
     assert torch.allclose(ours[..., :281] / (1 - ours[..., 281:]), theirs, atol=1e-6)
     assert ours[..., 281].max() < 1 / 282 + 1e-6  # the mean of logits: at most the mean of probabilities
 
 
 def test_a_pad_that_is_the_end_is_replaced_and_the_end_can_learn(tmp_path):
     """LlamaModel gives config.pad_token_id to its embedding as padding_idx: that row's gradient is thrown away."""
-    save(tmp_path, a_model("untied", pad_token_id=280), a_tokenizer(pad_token=EOS))
+    save(tmp_path, a_foreign_model("untied", pad_token_id=280), a_foreign_tokenizer(pad_token=EOS))
     policy, tokenizer, ids = hub.load(tmp_path)
     assert ids.pad == 281 != ids.end and tokenizer.pad_token_id == 281
     policy(torch.tensor([[280, 5, 280, 6]])).logits.square().sum().backward()
@@ -92,11 +68,11 @@ def test_a_pad_that_is_the_end_is_replaced_and_the_end_can_learn(tmp_path):
 
 
 def test_a_pad_token_of_its_own_and_spare_rows_are_kept(tmp_path):
-    save(tmp_path / "own", a_model("llama"), a_tokenizer(pad_token="!", bos_token='"'))
+    save(tmp_path / "own", a_foreign_model("llama"), a_foreign_tokenizer(pad_token="!", bos_token='"'))
     policy, tokenizer, ids = hub.load(tmp_path / "own")
     assert ids == tuple(tokenizer.convert_tokens_to_ids(["!", '"', EOS])) and policy.config.vocab_size == 281
-    assert torch.equal(policy.lm_head.weight, a_model("llama").lm_head.weight)
-    save(tmp_path / "spare", a_model("llama", rows=320), a_tokenizer())
+    assert torch.equal(policy.lm_head.weight, a_foreign_model("llama").lm_head.weight)
+    save(tmp_path / "spare", a_foreign_model("llama", rows=320), a_foreign_tokenizer())
     policy, _, ids = hub.load(tmp_path / "spare")
     assert ids.pad == 281 and policy.config.vocab_size == 320  # a spare row is taken, nothing resized
     assert torch.allclose(policy.lm_head.weight[281], policy.lm_head.weight[:281].mean(0), atol=1e-6)
@@ -130,7 +106,7 @@ def test_the_plain_format_starts_a_text_and_holds_no_special_token(folders):
 
 # ---------------------------------------------------------------- the library on it
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FOREIGN_KINDS)
 def test_sampling_log_probs_sft_reward_and_ppo_take_it(folders, kind):
     policy, tokenizer, ids = hub.load(folders[kind])
     prompts = [hub.format_plain(tokenizer, text) for text in ("Who?", "Bread for Alice?")]
@@ -153,12 +129,12 @@ def test_sampling_log_probs_sft_reward_and_ppo_take_it(folders, kind):
     assert reward.evaluate_reward(reward_model, rankings)["loss"] < start
     run = ppo.train_ppo(policy, models.copy_model(policy, trainable=False), models.copy_model(reward_model), prompts,
                         ppo.PPOConfig(iterations=1, batch_size=4, minibatch=4, max_new_tokens=4),
-                        reward_model=reward_model, progress=False)
+                        reward_fn=reward_model, progress=False)
     assert run.history[0]["kl"] == pytest.approx(0, abs=1e-4) and run.history[0]["grad_norm"] > 0
 
 
 @pytest.mark.skipif(not hasattr(models, "end_token"), reason="sample() still stops at the constant END")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FOREIGN_KINDS)
 def test_a_response_ends_with_the_models_own_end(folders, kind, tmp_path):
     policy, tokenizer, ids = hub.load(folders[kind])
     checkpoints.save_checkpoint(tmp_path, policy, {})
@@ -178,12 +154,13 @@ def test_data_that_no_model_could_learn_from_is_refused_before_training(folders,
     """GPT-2 would fail in mid-training with an index error, Llama would read positions it has never seen."""
     policy, _, ids = hub.load(folders[kind])
     scores, long = models.scalar_from_policy(policy, 0), [ids.begin] + [5] * 61
-    with pytest.raises(ValueError, match="longest demonstration has 65 tokens, but the model's context is 64; drop"):
+    sentence = r"The longest demonstration \(65 tokens\) exceeds the model's context of 64; drop long ones"
+    with pytest.raises(ValueError, match=sentence):
         sft.train_sft(policy, [sft.build_example(long, [6, 7, ids.end])], sft.SFTConfig(), progress=False)
-    with pytest.raises(ValueError, match="have 65 tokens, but the model's context is 64; drop long rankings"):
+    with pytest.raises(ValueError, match=r"\(65 tokens\) exceed the model's context of 64; drop long rankings"):
         reward.train_reward(scores, [reward.RankedPrompt(long, [[6, 7, 8], [9]], [1, 2])], reward.RewardConfig(),
                             progress=False)
-    with pytest.raises(ValueError, match="Ranking 1 puts two responses apart that have the same tokens"):
+    with pytest.raises(ValueError, match="Ranking 1 gives two identical responses different ranks"):
         reward.train_reward(scores, [reward.RankedPrompt([5], [[6], [7], [6]], [1, 2, 1]),
                                      reward.RankedPrompt([5], [[6], [7], [6]], [1, 2, 3])], reward.RewardConfig(),
                             progress=False)
@@ -197,10 +174,10 @@ def test_data_that_no_model_could_learn_from_is_refused_before_training(folders,
 @pytest.mark.skipif(importlib.util.find_spec("peft") is not None, reason="peft is installed")
 def test_lora_without_peft_says_so():
     with pytest.raises(ImportError, match="pip install peft"):
-        hub.lora(a_model("llama"), 2)
+        hub.lora(a_foreign_model("llama"), 2)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FOREIGN_KINDS)
 def test_lora_starts_at_the_base_and_trains_nothing_else(folders, kind):
     pytest.importorskip("peft")
     policy, _, ids = hub.load(folders[kind])
@@ -235,7 +212,7 @@ def remove(folders, tmp_path, *patterns):
 
 @pytest.mark.parametrize("name", ["./nowhere", "/no/where", "~/nowhere", "a/b/c", "gpt2-typo", "model.gguf"])
 def test_unknown_paths(name):
-    with pytest.raises(FileNotFoundError, match="no folder, no .gguf file and no hub id"):
+    with pytest.raises(FileNotFoundError, match="is not a folder, a .gguf file or a hub id"):
         hub.load(name)
 
 
@@ -248,12 +225,12 @@ def test_a_folder_that_lacks_something(folders, tmp_path):
     with pytest.raises(FileNotFoundError, match="no weights in safetensors"):
         hub.load(folder)
     (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
-    with pytest.raises(ValueError, match="as a pickle .pytorch_model.bin., which can run code"):
+    with pytest.raises(ValueError, match="pickled weights .pytorch_model.bin., which can run code"):
         hub.load(folder)
     (folder / "model.safetensors").write_bytes(b"\x00" * 40)
     with pytest.raises(ValueError, match="weights of .* are damaged"):
         hub.load(folder)
-    a_model("llama", rows=40).save_pretrained(tmp_path / "c")
+    a_foreign_model("llama", rows=40).save_pretrained(tmp_path / "c")
     shutil.copy(tmp_path / "c" / "model.safetensors", folder)
     with pytest.raises(ValueError, match="do not fit its config|damaged"):
         hub.load(folder)
@@ -274,11 +251,11 @@ def test_code_from_the_hub_is_not_run(folders, tmp_path):
 
 
 def test_a_tokenizer_without_an_end(tmp_path):
-    save(tmp_path, a_model("llama"), a_tokenizer(eos=None))
+    save(tmp_path, a_foreign_model("llama"), a_foreign_tokenizer(eos=None))
     with pytest.raises(ValueError, match="no end-of-text token, so no response could finish"):
         hub.load(tmp_path)
     with pytest.raises(ValueError, match="belongs to another model"):
-        hub.load(save(tmp_path / "small", a_model("llama", rows=40, eos=2), a_tokenizer()))
+        hub.load(save(tmp_path / "small", a_foreign_model("llama", rows=40, eos=2), a_foreign_tokenizer()))
 
 
 def test_a_model_too_large_is_refused_before_its_weights_are_read(folders, tmp_path, monkeypatch):
@@ -347,7 +324,7 @@ def test_the_memory_table_counts_what_is_known(monkeypatch):
     assert lines[-1].startswith("| Llama-3.2-1B | 1,235.8M")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FOREIGN_KINDS)
 def test_checkpointed_activations_change_no_gradient_and_no_rollout(folders, kind, monkeypatch):
     policy, _, ids = hub.load(folders[kind])
     saved, calls = [], []
@@ -403,7 +380,7 @@ def test_in_bfloat16_log_probs_are_float32_and_parts_make_no_difference(folders,
     grads = []
     for micro in (None, 1):
         fresh, _, _ = hub.load(folders[kind], dtype=dtype)
-        sft._backward(fresh.eval(), examples, sft.SFTConfig(micro_batch=micro, bf16=bf16), torch.device("cpu"))
+        sft_gradients(fresh, examples, sft.SFTConfig(micro_batch=micro, bf16=bf16))
         grads.append(torch.cat([p.grad.flatten().float() for p in fresh.parameters()]))
     assert torch.nn.functional.cosine_similarity(*grads, dim=0) > 0.999
     assert {p.dtype for p in policy.parameters()} == {dtype}

@@ -14,7 +14,9 @@ import threading
 
 import pytest
 
-from rlhf_lite import human_data, models, pinned, pipeline, records, reward, sft
+from rlhf_lite import feedback, models, reward, sft
+from rlhf_lite.experiment import data
+from rlhf_lite.real import download, human_data
 
 REAL = os.environ.get("RLHF_LITE_HUMAN_DATA")
 real = pytest.mark.skipif(not REAL, reason="RLHF_LITE_HUMAN_DATA is not set")
@@ -33,19 +35,19 @@ def real_folder(monkeypatch):
     monkeypatch.setenv("RLHF_LITE_HUMAN_DATA", REAL)
 
 
-def a_file(data, *urls, path="set/file.jsonl"):
-    return pinned.File(path, len(data), hashlib.sha256(data).hexdigest(), urls)
+def a_file(content, *urls, path="set/file.jsonl"):
+    return download.File(path, len(content), hashlib.sha256(content).hexdigest(), urls)
 
 
 def put(monkeypatch, tmp_path, **files):
     """A folder of hand-made files, each named by the constant of human_data that it stands in for."""
     monkeypatch.setenv("RLHF_LITE_HUMAN_DATA", str(tmp_path / "folder"))
-    for name, data in files.items():
+    for name, content in files.items():
         known = getattr(human_data, name)
         place = tmp_path / "folder" / known.path
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(data)
-        monkeypatch.setattr(human_data, name, a_file(data, path=known.path))
+        place.write_bytes(content)
+        monkeypatch.setattr(human_data, name, a_file(content, path=known.path))
 
 
 def lines(*rows):
@@ -94,44 +96,43 @@ def server(monkeypatch):
 
 
 def test_a_download_is_kept_and_asked_for_once(server, tmp_path):
-    data = b"good\n" * 999
-    file = a_file(data, server("/a", data))
-    place = pinned.find(file)
-    assert place == tmp_path / "cache" / "human_data" / "set" / "file.jsonl" and place.read_bytes() == data
-    assert pinned.find(file) == place and server.asked == ["/a"]
+    content = b"good\n" * 999
+    file = a_file(content, server("/a", content))
+    place = download.find(file)
+    assert place == tmp_path / "cache" / "human_data" / "set" / "file.jsonl" and place.read_bytes() == content
+    assert download.find(file) == place and server.asked == ["/a"]
     assert [p.name for p in place.parent.iterdir()] == ["file.jsonl"]
 
 
 @pytest.mark.parametrize("body, promised, status, said", [
     (b"", None, 404, "answered 404"),
-    (b"evil" * 100, None, 200, "sent is not the file this was written for"),
-    (b"good" * 50, None, 200, r"sent is not whole \(200 of 400 bytes\)"),
-    (b"good" * 50, 400, 200, r"sent is not whole \(200 of 400 bytes\)"),  # the connection broke
-    (b"good" * 9999, None, 200, "sent is not the file")])
+    (b"evil" * 100, None, 200, "sent is not the expected file"),
+    (b"good" * 50, None, 200, r"sent is incomplete \(200 of 400 bytes\)"),
+    (b"good" * 50, 400, 200, r"sent is incomplete \(200 of 400 bytes\)"),  # the connection broke
+    (b"good" * 9999, None, 200, "sent is not the expected file")])
 def test_a_bad_download_is_one_sentence_and_leaves_nothing(server, tmp_path, body, promised, status, said):
     url = server("/a", body, promised, status)
     with pytest.raises(ConnectionError, match=rf"file.jsonl could not be downloaded \(.*{said}") as caught:
-        pinned.find(a_file(b"good" * 100, url))
+        download.find(a_file(b"good" * 100, url))
     assert "RLHF_LITE_HUMAN_DATA" in str(caught.value) and "\n" not in str(caught.value)
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
 
 
-def test_the_second_address_is_tried_when_the_first_fails(server, tmp_path):
-    data = b"good" * 100
-    (tmp_path / "copy").write_bytes(data)
-    urls = server("/gone", b"", status=503), server("/wrong", b"bad!" * 100), (tmp_path / "copy").as_uri()
-    assert pinned.find(a_file(data, *urls)).read_bytes() == data
-    assert server.asked == ["/gone", "/wrong"]
+def test_the_next_address_is_tried_when_one_fails(server):
+    content = b"good" * 100
+    urls = server("/gone", b"", status=503), server("/wrong", b"bad!" * 100), server("/copy", content)
+    assert download.find(a_file(content, *urls)).read_bytes() == content
+    assert server.asked == ["/gone", "/wrong", "/copy"]
 
 
 def test_a_damaged_cache_and_a_half_written_file_are_fetched_again(server, tmp_path):
-    data = b"good" * 100
-    file = a_file(data, server("/a", data))
+    content = b"good" * 100
+    file = a_file(content, server("/a", content))
     place = tmp_path / "cache" / "human_data" / file.path
     place.parent.mkdir(parents=True)
-    place.write_bytes(data[:150])  # written by something that does not write whole files
-    (place.parent / ".file.jsonl.x1").write_bytes(data[:10])  # a download that was killed
-    assert pinned.find(file).read_bytes() == data and len(server.asked) == 1
+    place.write_bytes(content[:150])  # written by something that does not write whole files
+    (place.parent / ".file.jsonl.x1").write_bytes(content[:10])  # a download that was killed
+    assert download.find(file).read_bytes() == content and len(server.asked) == 1
 
 
 def test_a_full_disk_leaves_nothing_behind(server, tmp_path, monkeypatch):
@@ -141,19 +142,19 @@ def test_a_full_disk_leaves_nothing_behind(server, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        pinned.find(file)
+        download.find(file)
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
 
 
 def test_no_network_and_offline_mode(monkeypatch, server):
-    monkeypatch.setattr(pinned, "TIMEOUT", 1)
+    monkeypatch.setattr(download, "TIMEOUT", 1)
     closed = a_file(b"x", "http://127.0.0.1:1/x")
-    with pytest.raises(ConnectionError, match="127.0.0.1:1 cannot be reached: .*; try again later, or name a folder"):
-        pinned.find(closed)
+    with pytest.raises(ConnectionError, match="127.0.0.1:1 cannot be reached: .*; try again later, or set"):
+        download.find(closed)
     for name in ("RLHF_LITE_NO_NETWORK", "HF_HUB_OFFLINE"):
         monkeypatch.setenv(name, "1")
-        with pytest.raises(ConnectionError, match="not in the cache and offline mode is on .*connect once, or name"):
-            pinned.find(a_file(b"good", server("/a", b"good")))
+        with pytest.raises(ConnectionError, match="not in the cache and offline mode is on .*connect once, or set"):
+            download.find(a_file(b"good", server("/a", b"good")))
         monkeypatch.delenv(name)
     assert server.asked == []
 
@@ -161,10 +162,10 @@ def test_no_network_and_offline_mode(monkeypatch, server):
 def test_the_folder_is_checked_too(monkeypatch, tmp_path):
     put(monkeypatch, tmp_path, SEEDS=b"{}\n")
     place = tmp_path / "folder" / human_data.SEEDS.path
-    assert pinned.find(human_data.SEEDS) == place
+    assert download.find(human_data.SEEDS) == place
     place.write_bytes(b"[]\n")
-    with pytest.raises(ValueError, match="seed_tasks.jsonl is not the file this was written for .*fetch it again"):
-        pinned.find(human_data.SEEDS)
+    with pytest.raises(ValueError, match="seed_tasks.jsonl is not the expected file .*fetch it again"):
+        download.find(human_data.SEEDS)
     with pytest.raises(FileNotFoundError, match="davinci_predictions.jsonl is missing; put the file there, or unset"):
         human_data.recorded_answers()
 
@@ -212,8 +213,8 @@ def test_bad_rows_are_named_without_their_text(tmp_path):
     with pytest.raises(ValueError, match=r"mine.jsonl:2: this is not a JSON row with chosen, rejected") as caught:
         human_data.preferences(path)
     assert "horrid" not in str(caught.value)
-    for name, data in (("a.jsonl.gz", b"not gzip"), ("b.jsonl.gz", gzip.compress(b"{}\n" * 99)[:-9])):
-        (tmp_path / name).write_bytes(data)
+    for name, content in (("a.jsonl.gz", b"not gzip"), ("b.jsonl.gz", gzip.compress(b"{}\n" * 99)[:-9])):
+        (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=f"{name} cannot be read .*fetch it again"):
             human_data.preferences(tmp_path / name)
 
@@ -293,12 +294,12 @@ def an_answer(text="Honk."):
 def test_recorded_answers_cannot_be_trained_on_by_accident(tokenizer):
     answers = [an_answer()]
     for misuse in (lambda: human_data.sft_examples(tokenizer, answers, 99), lambda: dict(answers[0]),
-                   lambda: pipeline.demonstration_examples(tokenizer, answers), lambda: [*answers[0]],
-                   lambda: records.to_dataset(answers), lambda: human_data.demonstration_dataset(answers)):
-        with pytest.raises(TypeError, match="reading and ranking only and never for training"):
+                   lambda: data.demonstration_examples(tokenizer, answers), lambda: [*answers[0]],
+                   lambda: feedback.to_dataset(answers), lambda: human_data.demonstration_dataset(answers)):
+        with pytest.raises(TypeError, match="only for reading and ranking, never for training"):
             misuse()
     with pytest.raises(ValueError):
-        records.check_demonstration(answers[0])
+        feedback.check_demonstration(answers[0])
 
 
 def test_recorded_answers_are_untouched(monkeypatch, tmp_path):
@@ -307,9 +308,9 @@ def test_recorded_answers_are_untouched(monkeypatch, tmp_path):
     row = {"prompt": "Do it.\n\nInput: x\nOutput:", "instruction": "Do it.\n", "input": "x", "target": "y"}
     files = {}
     for name, known in human_data.ANSWERS.items():
-        data = lines(row | {"response": f" {name}\n\nInput: and on\nOutput:"})
-        (tmp_path / known.path).write_bytes(data)
-        files[name] = a_file(data, path=known.path)
+        content = lines(row | {"response": f" {name}\n\nInput: and on\nOutput:"})
+        (tmp_path / known.path).write_bytes(content)
+        files[name] = a_file(content, path=known.path)
     monkeypatch.setattr(human_data, "ANSWERS", files)
     found = human_data.recorded_answers()
     assert list(found) == ["davinci", "text-davinci-001", "text-davinci-002", "text-davinci-003"]

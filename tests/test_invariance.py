@@ -9,21 +9,18 @@ The examples are the same in every run.
 
 import functools
 import itertools
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from pieces import collect, ppo_gradients, reward_gradients, sft_gradients
+from tiny import KINDS, VOCAB, a_config, a_policy, a_reward_model, rollout_of
 
-sys.path.insert(0, str(Path(__file__).parent / "pitfalls"))
-from tiny import KINDS, VOCAB, a_config, a_policy, a_reward_model, rollout_of  # noqa: E402
-
-from rlhf_lite import after, best_of_n, models, ppo, ppo_math, reward, sampling, sft, stats  # noqa: E402
-from rlhf_lite.models import BEGIN, END  # noqa: E402
-from rlhf_lite.pretrain import lm_loss  # noqa: E402
-from rlhf_lite.reward import RankedPrompt, RewardConfig  # noqa: E402
+from rlhf_lite import best_of_n, dpo, models, ppo, ppo_math, reward, rloo, sampling, sft, stats
+from rlhf_lite.models import BEGIN, END
+from rlhf_lite.pretrain import lm_loss
+from rlhf_lite.reward import RankedPrompt, RewardConfig
 
 both_kinds = pytest.mark.parametrize("kind", KINDS)
 # The rows are small as drawn; looking for smaller ones can take minutes.
@@ -82,8 +79,9 @@ def laid_out(pairs, before=0, after=0, garbage=0, **_):
 
 @functools.cache
 def teacher(kind):
-    """(policy, another policy, reward model), away from uniform and never changed by a test."""
-    return a_policy(kind, 0, 3.0), a_policy(kind, 1, 3.0), a_reward_model(kind, 2, scale=3.0)
+    """(policy, another policy, which is frozen, reward model), away from uniform and never changed by a test."""
+    other = a_policy(kind, 1, 3.0).requires_grad_(False)
+    return a_policy(kind, 0, 3.0), other, a_reward_model(kind, 2, scale=3.0)
 
 
 def gradients(model):
@@ -132,7 +130,7 @@ def test_sft_loss_and_gradient(kind, drawn, layout, size):
     agree(other, loss)
     same_gradient(gradient_of(other, policy), gradient)
 
-    other = sft._backward(policy, [examples[row] for row in order], sft.SFTConfig(micro_batch=size), ids.device)
+    other = sft_gradients(policy, [examples[row] for row in order], sft.SFTConfig(micro_batch=size))
     agree(other, loss)
     same_gradient(gradients(policy), gradient)
     agree(sft.evaluate_sft(policy, [examples[row] for row in order], size), loss)
@@ -175,7 +173,7 @@ def test_ranking_loss_gradient_and_measures(kind, rankings, layout, size, order)
     """Padding of the rows, empty places in the table of scores, the order of prompts and of answers, micro-batches."""
     model = teacher(kind)[2]
     config = RewardConfig(micro_batch=None)
-    loss, accuracy = reward._backward(model, rankings, config, torch.device("cpu"))
+    loss, accuracy = reward_gradients(model, rankings, config)
     gradient = gradients(model)
     measured = reward.evaluate_reward(model, rankings)
     bins = reward.calibration(*reward.score_rankings(model, rankings))
@@ -185,7 +183,7 @@ def test_ranking_loss_gradient_and_measures(kind, rankings, layout, size, order)
         places = order.sample(range(len(ranking.ranks)), len(ranking.ranks))
         shuffled.append(RankedPrompt(ranking.prompt_ids, [ranking.responses[p] for p in places],
                                      [ranking.ranks[p] for p in places]))
-    again, accuracy_again = reward._backward(model, shuffled, RewardConfig(micro_batch=size), torch.device("cpu"))
+    again, accuracy_again = reward_gradients(model, shuffled, RewardConfig(micro_batch=size))
     agree((again, accuracy_again), (loss, accuracy))
     same_gradient(gradients(model), gradient)
     agree(reward.evaluate_reward(model, shuffled, size), measured)
@@ -215,7 +213,7 @@ def collected(kind, rollout, config):
     policy, other, judge = teacher(kind)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ppo, "sample", lambda *arguments, **options: rollout)
-        return ppo.collect(policy, other, judge, [[BEGIN]], config, score_of, 0, 0.3)
+        return collect(policy, other, judge, [[BEGIN]], config, score_of, kl_coef=0.3)
 
 
 @both_kinds
@@ -225,7 +223,7 @@ def test_ppo_measurements_advantages_losses_and_gradients(kind, drawn, layout, s
     """One whole iteration but for the step: more columns, any ids there, another order of rows, any micro-batch."""
     (pairs, order), (policy, _, critic) = drawn, teacher(kind)
     config = a_config(batch_size=len(pairs), micro_batch=None, missing_end_penalty=0.5, max_kl=1e9, temperature=1.3)
-    numbers = torch.arange(len(pairs)).numpy()
+    numbers = range(len(pairs))
     plain, entry = collected(kind, laid_out(pairs), config)
     other, entry_again = collected(kind, laid_out([pairs[row] for row in order], **layout), config)
     agree(entry_again, entry)
@@ -238,9 +236,9 @@ def test_ppo_measurements_advantages_losses_and_gradients(kind, drawn, layout, s
     # Old numbers that are not those of the models, so that ratios, clips and the critic's errors are not trivial.
     results = []
     for batch, micro_batch in ((plain, None), (other, size)):
-        batch.log_probs = batch.log_probs - 0.15 * torch.where(batch.rollout.response_mask, batch.values, 0.0)
-        batch.values = 0.7 * batch.values
-        statistics = ppo._gradients(policy, critic, batch, numbers, a_config(micro_batch=micro_batch, temperature=1.3))
+        old = batch.log_probs - 0.15 * torch.where(batch.rollout.response_mask, batch.values, 0.0)
+        batch = batch._replace(log_probs=old, values=0.7 * batch.values)
+        statistics = ppo_gradients(policy, critic, batch, numbers, a_config(micro_batch=micro_batch, temperature=1.3))
         results.append((statistics, gradients(policy), gradients(critic)))
     (statistics, *plain_gradients), (statistics_again, *other_gradients) = results
     agree(statistics_again, statistics)
@@ -296,7 +294,7 @@ def test_the_mathematics_of_ppo(lengths, extra, seed, garbage, order):
         numbers = {**statistics, "policy": policy_loss, "value": value_loss,
                    "policy in parts": sum(p for p, _ in parts), "value in parts": sum(v for _, v in parts),
                    "explained": ppo_math.explained_variance(values, targets, mask),
-                   "mean": ppo_math.masked_mean(new, mask), "rloo": after.rloo_loss(new, scores, mask)}
+                   "mean": ppo_math.masked_mean(new, mask), "rloo": rloo.rloo_loss(new, scores, mask)}
         tensors = (rewards, advantages, targets, white, ppo_math.masked_whiten(values, mask, shift_mean=False))
         return numbers, [torch.where(mask, tensor, 0.0) for tensor in tensors]
 
@@ -324,11 +322,11 @@ def test_dpo_loss_gradient_and_accuracy(kind, rankings, size, order):
 
     def measure(rankings, parts):
         ranks, mask = reward.rank_tensors(rankings)
-        ref = after.frozen_log_probs(reference, rankings, parts)
+        ref = dpo.frozen_log_probs(reference, rankings, parts)
         log_probs = torch.nn.utils.rnn.pad_sequence(
             [row for start in range(0, len(rankings), parts)
-             for row in after.ranking_log_probs(policy, rankings[start:start + parts])], batch_first=True)
-        rewards = after.implicit_reward(log_probs, ref, 0.1)
+             for row in dpo.ranking_log_probs(policy, rankings[start:start + parts])], batch_first=True)
+        rewards = dpo.implicit_reward(log_probs, ref, 0.1)
         loss = reward.kwise_losses(rewards, ranks, mask).mean()
         return (loss.item(), reward.pair_accuracy(rewards.detach(), ranks, mask)), gradient_of(loss, policy)
 
@@ -337,8 +335,8 @@ def test_dpo_loss_gradient_and_accuracy(kind, rankings, size, order):
     agree(again, numbers)
     same_gradient(other, gradient)
     for ranking in rankings:  # and a response among others is what it is alone
-        together = after.sequence_log_probs(policy, [ranking.prompt_ids] * len(ranking.responses), ranking.responses)
-        agree(together, [after.sequence_log_probs(policy, [ranking.prompt_ids], [response]).item()
+        together = dpo.sequence_log_probs(policy, [ranking.prompt_ids] * len(ranking.responses), ranking.responses)
+        agree(together, [dpo.sequence_log_probs(policy, [ranking.prompt_ids], [response]).item()
                          for response in ranking.responses])
 
 
@@ -355,7 +353,7 @@ def test_rloo_loss_and_gradient(kind, drawn, more, layout):
         rollout = laid_out(pairs, **options)
         log_probs = sampling.token_log_probs(policy, rollout.sequences, rollout.attention_mask, rollout.prompt_length)
         scores = rollout.lengths.float() + torch.tensor([sum(prompt) % 5 for prompt, _ in pairs])
-        loss = after.rloo_loss(log_probs, after.rloo_advantages(scores, 3), rollout.response_mask)
+        loss = rloo.rloo_loss(log_probs, rloo.rloo_advantages(scores, 3), rollout.response_mask)
         results.append((loss.item(), gradient_of(loss, policy)))
     (loss, gradient), (other, again) = results
     assert other == pytest.approx(loss, rel=1e-3, abs=1e-3)  # a sum of sequence log-probabilities, tens of nats

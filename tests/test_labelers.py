@@ -24,8 +24,8 @@ def some_grades(prompts=150, K=5, seed=1):
 def test_ranks_follow_utilities(utilities, tie_width):
     ranks = labelers.ranks_from_utilities(utilities, tie_width)
     assert sorted(set(ranks)) == list(range(1, max(ranks) + 1))          # 1, 2, ... without gaps
-    for u, r in zip(utilities, ranks):
-        for v, s in zip(utilities, ranks):
+    for u, r in zip(utilities, ranks, strict=True):
+        for v, s in zip(utilities, ranks, strict=True):
             if r == s:
                 assert abs(u - v) <= tie_width                           # who ties is really close
             elif r < s:
@@ -90,14 +90,14 @@ def test_agreement_limits(rng):
 
 def test_agreement_matches_records(rng):
     """The fast count here and the one on ranking records are the same number."""
-    from rlhf_lite import records
+    from rlhf_lite import feedback, stats
     team, prompts = labelers.training_team(None)[:2], some_grades(40)
     found = labelers.measure_agreement(team, prompts, np.random.default_rng(3))
     again, rows = np.random.default_rng(3), ([], [])
     for index, grades in enumerate(prompts):
-        for one, kept in zip(team, rows):
-            kept.append(records.new_ranking(str(index), "p", list("abcde"), one.rank(grades, None, again), one.name))
-    assert records.agreement(*rows) == (pytest.approx(found.percent), found.n)
+        for one, kept in zip(team, rows, strict=True):
+            kept.append(feedback.new_ranking(str(index), "p", list("abcde"), one.rank(grades, None, again), one.name))
+    assert stats.agreement(*rows) == (pytest.approx(found.percent), found.n)
 
 
 @pytest.mark.parametrize("team, target", [(labelers.training_team, labelers.TRAINING_AGREEMENT),
@@ -129,9 +129,10 @@ def test_stored_noise_is_read_back(tmp_path):
     assert [(one.noise, one.weights) for one in labelers.evaluation_team(path)] == [
         (0.02, one.weights) for one in labelers.evaluation_team(None)]
     path.write_text("{oops")
+    sentence = "labelers.json does not hold the noise of the training team.*git checkout"
     for damage in (lambda: None, lambda: path.write_text("{}"), path.unlink):
         damage()
-        with pytest.raises(ValueError, match="labelers.json does not hold the noise of the training team.*git checkout"):
+        with pytest.raises(ValueError, match=sentence):
             labelers.training_team(path)
 
 

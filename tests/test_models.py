@@ -4,18 +4,10 @@ import math
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from tiny import a_policy
 
 from rlhf_lite import models
 from rlhf_lite.models import BEGIN, END, PAD
-
-
-def a_policy(kind="llama", seed=0):
-    if kind == "llama":
-        return models.new_policy("tiny", seed, vocab_size=64)
-    torch.manual_seed(seed)
-    config = GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=1, eos_token_id=2)
-    return GPT2LMHeadModel(config).eval()
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +44,8 @@ def test_tokenizer_errors(tmp_path):
         models.train_tokenizer(["a"], vocab_size=100)
     with pytest.raises(FileNotFoundError, match="tokenizer.json is missing"):
         models.load_tokenizer(tmp_path)
-    from tokenizers import Tokenizer, models as token_models
+    from tokenizers import Tokenizer
+    from tokenizers import models as token_models
     Tokenizer(token_models.BPE()).save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ValueError, match="not made by train_tokenizer"):
         models.load_tokenizer(tmp_path)
@@ -152,3 +145,11 @@ def test_a_damaged_tokenizer_is_one_sentence(tmp_path):
     (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "mod')
     with pytest.raises(ValueError, match="tokenizer.json is damaged"):
         models.load_tokenizer(tmp_path)
+
+
+def test_a_frequent_word_is_one_token_wherever_it_stands(monkeypatch):
+    monkeypatch.setattr(models, "PIECES", 262)  # so few merges that no word is reached by merging alone
+    tokenizer = models.train_tokenizer(["the baker sells bread\nbread the baker sells"] * 30, 300)
+    found = [models.encode_text(tokenizer, text) for text in ("bread", "the bread", "sells\nbread")]
+    assert len(found[0]) == 1 and {ids[-1] for ids in found} == set(found[0])
+    assert models.token_text(tokenizer, found[0][0]) == " bread"

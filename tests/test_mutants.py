@@ -28,7 +28,8 @@ def test_the_list_is_long_and_covers_every_taught_module():
     assert len(MUTANTS) >= 70
     for key in (lambda m: m.name, lambda m: (m.file, m.old, m.new)):
         assert [name for name, count in Counter(map(key, MUTANTS)).items() if count > 1] == []
-    taught = {"models", "pretrain", "sampling", "sft", "reward", "ppo_math", "ppo", "best_of_n", "after"}
+    taught = {"models", "pretrain", "sampling", "training", "sft", "reward", "ppo_math", "ppo", "best_of_n", "dpo",
+              "rloo"}
     assert {f"{name}.py" for name in taught} <= {mutant.file for mutant in MUTANTS}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -26,13 +27,14 @@ def test_a_notebook_is_clean(path):
     cells = document["cells"]
     assert "widgets" not in document["metadata"]
     assert len({cell["id"] for cell in cells}) == len(cells)
-    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells if cell["cell_type"] == "code")
+    coded = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in coded)
     text = "\n".join("".join(cell["source"]) for cell in cells)
     assert "{{" not in text and "SOLUTION" not in text
     titles = [len(m) for cell in cells if cell["cell_type"] == "markdown"
               for m in re.findall(r"^(#+) ", "".join(cell["source"]), re.MULTILINE)]
     assert titles[0] == 1 and titles.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(titles, titles[1:]))
+    assert all(after - before <= 1 for before, after in pairwise(titles))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: f"{p.parent.name}/{p.stem}")
@@ -42,7 +44,7 @@ def test_no_line_becomes_a_list_by_accident(path):
         if cell["cell_type"] != "markdown":
             continue
         lines = re.sub(r"```.*?```", "", "".join(cell["source"]), flags=re.DOTALL).split("\n")
-        for before, line in zip(lines, lines[1:]):
+        for before, line in pairwise(lines):
             if re.match(r"(\d+[.)]|[-+*]) ", line):
                 assert not before.strip() or re.match(r"\s*(\d+[.)]|[-+*]) |\s{2,}", before), (before, line)
 

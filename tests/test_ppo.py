@@ -1,193 +1,61 @@
-"""PPO piece by piece against numbers worked out by hand, then the loop as a whole."""
+"""PPO piece by piece, then the loop as a whole."""
 
-import itertools
 import math
-from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
-from transformers import GPT2Config, GPT2LMHeadModel
+from pieces import collect, norm, optimizer_steps, ppo_gradients, sgd, update
+from tiny import KINDS, PROMPTS, a_config, a_policy, a_team, generator, low_tokens
 
-from rlhf_lite import models, ppo, ppo_guards, ppo_math, pretrain, reward, sampling
-from rlhf_lite.models import BEGIN, END
-from rlhf_lite.ppo import PPOConfig
+from rlhf_lite import models, ppo, ppo_math, pretrain, sampling, training
+from rlhf_lite.models import BEGIN
 
-PROMPTS = [[BEGIN, 5 + i, *([9] * (i % 4))] for i in range(12)]
-MASK = torch.tensor([[True, True, True], [True, False, False]])
-
-
-def a_policy(kind="llama", seed=0):
-    if kind == "llama":
-        return models.new_policy("tiny", seed, vocab_size=64)
-    torch.manual_seed(seed)
-    return GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=1,
-                                      eos_token_id=2)).eval()
+MANY = [[BEGIN, 5 + i, *([9] * (i % 4))] for i in range(40)]
+WEB = pretrain.pack([list(range(3, 60))] * 8, 16)[:16]
 
 
-def a_team(kind="llama", seed=0):
-    policy = a_policy(kind, seed)
-    return policy, models.copy_model(policy, trainable=False), models.scalar_from_policy(policy, seed)
+def one_step(**changes):
+    """Settings for a single step on 32 responses."""
+    return a_config(**{"iterations": 1, "batch_size": 32, "minibatch": 32, "lr": 1e-2, **changes})
 
 
-def sevens(rollout):
-    """Reward: the share of sampled tokens that are below 32."""
-    return ((rollout.responses < 32) & rollout.response_mask).sum(1) / rollout.lengths.float()
-
-
-def config(**changes):
-    return PPOConfig(**{**dict(iterations=3, batch_size=16, minibatch=8, max_new_tokens=6, lr=1e-3), **changes})
-
-
-# ---------------------------------------------------------------- the mathematics
-
-def test_masked_statistics():
-    values = torch.tensor([[1.0, 2.0, 3.0], [6.0, float("nan"), 1e9]])
-    assert ppo_math.masked_mean(values, MASK).item() == 3.0
-    assert ppo_math.masked_mean(values, torch.zeros_like(MASK)).item() == 0.0
-    white = ppo_math.masked_whiten(values, MASK)
-    assert white[MASK].mean().item() == pytest.approx(0, abs=1e-6)  # P34, as numbers
-    assert white[MASK].std(correction=0).item() == pytest.approx(1, abs=1e-6) and (white[~MASK] == 0).all()
-    scaled = ppo_math.masked_whiten(values, MASK, shift_mean=False)
-    assert scaled[MASK].tolist() == pytest.approx((values[MASK] / values[MASK].std(correction=0)).tolist())
-    one = torch.tensor([[True, False, False], [False, False, False]])
-    assert ppo_math.masked_whiten(values, one).isfinite().all()
-    returns = torch.tensor([[1.0, 2.0, 3.0], [4.0, 0.0, 0.0]])
-    assert ppo_math.explained_variance(returns, returns, MASK) == 1.0
-    assert ppo_math.explained_variance(torch.full_like(returns, 9.0), returns, MASK) == pytest.approx(0)
-    assert ppo_math.explained_variance(returns, torch.ones_like(returns), MASK) == 0.0
-
-
-def test_kl_estimators_on_a_distribution():
-    """P25: k1 and k3 are unbiased, k2 is not but has the true gradient; k1 as a loss has none."""
-    torch.manual_seed(0)
-    p_logits, q = torch.randn(7, dtype=torch.float64, requires_grad=True), torch.randn(7, dtype=torch.float64)
-    log_p, log_q = p_logits.log_softmax(0), q.log_softmax(0)
-    p = log_p.exp()
-    exact = (p * (log_p - log_q)).sum()
-    mean = {k: (p * f(log_p, log_q)).sum() for k, f in
-            (("k1", ppo_math.kl_k1), ("k2", ppo_math.kl_k2), ("k3", ppo_math.kl_k3))}
-    assert mean["k1"].item() == pytest.approx(exact.item()) and mean["k3"].item() == pytest.approx(exact.item())
-    assert abs(mean["k2"].item() - exact.item()) > 1e-3
-    true_gradient = torch.autograd.grad(exact, p_logits, retain_graph=True)[0]
-    for estimator, expected in ((ppo_math.kl_k1, torch.zeros(7)), (ppo_math.kl_k2, true_gradient)):
-        loss = (p.detach() * estimator(log_p, log_q)).sum()
-        assert torch.allclose(torch.autograd.grad(loss, p_logits, retain_graph=True)[0], expected.double(), atol=1e-9)
-    assert (ppo_math.kl_k3(log_p, log_q) >= 0).all()
-
-
-def test_adaptive_kl_is_clipped():
-    assert ppo_math.adaptive_kl(0.1, 6, 6, 100) == pytest.approx(0.1)
-    assert ppo_math.adaptive_kl(0.1, 60, 6, 1000) == pytest.approx(0.1 * 1.02)
-    assert ppo_math.adaptive_kl(0.1, 0, 6, 1000) == pytest.approx(0.1 * 0.98)
-
-
-def test_score_lands_on_the_last_action():
-    """P1, P4, P5: by hand, and the same for finished and cut-off responses."""
-    lp = torch.tensor([[-1.0, -2.0, -3.0], [-1.0, 50.0, float("nan")]], requires_grad=True)
-    ref = torch.tensor([[-1.5, -2.0, -2.0], [-3.0, -9.0, 0.0]])
-    rewards = ppo_math.shaped_rewards(torch.tensor([1.0, -1.0]), lp, ref, MASK, 0.1)
-    assert rewards[0].tolist() == pytest.approx([-0.05, 0.0, 0.1 + 1.0])
-    assert rewards[1].tolist() == pytest.approx([-0.2 - 1.0, 0.0, 0.0]) and not rewards.requires_grad
-    assert ppo_math.last_action(MASK).tolist() == [2, 0]
-    _, returns = ppo_math.gae(rewards, torch.zeros_like(ref), MASK, 1.0, 1.0)
-    assert returns[0].tolist() == pytest.approx([1.05, 1.1, 1.1])  # score − kl_coef · (KL to go)
-    with pytest.raises(ValueError, match="no token"):
-        ppo_math.last_action(torch.zeros(1, 3, dtype=torch.bool))
-
-
-def test_gae_by_hand():
-    """Rewards 0, 0, 1 and values .5, .6, .7 with lambda .5: deltas .1, .1, .3."""
-    rewards, values = torch.tensor([[0.0, 0.0, 1.0]] * 2), torch.tensor([[0.5, 0.6, 0.7]] * 2)
-    advantages, returns = ppo_math.gae(rewards, values, MASK, gamma=1.0, lam=0.5)
-    assert advantages[0].tolist() == pytest.approx([0.1 + 0.5 * (0.1 + 0.15), 0.1 + 0.15, 0.3])
-    assert torch.allclose(returns[0], advantages[0] + values[0])
-    assert advantages[1].tolist() == pytest.approx([-0.5, 0, 0])  # one action: r − V, terminal value 0
-    discounted, _ = ppo_math.gae(rewards, values, MASK, gamma=0.9, lam=0.0)
-    assert discounted[0].tolist() == pytest.approx([0.9 * 0.6 - 0.5, 0.9 * 0.7 - 0.6, 0.3])
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10_000), st.integers(0, 3), st.sampled_from([1e9, float("nan"), float("inf"), -3.0]))
-def test_padding_never_matters(seed, extra, garbage):
-    """P6, P35, P38: garbage at padding and more padding columns change nothing but the order in which sums are rounded."""
-    generator = torch.Generator().manual_seed(seed)
-    mask = torch.arange(5) < torch.randint(1, 6, (4, 1), generator=generator)
-    tensors = [torch.randn(4, 5, generator=generator, dtype=torch.float64) for _ in range(4)]
-    scores = torch.randn(4, generator=generator, dtype=torch.float64)
-
-    def compute(mask, lp, ref, values, new):
-        new = new.clone().requires_grad_()
-        rewards = ppo_math.shaped_rewards(scores, lp, ref, mask, 0.1)
-        advantages, returns = ppo_math.gae(rewards, values, mask)
-        white = ppo_math.masked_whiten(advantages, mask)
-        loss, statistics = ppo_math.policy_loss(new, lp, white, mask)
-        error = ppo_math.value_loss(new, values, returns, mask)
-        (loss + error).backward()
-        return (*(x[:, :5][mask[:, :5]] for x in (rewards, advantages, returns, white, new.grad)),
-                torch.tensor([*statistics.values(), ppo_math.explained_variance(values, returns, mask)]).double(),
-                (new.grad[~mask] == 0).all())
-
-    expected = compute(mask, *tensors)
-    wide = torch.nn.functional.pad(mask, (0, extra))
-    soiled = [torch.where(wide, torch.nn.functional.pad(x, (0, extra)), garbage) for x in tensors]
-    for a, b in zip(expected, compute(wide, *soiled), strict=True):
-        assert torch.allclose(a.double(), b.double(), rtol=1e-9, atol=1e-10) and b.all() == a.all()
-
-
-def test_policy_loss_by_hand():
-    old = torch.zeros(2, 3)
-    advantages = torch.tensor([[1.0, -1.0, 1.0], [2.0, 5.0, 5.0]])
-    new = torch.tensor([[1.5, 1.5, 0.9], [0.5, 7.0, 7.0]]).log()
-    loss, statistics = ppo_math.policy_loss(new, old, advantages, MASK, 0.2)
-    # clipped at 1.2; not clipped (worse is believed); inside; not clipped below for a positive advantage
-    assert loss.item() == pytest.approx((-1.2 + 1.5 - 0.9 - 2 * 0.5) / 4)
-    assert statistics["clipfrac"] == pytest.approx(3 / 4) and statistics["max_ratio"] == pytest.approx(1.5)
-    ratio = torch.tensor([1.5, 1.5, 0.9, 0.5])
-    assert statistics["approx_kl"] == pytest.approx((ratio - 1 - ratio.log()).mean().item(), rel=1e-5)
-    half, _ = ppo_math.policy_loss(new[:1], old[:1], advantages[:1], MASK[:1], 0.2, normaliser=4)
-    rest, _ = ppo_math.policy_loss(new[1:], old[1:], advantages[1:], MASK[1:], 0.2, normaliser=4)
-    assert (half + rest).item() == pytest.approx(loss.item())  # P36
-
-
-def test_value_loss_by_hand():
-    """P37: the clip is around the old values."""
-    values, old = torch.tensor([[1.0, 0.1]]), torch.tensor([[0.0, 0.0]])
-    returns, mask = torch.tensor([[1.0, 1.0]]), torch.ones(1, 2, dtype=torch.bool)
-    clipped = 0.5 * ((1 - 0.2) ** 2 + 0.9**2) / 2
-    assert ppo_math.value_loss(values, old, returns, mask, 0.2).item() == pytest.approx(clipped)
-    assert ppo_math.value_loss(values, old, returns, mask, None).item() == pytest.approx(0.5 * 0.9**2 / 2)
+def collected(settings, kl_coef=0.0, iteration=0, reference=None, prompts=MANY):
+    """(policy, critic, batch, entry) of one rollout."""
+    policy = a_policy()
+    critic = models.scalar_from_policy(policy, 0)
+    reference = reference or models.copy_model(policy, trainable=False)
+    return policy, critic, *collect(policy, reference, critic, prompts, settings, low_tokens, iteration, kl_coef)
 
 
 # ---------------------------------------------------------------- identities before the first step
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_before_any_step_ratio_is_one_and_kl_zero(kind, temperature):
     """P2, P10, P19, P22."""
     policy, reference, critic = a_team(kind)
-    settings_ = config(temperature=temperature)
-    batch, entry = ppo.collect(policy, reference, critic, PROMPTS, settings_, sevens, 0, 0.02)
+    settings = a_config(temperature=temperature)
+    batch, entry = collect(policy, reference, critic, PROMPTS, settings, low_tokens)
     assert entry["kl"] == 0.0
-    statistics = ppo._gradients(policy, critic, batch, torch.arange(16).numpy(), settings_)
+    statistics = ppo_gradients(policy, critic, batch, range(16), settings)
     assert abs(statistics["max_ratio"] - 1) < 1e-5 and statistics["clipfrac"] == 0 and statistics["approx_kl"] < 1e-9
     assert entry["objective"] == pytest.approx(entry["score"])
     mask = batch.rollout.response_mask
     assert batch.advantages[mask].mean().abs() < 1e-5 and (batch.advantages[~mask] == 0).all()
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_critic_starts_as_the_reward_model(kind):
     """P3, P11, P16, P30: its value at the last token is the reward model's score, bias included."""
     policy, _, reward_model = a_team(kind)
     torch.nn.init.constant_(reward_model.score.bias, 0.5)
     critic = models.copy_model(reward_model)
-    rollout = sampling.sample(policy, PROMPTS, 6, generator=torch.Generator().manual_seed(0))
+    rollout = sampling.sample(policy, PROMPTS, 6, generator=generator())
     scores = ppo.score_rollout(reward_model, rollout)
     values = critic(rollout.sequences, rollout.attention_mask)
     assert torch.allclose(models.score_at_last(values, rollout.attention_mask), scores, atol=1e-5)
     before = ppo.response_values(critic, rollout)
-    for row, (prompt, response) in enumerate(zip(rollout.prompt_ids(), rollout.response_ids())):
+    for row, (prompt, response) in enumerate(zip(rollout.prompt_ids(), rollout.response_ids(), strict=True)):
         for t in range(len(response)):  # the state before token t holds the prompt and t tokens
             ids = torch.tensor([prompt + response[:t]])
             assert before[row, t].item() == pytest.approx(critic(ids, torch.ones_like(ids))[0, -1].item(), abs=1e-4)
@@ -197,43 +65,153 @@ def test_critic_starts_as_the_reward_model(kind):
     assert torch.allclose(ppo.rollout_log_probs(policy, rollout, batch_size=5)[mask], log_probs[mask], atol=1e-5)
 
 
+# ---------------------------------------------------------------- what an iteration collects
+
+def test_the_penalty_for_a_missing_end_is_learnt_from():
+    """P14, P37: without KL and discount, advantage + value is the penalised score, whitened advantages or not."""
+    for whiten in (False, True):
+        settings = one_step(missing_end_penalty=1.5, lam=1.0, whiten_advantages=whiten)
+        _, _, batch, _ = collected(settings)
+        finished = batch.rollout.finished
+        assert finished.any() and not finished.all()
+        expected = low_tokens(batch.rollout) - 1.5 * (~finished).float()
+        assert torch.allclose(batch.returns[:, 0], expected, atol=1e-5)
+        advantages = batch.advantages[batch.rollout.response_mask]
+        assert (abs(advantages.std(correction=0).item() - 1) < 1e-5) == whiten
+
+
+def test_the_reference_the_kl_and_the_discounts_go_to_their_places():
+    """P1, P27, P38."""
+    reference = models.copy_model(a_policy(seed=1), trainable=False)
+    policy, critic, batch, entry = collected(one_step(gamma=0.9, lam=0.5, whiten_advantages=False), 0.1,
+                                             reference=reference)
+    rollout, mask = batch.rollout, batch.rollout.response_mask
+    own, other = (torch.where(mask, ppo.rollout_log_probs(model, rollout), 0.0) for model in (policy, reference))
+    kl = (own - other).sum(dim=1).mean().item()
+    assert abs(kl) > 0.01 and entry["kl"] == pytest.approx(kl, rel=1e-4)
+    assert entry["objective"] == pytest.approx(entry["score"] - 0.1 * kl, abs=1e-5)
+    rewards = ppo_math.shaped_rewards(low_tokens(rollout), own, other, mask, 0.1)
+    advantages, _ = ppo_math.gae(rewards, ppo.rollout_values(critic, rollout), mask, gamma=0.9, lam=0.5)
+    assert torch.allclose(batch.advantages, advantages, atol=1e-5)
+
+
+def test_without_whitening_advantages_are_plain():
+    _, _, batch, _ = collected(one_step(whiten_advantages=False))
+    mask = batch.rollout.response_mask
+    assert torch.allclose(batch.advantages + torch.where(mask, batch.values, 0.0), batch.returns, atol=1e-6)
+
+
+def test_seeds_and_iterations_draw_other_prompts_and_other_responses():
+    def draw(seed, iteration, prompts):
+        return collected(one_step(batch_size=16, seed=seed), 0.0, iteration, prompts=prompts)[2].rollout
+
+    same = [draw(seed, iteration, [[BEGIN, 5]]).response_ids() for seed, iteration in ((0, 0), (0, 1), (1, 0), (0, 0))]
+    assert same[0] == same[3] and same[0] != same[1] and same[0] != same[2]
+    first, second = (draw(0, iteration, MANY[:32]).prompt_ids() for iteration in (0, 1))
+    assert sorted(first + second) == sorted(MANY[:32])
+
+
 # ---------------------------------------------------------------- one step
 
-def gradients(changes, web=None):
+def gradients(pretraining=None, **changes):
+    """Of the whole batch in one step, of the policy's weights and then the critic's."""
     policy, reference, critic = a_team()
-    settings_ = config(minibatch=16, max_grad_norm=1e9, **changes)
-    batch, _ = ppo.collect(policy, reference, critic, PROMPTS, settings_, sevens, 0, 0.02)
-    seen = []
-
-    class Recorder:
-        def step(self):
-            seen.append([p.grad.clone() for model in (policy, critic) for p in model.parameters()])
-
-        def zero_grad(self, set_to_none):
-            policy.zero_grad(), critic.zero_grad()
-
-    ppo.update(policy, critic, models.copy_model(policy), {"both": Recorder()}, batch, settings_, 0, web)
-    assert len(seen) == 1
-    return seen[0]
+    settings = a_config(**changes)
+    batch, _ = collect(policy, reference, critic, PROMPTS, settings, low_tokens)
+    ppo_gradients(policy, critic, batch, range(16), settings, pretraining)
+    return [p.grad for model in (policy, critic) for p in model.parameters()]
 
 
 def test_micro_batches_change_nothing():
     """P36."""
-    whole = gradients({"micro_batch": None})
+    whole = gradients(micro_batch=None)
     for micro_batch in (1, 5):
-        assert all(torch.allclose(a, b, atol=2e-6) for a, b in zip(whole, gradients({"micro_batch": micro_batch})))
+        parts = gradients(micro_batch=micro_batch)
+        assert all(torch.allclose(a, b, atol=2e-6) for a, b in zip(whole, parts, strict=True))
 
 
 def test_ptx_gradient_is_added_into_the_same_step():
     """P33: gradient = PPO's + ptx_coef times the language model's; with 0 PPO is untouched."""
     web = pretrain.pack([list(range(3, 60))] * 4, 16)
-    plain, mixed = gradients({}), gradients({"ptx_coef": 2.0}, web)
+    with optimizer_steps() as steps:
+        plain, mixed = gradients(), gradients(web, ptx_coef=2.0)
+    assert len(steps) == 4  # one of the policy and one of the critic, twice
     policy = a_policy()
-    rows = pretrain.rows_at(0, len(web), 4, 0)
+    rows = training.rows_at(0, len(web), 4, 0)
     pretrain.lm_loss(policy, pretrain.as_rows(web[rows], "cpu")).backward()
-    for ppo_gradient, both, parameter in zip(plain, mixed, policy.parameters()):
-        assert torch.allclose(both, ppo_gradient + 2 * parameter.grad, atol=1e-5)
-    assert all(torch.equal(a, b) for a, b in zip(plain, gradients({"ptx_coef": 0.0}, web)))
+    language = [p.grad for p in policy.parameters()]
+    for ppo_gradient, both, of_text in zip(plain, mixed, language, strict=False):  # the policy's come first
+        assert torch.allclose(both, ppo_gradient + 2 * of_text, atol=1e-5)
+    assert all(torch.equal(a, b) for a, b in zip(plain, gradients(web, ptx_coef=0.0), strict=True))
+
+
+def test_a_minibatch_is_compared_with_the_frozen_policy_and_critic():
+    """P36, P37: divided by its own actions; ratio and value clip refer to the old numbers, which have no gradient."""
+    settings = one_step(value_clip=0.05, micro_batch=3)
+    policy, critic, batch, _ = collected(settings)
+    with torch.no_grad():
+        policy.lm_head.weight.mul_(3)
+        critic.score.bias.add_(0.5)
+    rows = torch.arange(8)
+    found = ppo_gradients(policy, critic, batch, rows, settings)
+    new, values = ppo.rollout_log_probs(policy, batch.rollout), ppo.rollout_values(critic, batch.rollout)
+    assert not any(tensor.requires_grad for tensor in (batch.log_probs, batch.values, new, values))
+    mask = batch.rollout.response_mask[rows]
+    loss, statistics = ppo_math.policy_loss(new[rows], batch.log_probs[rows], batch.advantages[rows], mask)
+    error = ppo_math.value_loss(values[rows], batch.values[rows], batch.returns[rows], mask, 0.05)
+    assert statistics["max_ratio"] > 1.05
+    expected = {"policy_loss": loss.item(), "value_loss": error.item(), **statistics}
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
+    assert critic.score.bias.grad.abs().item() > 0
+
+
+def test_ppo_steps_warm_up_are_clipped_and_leave_no_row_out():
+    policy = a_policy()
+    settings = one_step(iterations=2, batch_size=10, minibatch=4, warmup_iterations=2, critic_lr=3e-2,
+                        max_grad_norm=0.01)
+    with optimizer_steps() as steps:
+        ppo.train_ppo(policy, models.copy_model(policy, trainable=False), models.scalar_from_policy(policy, 0),
+                      MANY, settings, reward_fn=low_tokens, progress=False)
+    assert [lr for lr, _ in steps] == pytest.approx([1e-3, 3e-3] * 3 + [5.5e-3, 1.65e-2] * 3)  # 4 + 4 + 2 rows
+    assert all(0 < norm(g) < 0.01001 for _, g in steps)
+
+
+def test_the_average_moves_by_its_share_and_every_first_ratio_is_one(monkeypatch):
+    """P2, P22: three iterations of one step; a policy with dropout, and rollouts of the policy, not of the average."""
+    policy = a_policy("gpt2").train()
+    before, after, asked, sample = models.copy_model(policy), [], [], ppo.sample
+    monkeypatch.setattr(ppo, "sample", lambda model, *rest, **more: asked.append(model) or sample(model, *rest, **more))
+    run = ppo.train_ppo(policy, models.copy_model(policy, trainable=False), models.scalar_from_policy(policy, 0),
+                        MANY, one_step(iterations=3, warmup_iterations=0, ema_decay=0.75), reward_fn=low_tokens,
+                        evaluate=lambda policy, i: after.append(models.copy_model(policy)) or {}, evaluate_every=1,
+                        progress=False)
+    assert [entry["max_ratio"] for entry in run.history] == pytest.approx([1.0] * 3, abs=1e-4)
+    assert asked == [policy] * 3
+    for average, start, *later in zip(run.ema.parameters(), *(m.parameters() for m in (before, *after)), strict=True):
+        expected = start
+        for weights in later:
+            expected = 0.75 * expected + 0.25 * weights
+        assert torch.allclose(average, expected, atol=1e-6)
+
+
+def test_ptx_goes_through_the_web(monkeypatch):
+    """P33: four steps of four rows read the sixteen rows once each."""
+    policy, seen, lm_loss = a_policy(), [], pretrain.lm_loss
+    monkeypatch.setattr(pretrain, "lm_loss", lambda policy, rows: seen.extend(rows.tolist()) or lm_loss(policy, rows))
+    web = WEB.copy()
+    web[:, 0] = range(3, 19)  # tell them apart
+    ppo.train_ppo(policy, models.copy_model(policy, trainable=False), models.scalar_from_policy(policy, 0), MANY,
+                  one_step(iterations=2, minibatch=16, ptx_coef=0.5), reward_fn=low_tokens, pretraining=web,
+                  progress=False)
+    assert sorted(row[0] for row in seen) == list(range(3, 19))
+
+
+def test_a_gradient_that_is_no_number_stops_ppo_before_the_step():
+    policy, critic, batch, _ = collected(one_step())
+    before = [p.clone() for p in policy.parameters()]
+    with pytest.raises(RuntimeError, match="a loss or gradient is not a number"):
+        update(policy, critic, batch._replace(returns=batch.returns * float("nan")), one_step(), sgd(1.0))
+    assert all(torch.equal(a, b) for a, b in zip(before, policy.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -241,8 +219,8 @@ def test_the_sign_of_the_reward(sign):
     """P1: rewarded tokens become likelier, punished ones less likely."""
     policy, reference, critic = a_team()
     run = ppo.train_ppo(policy, reference, critic, PROMPTS,
-                        config(iterations=12, batch_size=64, kl_coef=0.0, lr=5e-3),
-                        reward_fn=lambda rollout: sign * sevens(rollout), progress=False)
+                        a_config(iterations=12, batch_size=64, kl_coef=0.0, lr=5e-3),
+                        reward_fn=lambda rollout: sign * low_tokens(rollout), progress=False)
     share = [sign * entry["score"] for entry in run.history]
     assert sign * (sum(share[-3:]) - sum(share[:3])) / 3 > 0.05
 
@@ -253,7 +231,7 @@ def test_the_kl_penalty_pulls_back():
     with torch.no_grad():
         policy.lm_head.weight[:32] *= 3
     reference = models.copy_model(a_policy(), trainable=False)
-    run = ppo.train_ppo(policy, reference, critic, PROMPTS, config(iterations=25, batch_size=64, kl_coef=1.0),
+    run = ppo.train_ppo(policy, reference, critic, PROMPTS, a_config(iterations=25, batch_size=64, kl_coef=1.0),
                         reward_fn=lambda rollout: torch.zeros(len(rollout.sequences)), progress=False)
     kl = [entry["kl"] for entry in run.history]
     assert sum(kl[-5:]) / 5 < 0.8 * sum(kl[:3]) / 3
@@ -265,11 +243,11 @@ def test_the_kl_penalty_pulls_back():
 def test_ppo_raises_the_reward_within_bounds(seed):
     policy, reference, critic = a_team(seed=seed)
     frozen = [p.clone() for p in reference.parameters()]
-    run = ppo.train_ppo(policy, reference, critic, PROMPTS, config(iterations=25, batch_size=64, kl_coef=0.05, lr=2e-3,
-                                                                   seed=seed), reward_fn=sevens, progress=False)
+    settings = a_config(iterations=25, batch_size=64, kl_coef=0.05, lr=2e-3, seed=seed)
+    run = ppo.train_ppo(policy, reference, critic, PROMPTS, settings, reward_fn=low_tokens, progress=False)
     first, last = run.history[0], run.history[-1]
     assert last["score"] > first["score"] + 0.25 and 0 < last["kl"] < 8
-    assert all(torch.equal(a, b) for a, b in zip(frozen, reference.parameters()))  # P27
+    assert all(torch.equal(a, b) for a, b in zip(frozen, reference.parameters(), strict=True))  # P27
     assert {"entropy", "clipfrac", "value_loss", "explained_variance", "length", "finished", "approx_kl", "lr",
             "length_score_correlation", "kl_coef"} <= last.keys()
     assert run.history[0]["lr"] == pytest.approx(2e-4) and last["lr"] == 2e-3  # warm-up over ten iterations
@@ -283,8 +261,8 @@ def test_ppo_finds_the_optimum_of_a_small_world():
     table = torch.zeros(64)
     table[32:] = 0.3
     run = ppo.train_ppo(policy, reference, critic, [[BEGIN, 5]],
-                        config(iterations=60, batch_size=256, minibatch=256, micro_batch=None, max_new_tokens=1,
-                               kl_coef=0.2, lr=1e-3),
+                        a_config(iterations=60, batch_size=256, minibatch=256, micro_batch=None, max_new_tokens=1,
+                                 kl_coef=0.2, lr=1e-3),
                         reward_fn=lambda rollout: table[rollout.responses[:, 0]], progress=False)
     start = torch.tensor([[BEGIN, 5]])
     best = (reference(start).logits[0, -1].log_softmax(-1) + table / 0.2).softmax(-1)
@@ -294,64 +272,33 @@ def test_ppo_finds_the_optimum_of_a_small_world():
     assert run.history[-1]["kl"] == pytest.approx(exact, abs=0.2)
 
 
-def test_determinism_and_resume(tmp_path):
-    web = pretrain.pack([list(range(3, 60))] * 4, 16)
-    settings_ = config(iterations=5, save_every=2, ptx_coef=0.1, target_kl=0.5)
-    arguments = dict(reward_fn=sevens, pretraining=web, progress=False)
-    whole, again, broken, resumed = a_team(), a_team(), a_team(), a_team()
-    expected = ppo.train_ppo(*whole, PROMPTS, settings_, **arguments)
-    ppo.train_ppo(*again, PROMPTS, settings_, **arguments)
-    assert all(torch.equal(a, b) for a, b in zip(whole[0].parameters(), again[0].parameters()))
-
-    def stop(policy, iteration):
-        if iteration == 4:
-            raise KeyboardInterrupt
-        return {}
-
-    with pytest.raises(KeyboardInterrupt):
-        ppo.train_ppo(*broken, PROMPTS, settings_, **arguments, evaluate=stop, evaluate_every=1, folder=tmp_path)
-    torch.rand(3)
-    reference = a_team()[1]
-    run = ppo.train_ppo(resumed[0], reference, resumed[2], PROMPTS, settings_, **arguments, folder=tmp_path)
-    for one, other in ((whole[0], resumed[0]), (whole[2], resumed[2]), (expected.ema, run.ema)):
-        assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
-    for one, other in zip(expected.history, run.history, strict=True):
-        assert {**one, "seconds": 0} == {**other, "seconds": 0}
-    with pytest.raises(ValueError, match=r"other settings \(critic, policy, reference\)"):
-        ppo.train_ppo(*a_team(seed=8), PROMPTS, settings_, **arguments, folder=tmp_path)
-    with pytest.raises(ValueError, match=r"other settings \(pretraining\)"):
-        ppo.train_ppo(*a_team(), PROMPTS, settings_, **{**arguments, "pretraining": web[::-1]}, folder=tmp_path)
-    with pytest.raises(ValueError, match="holds 5 iterations; ask for that many at least"):
-        ppo.train_ppo(*a_team(), PROMPTS, replace(settings_, iterations=4), **arguments, folder=tmp_path)
-
-
-def test_gradients_of_a_run_that_broke_off_are_forgotten():
-    def trained(soiled):
-        team = a_team()
-        for parameter in itertools.chain(*(model.parameters() for model in team)):
-            parameter.grad = torch.ones_like(parameter) if soiled else None
-        ppo.train_ppo(*team, PROMPTS, config(iterations=1), reward_fn=sevens, progress=False)
-        return [*team[0].parameters(), *team[2].parameters()]
-
-    assert all(torch.equal(a, b) for a, b in zip(trained(False), trained(True), strict=True))
-
-
 def test_a_reward_model_and_an_evaluation_can_be_given():
     policy, reference, reward_model = a_team()
-    run = ppo.train_ppo(policy, reference, models.copy_model(reward_model), PROMPTS, config(missing_end_penalty=1.0),
-                        reward_model=reward_model, evaluate=lambda policy, i: {"seen": i}, evaluate_every=2,
+    run = ppo.train_ppo(policy, reference, models.copy_model(reward_model), PROMPTS, a_config(missing_end_penalty=1.0),
+                        reward_fn=reward_model, evaluate=lambda policy, i: {"seen": i}, evaluate_every=2,
                         progress=False)
-    assert [entry.get("seen") for entry in run.history] == [None, 2, None]
+    assert [entry.get("seen") for entry in run.history] == [None, 2, 3]  # the last one always
     first = run.history[0]
     assert first["objective"] == pytest.approx(first["score"] - (1 - first["finished"]), abs=1e-5)  # P14: once
 
 
+def test_a_run_with_other_pretraining_rows_is_not_resumed(tmp_path):
+    def train(pretraining):
+        ppo.train_ppo(*a_team(), PROMPTS, a_config(iterations=1, ptx_coef=0.1), low_tokens, pretraining,
+                      folder=tmp_path, progress=False)
+
+    train(WEB)
+    for other in (WEB[::-1], WEB.reshape(-1, 8)):
+        with pytest.raises(ValueError, match=r"other settings \(pretraining\)"):
+            train(other)
+
+
 def test_divergence_stops_with_the_likely_cause():
-    def run(reward_fn=sevens, spoil=None, **changes):
+    def run(reward_fn=low_tokens, spoil=None, **changes):
         policy, reference, critic = a_team()
         if spoil:
             spoil(policy)
-        ppo.train_ppo(policy, reference, critic, PROMPTS, config(**changes), reward_fn=reward_fn, progress=False)
+        ppo.train_ppo(policy, reference, critic, PROMPTS, a_config(**changes), reward_fn=reward_fn, progress=False)
 
     with pytest.raises(RuntimeError, match="one finite number"):
         run(lambda rollout: torch.full((16,), float("nan")))
@@ -372,32 +319,34 @@ def test_divergence_stops_with_the_likely_cause():
 def test_negative_kl_is_noticed():
     """P20."""
     with pytest.warns(UserWarning, match="cannot be negative"):
-        ppo_guards.guard_kl(-2.0, torch.full((50,), -2.0) + 0.1 * torch.randn(50), 0, config())
+        loop = training.Loop("ppo", a_config(), 1, {"policy": a_policy()}, {}, None, {})
+        loop.guard_kl(-2 + 0.1 * torch.randn(50, generator=generator()))
 
 
 def test_mistaken_arguments():
     policy, reference, critic = a_team()
-    cases = ((dict(), "exactly one"), (dict(reward_fn=sevens, config=config(ptx_coef=1.0)), "no pretraining rows"),
-             (dict(reward_fn=sevens, reference=models.copy_model(policy)), "trainable=False"),
-             (dict(reward_fn=sevens, prompts=[]), "no prompts"),
-             (dict(reward_model=critic), "nothing to train, or would move"),
-             (dict(reward_fn=sevens, critic=models.ScalarModel(policy.base_model)), "they share weights"),
-             (dict(reward_fn=sevens, critic=models.copy_model(critic, trainable=False)), "nothing to train"),
-             *((dict(reward_fn=sevens, config=config(**{name: value})), f"{name} is {value}; set it to 1 or more")
+    cases = (({"reward_fn": None}, "neither a reward model nor a function"),
+             ({"config": a_config(ptx_coef=1.0)}, "no pretraining rows"),
+             ({"reference": models.copy_model(policy)}, "trainable=False"),
+             ({"prompts": []}, "no prompts"),
+             ({"reward_fn": critic}, "nothing to train, or would move"),
+             ({"critic": models.ScalarModel(policy.base_model)}, "they share weights"),
+             ({"critic": models.copy_model(critic, trainable=False)}, "nothing to train"),
+             *(({"config": a_config(**{name: value})}, f"{name} is {value}; set it to 1 or more")
                for name, value in (("micro_batch", -1), ("minibatch", 0), ("inner_epochs", 0), ("save_every", 0),
                                    ("iterations", 0))))
     for changes, match in cases:
-        arguments = {**dict(policy=policy, reference=reference, critic=critic, prompts=PROMPTS, config=config(),
-                            progress=False), **changes}
+        arguments = {"policy": policy, "reference": reference, "critic": critic, "prompts": PROMPTS,
+                     "config": a_config(), "reward_fn": low_tokens, "progress": False, **changes}
         with pytest.raises(ValueError, match=match):
             ppo.train_ppo(**arguments)
     with pytest.raises(ValueError, match="share weights"):
         policy.requires_grad_(False)
-        ppo.train_ppo(policy, policy, critic, PROMPTS, config(), reward_fn=sevens)
+        ppo.train_ppo(policy, policy, critic, PROMPTS, a_config(), reward_fn=low_tokens)
 
 
 def test_bf16_runs():
     policy, reference, critic = a_team()
-    run = ppo.train_ppo(policy, reference, critic, PROMPTS, config(bf16=True, iterations=2),
-                        reward_model=models.copy_model(critic), progress=False)
+    run = ppo.train_ppo(policy, reference, critic, PROMPTS, a_config(bf16=True, iterations=2),
+                        reward_fn=models.copy_model(critic), progress=False)
     assert math.isfinite(run.history[-1]["score"]) and abs(run.history[0]["kl"]) < 1e-6

@@ -1,16 +1,19 @@
 """Packing, the schedule, and a loop that learns, repeats itself and resumes bit by bit."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
+from pieces import norm, optimizer_steps
+from tiny import a_policy, same_weights
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from rlhf_lite import models, pretrain
+from rlhf_lite import models, pretrain, training
 from rlhf_lite.pretrain import PretrainConfig
 
-
-def a_policy(seed=0):
-    return models.new_policy("tiny", seed, vocab_size=64)
+WEB = pretrain.pack([list(range(3, 60))] * 8, 16)[:16]
 
 
 def some_rows(count=24, length=32, seed=0):
@@ -18,10 +21,6 @@ def some_rows(count=24, length=32, seed=0):
     rng = np.random.default_rng(seed)
     documents = [[3 + (start + i) % 60 for i in range(20)] for start in rng.integers(0, 60, size=count * 2)]
     return pretrain.pack(documents, length)[:count]
-
-
-def same_weights(one, other):
-    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
 def test_pack_joins_documents_between_begin_and_end():
@@ -38,18 +37,18 @@ def test_pack_texts_uses_the_tokenizer():
 
 
 def test_every_row_is_seen_once_per_pass():
-    steps = [pretrain.rows_at(step, 10, 4, seed=3) for step in range(5)]
+    steps = [training.rows_at(step, 10, 4, seed=3) for step in range(5)]
     seen = np.concatenate(steps)
     assert sorted(seen[:10]) == list(range(10)) and sorted(seen[10:]) == list(range(10))
     assert not np.array_equal(seen[:10], seen[10:])
-    assert np.array_equal(steps[2], pretrain.rows_at(2, 10, 4, seed=3))
+    assert np.array_equal(steps[2], training.rows_at(2, 10, 4, seed=3))
 
 
 def test_cosine_lr_warms_up_and_ends_at_its_share():
-    lrs = [pretrain.cosine_lr(step, 100, 1.0, 0.1, warmup=10) for step in range(100)]
+    lrs = [training.cosine_lr(step, 100, 1.0, 0.1, warmup=10) for step in range(100)]
     assert lrs[0] == pytest.approx(0.1) and lrs[9] == 1.0 and lrs[10] == 1.0
-    assert lrs[-1] == pytest.approx(0.1) and all(a >= b for a, b in zip(lrs[10:], lrs[11:]))
-    assert pretrain.cosine_lr(0, 1, 2.0) == 2.0
+    assert lrs[-1] == pytest.approx(0.1) and all(a >= b for a, b in pairwise(lrs[10:]))
+    assert training.cosine_lr(0, 1, 2.0) == 2.0
 
 
 def test_lm_loss_is_the_mean_over_predicted_tokens():
@@ -62,7 +61,7 @@ def test_lm_loss_is_the_mean_over_predicted_tokens():
 
 
 def test_vectors_do_not_decay():
-    decaying, others = pretrain.decay_groups(a_policy(), 0.1)
+    decaying, others = training.decay_groups(a_policy(), 0.1)
     assert decaying["weight_decay"] == 0.1 and others["weight_decay"] == 0.0
     assert all(p.ndim == 2 for p in decaying["params"]) and all(p.ndim == 1 for p in others["params"])
     assert sum(p.numel() for g in (decaying, others) for p in g["params"]) == models.parameter_count(a_policy())
@@ -82,54 +81,20 @@ def test_every_weight_has_one_optimizer_and_embeddings_are_not_muon_s(kind):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_training_learns_and_repeats_itself(seed):
     config = PretrainConfig(steps=60, batch_size=8, lr=1e-2, warmup=5, seed=seed)
-    one, other = a_policy(seed), a_policy(seed)
+    one, other = a_policy(seed=seed), a_policy(seed=seed)
     losses = pretrain.train(one, some_rows(seed=seed), config, progress=False)
     assert losses[-1] < 0.6 * losses[0]
     assert losses == pretrain.train(other, some_rows(seed=seed), config, progress=False)
     assert same_weights(one, other) and not one.training
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
-    config = PretrainConfig(steps=12, batch_size=4, warmup=2, save_every=5)
-    whole, broken, rows = a_policy(), a_policy(), some_rows()
-    expected = pretrain.train(whole, rows, config, progress=False)
-
-    def stop(*arguments):
-        calls.append(1)
-        if len(calls) == 8:
-            raise KeyboardInterrupt
-        return lm_loss(*arguments)
-
-    calls, lm_loss = [], pretrain.lm_loss
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(pretrain, "lm_loss", stop)
-        pretrain.train(broken, rows, config, tmp_path, progress=False)
-    torch.rand(3)  # the world moves on between the two halves
-    resumed = a_policy()
-    assert pretrain.train(resumed, rows, config, tmp_path, progress=False) == expected
-    assert same_weights(whole, resumed)
-    assert pretrain.train(a_policy(), rows, config, tmp_path, progress=False) == expected  # nothing left to do
-    for policy, other, what in ((a_policy(9), rows, "initial weights"), (a_policy(), rows[::-1], "rows")):
-        with pytest.raises(ValueError, match=rf"other settings \({what}\)"):
-            pretrain.train(policy, other, config, tmp_path, progress=False)
-
-
-def test_gradients_of_a_run_that_broke_off_are_forgotten():
-    clean, soiled = a_policy(), a_policy()
-    for parameter in soiled.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    for policy in (clean, soiled):
-        pretrain.train(policy, some_rows(), PretrainConfig(steps=1, batch_size=4, warmup=1), progress=False)
-    assert same_weights(clean, soiled)
-
-
 def test_errors_say_what_to_do(tmp_path):
     config = PretrainConfig(steps=2, batch_size=4, warmup=1)
-    with pytest.raises(ValueError, match="more text"):
+    with pytest.raises(ValueError, match="enough text to fill"):
         pretrain.train(a_policy(), some_rows()[:0], config)
-    pretrain.train(a_policy(), some_rows(), config, tmp_path, progress=False)
+    pretrain.train(a_policy(), some_rows(), config, folder=tmp_path, progress=False)
     with pytest.raises(ValueError, match=r"other settings \(lr\)"):
-        pretrain.train(a_policy(), some_rows(), PretrainConfig(steps=2, batch_size=4, warmup=1, lr=1.0), tmp_path)
+        pretrain.train(a_policy(), some_rows(), replace(config, lr=1.0), folder=tmp_path)
     policy = a_policy()
     with torch.no_grad():
         policy.lm_head.weight[5] = float("nan")
@@ -141,3 +106,11 @@ def test_bf16_trains(tmp_path):
     losses = pretrain.train(a_policy(), some_rows(), PretrainConfig(steps=20, batch_size=8, lr=1e-2, warmup=2,
                                                                     bf16=True), progress=False)
     assert losses[-1] < losses[0]
+
+
+def test_pretraining_steps_are_clipped_together():
+    settings = pretrain.PretrainConfig(steps=3, batch_size=4, warmup=1, max_grad_norm=0.01)
+    with optimizer_steps() as steps:
+        pretrain.train(a_policy(), WEB, settings, progress=False)
+    pairs = zip(steps[::2], steps[1::2], strict=True)
+    assert [norm(one, other) for (_, one), (_, other) in pairs] == pytest.approx([0.01] * 3, rel=1e-3)

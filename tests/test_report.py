@@ -6,7 +6,7 @@ import re
 import pytest
 from test_plots import example, near, ppo_history
 
-from rlhf_lite import readings, report
+from rlhf_lite.experiment import captions, report
 
 
 def write_run(folder, results, stages=("base", "sft", "ppo")):
@@ -90,10 +90,10 @@ def test_missing_parts_become_sentences(tmp_path, results):
 
 
 def test_each_section_may_be_absent(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "picture", lambda folder, name, figure, reading: name)
+    monkeypatch.setattr(report, "picture", lambda *_: {"name": "", "reading": "", "image": ""})
     for name in ("win_rate_by_size", "interval_rows", "stage_panels", "use_cases", "learning_curves", "ppo_curves",
                  "reward_model", "gate", "sweep", "overoptimisation"):
-        monkeypatch.setattr(readings.plots, name, lambda *_, **__: None)  # drawing is tested above, and slow
+        monkeypatch.setattr(captions.plots, name, lambda *_, **__: None)  # drawing is tested above, and slow
     for key in ("by_size", "win_rates", "stages", "use_cases", "reward", "pairs", "gate", "tax", "kl_sweep",
                 "overoptimisation", "headline"):
         results = {name: value for name, value in example().items() if name != key}
@@ -117,24 +117,26 @@ def test_no_folder(tmp_path):
 def test_a_change_is_claimed_only_when_clear():
     table = {"sft": {"score": near(0.50), "good": near(0.5)}, "ppo": {"score": near(0.60), "good": near(0.49)},
              "ppo_ptx": {"score": near(0.30), "good": None}}
-    assert readings.change(table, "score", "ppo", "sft") == 'PPO raises "True score" by 0.10 (0.06 to 0.14) against SFT.'
-    assert readings.change(table, "score", "ppo_ptx", "sft").startswith('PPO-ptx lowers "True score" by 0.20 (0.16')
-    assert readings.change(table, "good", "ppo", "sft") == (
-        'PPO does not clearly change "Good answers" against SFT (-1.0 points; -5.2 to +3.2).')
-    assert readings.change(table, "good", "ppo_ptx", "sft") == readings.change(table, "kl", "ppo", "sft") == ""
+    said = captions.change(table, "score", "ppo", "sft")
+    assert said == 'PPO raises "True score" by 0.10 (0.06 to 0.14) relative to SFT.'
+    assert captions.change(table, "score", "ppo_ptx", "sft").startswith('PPO-ptx lowers "True score" by 0.20 (0.16')
+    assert captions.change(table, "good", "ppo", "sft") == (
+        'PPO does not clearly change "Good answers" relative to SFT (-1.0 points; -5.2 to +3.2).')
+    assert captions.change(table, "good", "ppo_ptx", "sft") == captions.change(table, "kl", "ppo", "sft") == ""
 
 
 def test_readings_follow_the_numbers(monkeypatch):
     for name in ("win_rate_by_size", "sweep", "gate", "interval_rows", "stage_panels"):
-        monkeypatch.setattr(readings.plots, name, lambda *_, **__: None)
+        monkeypatch.setattr(captions.plots, name, lambda *_, **__: None)
     results = example()
-    assert readings.win_rates(results)[0][2] == (
+    assert captions.win_rates(results)[0][2] == (
         "Clearly more than half: PPO over SFT. No clear winner: PPO-ptx over Base, few-shot prompted.")
-    assert "SFT raises \"Loss on web text\" by 0.05" in readings.tax(results)[0][2]
-    assert "1.3M: " not in readings.by_size(results)[0][2] and "PPO-ptx wins" in readings.by_size(results)[0][2]
-    assert "kl_coef = 0.1" in (reading := readings.sweeps(results)[0][2]) and "inside the range" in reading
+    assert "SFT raises \"Loss on web text\" by 0.05" in captions.tax(results)[0][2]
+    assert "1.3M: " not in captions.by_size(results)[0][2] and "PPO-ptx wins" in captions.by_size(results)[0][2]
+    assert "kl_coef = 0.1" in (reading := captions.sweeps(results)[0][2]) and "inside the range" in reading
     results["kl_sweep"] = results["kl_sweep"][:2]
-    assert "at an end of the range" in readings.sweeps(results)[0][2]
-    assert "best-of-8 is a clear gain (+0.12;" in readings.gate(results)[0][2] and "open" in readings.gate(results)[0][2]
+    assert "at an end of the range" in captions.sweeps(results)[0][2]
+    said = captions.gate(results)[0][2]
+    assert "best-of-8 is a clear gain (+0.12;" in said and "open" in said
     results["gate"] |= {"rm": [near(0.5)] * 5, "open": False, "gain_at_8": near(0.01)}
-    assert "no clear change" in readings.gate(results)[0][2] and "closed" in readings.gate(results)[0][2]
+    assert "no clear change" in captions.gate(results)[0][2] and "closed" in captions.gate(results)[0][2]

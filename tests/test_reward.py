@@ -6,17 +6,21 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pieces import norm, optimizer_steps, reward_gradients
+from tiny import a_policy
 
-from rlhf_lite import checkpoints, models, reward
+from rlhf_lite import checkpoints, models, reward, training
 from rlhf_lite.models import BEGIN, END
 from rlhf_lite.reward import RankedPrompt, RewardConfig
 
-RANKINGS = st.lists(st.tuples(st.floats(-5, 5), st.integers(1, 4)), min_size=2, max_size=6)
+RANKINGS = [RankedPrompt([BEGIN, 10 + i], [[7, 7, END], [7, 30], [31, END]], [1, 2, 2]) for i in range(8)]
+DRAWN = st.lists(st.tuples(st.floats(-5, 5), st.integers(1, 4)), min_size=2, max_size=6)
 
 
 def a_model(seed=0):
-    return models.scalar_from_policy(models.new_policy("tiny", seed, vocab_size=64), seed)
+    return models.scalar_from_policy(a_policy(seed=seed), seed)
 
 
 def some_rankings(count=120, k=4, seed=0):
@@ -37,7 +41,7 @@ def by_double_loop(scores, ranks):
 
 
 @settings(max_examples=60, deadline=None)
-@given(RANKINGS, st.floats(-3, 3), st.randoms())
+@given(DRAWN, st.floats(-3, 3), st.randoms())
 def test_kwise_loss_properties(items, shift, rnd):
     """P32: equals the double loop, invariant to shift and order, gradients sum to 0."""
     scores = torch.tensor([item[0] for item in items], dtype=torch.float64, requires_grad=True)
@@ -133,14 +137,14 @@ def test_micro_batches_change_nothing():
     for micro_batch in (None, 1, 4):
         model = a_model()
         rows = [r for r in rankings if len(set(r.ranks)) > 1]
-        loss, _ = reward._backward(model, rows, RewardConfig(micro_batch=micro_batch), torch.device("cpu"))
+        loss, _ = reward_gradients(model, rows, RewardConfig(micro_batch=micro_batch))
         results.append((loss, [p.grad for p in model.parameters()]))
     expected = np.mean([by_double_loop(reward.score(a_model(), [reward.reward_input(r.prompt_ids, x)
                                                                 for x in r.responses]).tolist(), r.ranks)
                         for r in rows])
     for loss, grads in results:
         assert loss == pytest.approx(expected, rel=1e-4)
-        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(results[0][1], grads))
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(results[0][1], grads, strict=True))
 
 
 def test_shuffled_pairs():
@@ -182,34 +186,6 @@ def test_normalise_refuses_what_sets_no_zero_or_no_unit():
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
-def test_gradients_of_a_run_that_broke_off_are_forgotten():
-    clean, soiled = a_model(), a_model()
-    for parameter in soiled.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    for model in (clean, soiled):
-        reward.train_reward(model, some_rankings(8), RewardConfig(), progress=False)
-    assert all(torch.equal(a, b) for a, b in zip(clean.parameters(), soiled.parameters(), strict=True))
-
-
-def test_resume_equals_an_uninterrupted_run(tmp_path, monkeypatch):
-    config = RewardConfig(batch_prompts=8, lr=3e-3, save_every=4)
-    whole, broken, resumed = a_model(), a_model(), a_model()
-    expected = reward.train_reward(whole, some_rankings(), config, progress=False)
-    calls, accuracy = [], reward.pair_accuracy
-
-    def stop(*arguments):
-        calls.append(1)
-        if len(calls) == 7:
-            raise KeyboardInterrupt
-        return accuracy(*arguments)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(reward, "pair_accuracy", stop)
-        reward.train_reward(broken, some_rankings(), config, folder=tmp_path, progress=False)
-    assert reward.train_reward(resumed, some_rankings(), config, folder=tmp_path, progress=False) == expected
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
-
-
 def test_errors():
     with pytest.raises(ValueError, match="2 responses but 1 ranks"):
         reward.train_reward(a_model(), [RankedPrompt([1], [[5], [6]], [1])], RewardConfig())
@@ -221,3 +197,44 @@ def test_errors():
     torch.nn.init.constant_(model.score.bias, float("nan"))
     with pytest.raises(RuntimeError, match="diverged"):
         reward.train_reward(model, some_rankings(), RewardConfig(), progress=False)
+
+
+def test_reward_steps_follow_the_cosine_and_are_clipped():
+    config = RewardConfig(epochs=2, batch_prompts=4, max_grad_norm=0.01)
+    with optimizer_steps() as steps:
+        reward.train_reward(a_model(), RANKINGS, config, progress=False)
+    assert [lr for lr, _ in steps] == pytest.approx([training.cosine_lr(i, 4, 5e-4, 0.1) for i in range(4)])
+    assert [norm(g) for _, g in steps] == pytest.approx([0.01] * 4, rel=1e-3)
+
+
+def test_every_response_is_read_once_in_an_epoch():
+    """P32: also with three pairs or two in a prompt; shuffled pairs read some of them again."""
+    read = {}
+    for shuffled in (False, True):
+        model, rows = a_model(), []
+        model.register_forward_hook(lambda module, arguments, output, rows=rows: rows.append(len(output)))
+        reward.train_reward(model, RANKINGS, RewardConfig(batch_prompts=4, shuffled_pairs=shuffled), progress=False)
+        read[shuffled] = sum(rows)
+    assert read == {False: 8 * 3, True: 8 * 2 * 2}
+
+
+def test_reward_training_is_free_of_dropout():
+    """P22: what the random numbers are does not matter."""
+    histories = []
+    for seed in (1, 2):
+        model = models.scalar_from_policy(a_policy("gpt2").train(), 0)
+        torch.manual_seed(seed)
+        histories.append(reward.train_reward(model.train(), RANKINGS, RewardConfig(batch_prompts=4), progress=False))
+    assert histories[0] == histories[1]
+
+
+def test_calibration_leaves_out_bins_without_pairs():
+    table = reward.calibration(torch.tensor([[3.0, 0.0]]), torch.tensor([[1.0, 2.0]]), bins=5)
+    assert len(table) == 1 and table[0]["pairs"] == 1 and table[0]["observed"] == 1.0
+
+
+def test_equal_responses_ranked_apart_are_refused():
+    ranking = reward.RankedPrompt([models.BEGIN, 5], [[6, models.END], [6, models.END]], [1, 2])
+    with pytest.raises(ValueError, match="Ranking 0 gives two identical responses different ranks"):
+        reward.train_reward(models.scalar_from_policy(models.new_policy("tiny", 0), 0), [ranking],
+                            reward.RewardConfig(), progress=False)

@@ -10,18 +10,21 @@ import pytest
 import torch
 
 from rlhf_lite import __main__ as cli
-from rlhf_lite import base, checkpoints, evaluate, headline, models, pipeline, results, run, studies
+from rlhf_lite import checkpoints, files, models
+from rlhf_lite.experiment import base_model, claims, data, evaluate, results, run, stages, studies
+from rlhf_lite.experiment.answers import answer_rows
+from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, Recipe
 from rlhf_lite.ppo import PPOConfig
 from rlhf_lite.town import labelers
 from rlhf_lite.town.prompts import bare
 
 
 def small(seed=0, **changes):
-    ppo = PPOConfig(iterations=2, batch_size=8, minibatch=4, max_new_tokens=pipeline.MAX_NEW_TOKENS, kl_coef=0.05,
+    ppo = PPOConfig(iterations=2, batch_size=8, minibatch=4, max_new_tokens=MAX_NEW_TOKENS, kl_coef=0.05,
                     lr=1e-4, seed=seed)
-    recipe = pipeline.Recipe(size="tiny", reward_size="tiny", seed=seed, demonstrations=24, sft_epochs=2, rankings=24,
-                             gate_prompts=4, ppo=ppo, pretraining_tokens=4096, test_prompts=12, stratum_prompts=6,
-                             samples=2)
+    recipe = Recipe(size="tiny", reward_size="tiny", seed=seed, demonstrations=24, sft_epochs=2, rankings=24,
+                    gate_prompts=4, ppo=ppo, pretraining_tokens=4096, test_prompts=12, stratum_prompts=6,
+                    samples=2)
     return replace(recipe, **changes)
 
 
@@ -29,22 +32,22 @@ def small(seed=0, **changes):
 def tiny_models(tmp_path_factory):
     """A models folder with a tiny base and the shipped tokenizer."""
     folder = tmp_path_factory.mktemp("models")
-    tokenizer = models.load_tokenizer(base.MODELS / "tokenizer")
+    tokenizer = models.load_tokenizer(files.MODELS / "tokenizer")
     tokenizer.save_pretrained(folder / "tokenizer")
-    base.make_base("tiny", tokens=120_000, device="cpu", folder=folder / "base-tiny", progress=False)
+    base_model.make_base("tiny", tokens=120_000, device="cpu", folder=folder / "base-tiny", progress=False)
     return folder
 
 
 @pytest.fixture(autouse=True)
 def use_tiny_models(tiny_models, monkeypatch):
-    monkeypatch.setattr(base, "MODELS", tiny_models)
+    monkeypatch.setattr(files, "MODELS", tiny_models)
 
 
 @pytest.fixture(scope="module")
 def finished(tiny_models, tmp_path_factory):
     """A finished run; its folder."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(base, "MODELS", tiny_models)
+    patch.setattr(files, "MODELS", tiny_models)
     folder = run.run_pipeline(small(), "first", "cpu", runs=tmp_path_factory.mktemp("runs"), progress=False)
     patch.undo()
     return folder
@@ -75,7 +78,8 @@ def test_second_call_does_nothing_again(finished, monkeypatch):
 def test_same_seed_same_numbers(finished, tmp_path):
     again = run.run_pipeline(small(), "again", "cpu", runs=tmp_path, progress=False)
     for stage in ("sft", "reward", "ppo", "ppo_ptx"):
-        assert checkpoints.load_card(finished / stage)["sha256"] == checkpoints.load_card(again / stage)["sha256"], stage
+        one, other = (checkpoints.load_card(folder / stage) for folder in (finished, again))
+        assert one["sha256"] == other["sha256"], stage
     texts = [[row["response"] for row in map(json.loads, (folder / "answers/ppo.jsonl").read_text().splitlines())]
              for folder in (finished, again)]
     assert texts[0] == texts[1]
@@ -119,7 +123,7 @@ def test_interrupted_run_ends_where_an_uninterrupted_one_does(finished, tmp_path
     """The machine dies in PPO's second iteration; the same command goes on and ends with the same weights."""
     recipe = small()
     recipe = replace(recipe, ppo=replace(recipe.ppo, save_every=1))
-    real, calls = pipeline.train_ppo, []
+    real, calls = stages.train_ppo, []
 
     def dies(*args, **kwargs):
         calls.append(1)
@@ -129,7 +133,7 @@ def test_interrupted_run_ends_where_an_uninterrupted_one_does(finished, tmp_path
         real(*args[:4], config, *args[5:], **kwargs)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "train_ppo", dies)
+    monkeypatch.setattr(stages, "train_ppo", dies)
     with pytest.raises(KeyboardInterrupt):
         run.run_pipeline(recipe, "cut", "cpu", runs=tmp_path, progress=False, until="ppo")
     folder = run.run_pipeline(recipe, "cut", "cpu", runs=tmp_path, progress=False, until="ppo")
@@ -143,19 +147,19 @@ def test_name_with_other_settings_is_refused(finished):
 
 def test_rankings_keep_sampled_ids_and_differ(finished):
     rows = run.rankings(finished, "train")
-    tokenizer = models.load_tokenizer(base.MODELS / "tokenizer")
+    tokenizer = models.load_tokenizer(files.MODELS / "tokenizer")
     assert rows
     for row in rows:
         texts = [r["text"] for r in row["responses"]]
         assert len(set(texts)) == len(texts) == row["K"]
         assert row["labeler"].startswith("simulated:")
         assert all(models.decode_response(tokenizer, r["token_ids"]) == r["text"] for r in row["responses"])
-    ranked = pipeline.ranked_prompts(tokenizer, rows)
+    ranked = data.ranked_prompts(tokenizer, rows)
     assert ranked[0].responses == [r["token_ids"] for r in rows[0]["responses"]]
 
 
 def test_validation_rankings_are_of_other_customers(finished):
-    customer = {p.id: p.customer for p in pipeline.all_prompts()}
+    customer = {p.id: p.customer for p in data.all_prompts()}
     train, valid = ({customer[row["prompt_id"]] for row in run.rankings(finished, s)} for s in ("train", "valid"))
     assert train and valid and not train & valid
 
@@ -166,7 +170,7 @@ def test_studies(finished, study, monkeypatch):
     monkeypatch.setattr(studies, "PTX_COEFS", (0.0, 0.5))
     monkeypatch.setattr(studies, "PROMPTS", 6)
     opened = run.Run(small(), "first", "cpu", runs=finished.parent, progress=False)
-    made = results.read_json(studies.run_study(opened, study))
+    made = files.read_json(studies.run_study(opened, study))
     if study == "kl_sweep":
         assert [p["kl_coef"] for p in made] == [0.0, 0.1]
     elif study == "ptx_sweep":
@@ -184,33 +188,33 @@ def test_studies(finished, study, monkeypatch):
 def with_recipe(finished, folder, **changes):
     """A copy of a finished run, without its weights, that says other things of itself."""
     shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("state", "*.safetensors"))
-    results.write_json(folder / "recipe.json", results.read_json(folder / "recipe.json") | changes)
+    files.write_json(folder / "recipe.json", files.read_json(folder / "recipe.json") | changes)
     return folder
 
 
 def test_runs_that_do_not_belong_into_one_table_are_refused(finished, tmp_path):
-    def refused(*folders, says, readme=None):
+    def refused(*folders, says, page=None):
         with pytest.raises(ValueError, match=says):
-            results.write_headline([finished, *folders], tmp_path / "out", readme)
+            results.write_headline([finished, *folders], tmp_path / "out", page)
         assert not (tmp_path / "out").exists()  # nothing is written, not even half
-    refused(finished, says="one seed counts once")
+    refused(finished, says="a seed counts only once")
     other = with_recipe(finished, tmp_path / "other", seed=1, rankings=10)
-    refused(other, says="other settings .rankings.")
+    refused(other, says="different settings .rankings.")
     refused(with_recipe(finished, tmp_path / "headline", seed=2), says="rename the folder")
     (other / "answers" / "ppo.jsonl").unlink()
     refused(other, says="not finished .answers/ppo.jsonl is missing")
     (other / "recipe.json").write_text('{"size": "ti')
     refused(other, says="recipe.json is damaged")
     (tmp_path / "README.md").write_text("no marks")
-    refused(says="no place for the table", readme=tmp_path / "README.md")
+    refused(says="no place for the table", page=tmp_path / "README.md")
 
 
 def test_rankings_of_another_tokenizer_are_refused():
-    tokenizer = models.load_tokenizer(base.MODELS / "tokenizer")
+    tokenizer = models.load_tokenizer(files.MODELS / "tokenizer")
     rows = [{"prompt_id": "p1", "prompt": "Hi.", "ranks": [1, 2], "responses": [{"text": "a", "token_ids": [5, 2]},
                                                                               {"text": "b", "token_ids": [99_999]}]}]
-    with pytest.raises(ValueError, match="Ranking 1 .p1. holds the token id 99999"):
-        pipeline.ranked_prompts(tokenizer, rows)
+    with pytest.raises(ValueError, match="Ranking 1 .p1. has the token id 99999"):
+        data.ranked_prompts(tokenizer, rows)
 
 
 def test_answers_to_other_prompts_are_refused(finished, tmp_path):
@@ -238,56 +242,62 @@ def test_a_study_wants_a_finished_run_and_a_mistyped_name_makes_none(finished, t
 
 
 def test_write_headline_joins_seeds(finished, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- results:begin -->stale<!-- results:end -->\nafter\n")
+    there = tmp_path / "docs" / "results.md"
+    there.parent.mkdir()
+    there.write_text("before\n<!-- results:begin -->stale<!-- results:end -->\nafter\n")
     second = with_recipe(finished, tmp_path / "second", seed=1)
-    said = results.write_headline([finished, second], tmp_path, readme)
+    said = results.write_headline([finished, second], tmp_path, there)
     content = json.loads((tmp_path / "headline.json").read_text())
     assert content["headline"][1]["seeds"] == 2 and content["seeds"] == [0, 1]
     assert "PPO-ptx preferred" in said and (tmp_path / "win_rate.png").is_file()
-    page = readme.read_text()
-    assert said in page and "stale" not in page and page.startswith("before\n") and page.endswith("after\n")
+    page = there.read_text()
+    assert "(../win_rate.png)" in page and said in page and "stale" not in page
+    assert page.startswith("before\n") and page.endswith("after\n")
 
 
 def test_a_base_that_is_not_shipped_is_pretrained_once_for_all_runs(tmp_path, monkeypatch):
     """What `make run SIZE=175m` does on a GPU, with a tiny model."""
-    shutil.copytree(base.MODELS / "tokenizer", tmp_path / "models" / "tokenizer")
-    monkeypatch.setattr(base, "MODELS", tmp_path / "models")
-    monkeypatch.setitem(base.TOKENS, "tiny", 20_000)
+    shutil.copytree(files.MODELS / "tokenizer", tmp_path / "models" / "tokenizer")
+    monkeypatch.setattr(files, "MODELS", tmp_path / "models")
+    monkeypatch.setitem(base_model.TOKENS, "tiny", 20_000)
     made = []
-    original = base.make_base
-    monkeypatch.setattr(base, "make_base", lambda *a, **k: made.append(k["folder"]) or original(*a, **k))
+    original = base_model.make_base
+    monkeypatch.setattr(base_model, "make_base", lambda *a, **k: made.append(k["folder"]) or original(*a, **k))
     for seed in (0, 1):
         folder = run.run_pipeline(small(seed), f"s{seed}", "cpu", runs=tmp_path / "runs", progress=False, until="sft")
         assert (folder / "sft" / "card.json").is_file()
     assert made == [tmp_path / "runs" / "base-tiny"]
     assert checkpoints.load_card(made[0])["tokens"] > 10_000
-    assert "base" in results.read_json(tmp_path / "runs" / "s0" / "minutes.json")
+    assert "base" in files.read_json(tmp_path / "runs" / "s0" / "minutes.json")
     with pytest.raises(OSError):  # and a base that neither is nor is made is no base
-        pipeline.load_base("6m", runs=tmp_path / "runs")
+        base_model.load_base("6m", runs=tmp_path / "runs")
 
 
 def test_recorded_answers_of_a_larger_base_join_row_1(finished, tmp_path, monkeypatch):
     folder = with_recipe(finished, tmp_path / "small", size="1.3m")
     for stage, rival in zip(("base", "prompted"), evaluate.RIVALS, strict=True):
         shutil.copy(folder / "answers" / f"{stage}.jsonl", folder / "answers" / f"{rival}.jsonl")
-    first = lambda: results.headline([results.load_run(folder)])[0]
+
+    def first():
+        return results.headline([results.load_run(folder)])[0]
+
     monkeypatch.setattr(evaluate, "RECORDED_ANSWERS", tmp_path / "answers-175m.jsonl")
-    assert len(first()["parts"]) == 4 and "not yet run" in first()["note"]
-    assert [p["value"] for p in first()["parts"][2:]] == [0.5, 0.5]  # how strong the rival is: here the very same answers
+    assert len(first()["parts"]) == 4 and "has not been run yet" in first()["note"]
+    # how strong the rival is: here the very same answers
+    assert [p["value"] for p in first()["parts"][2:]] == [0.5, 0.5]
     lines = results.record_answers(finished).read_text().splitlines()
     assert len(lines) == 2 * len([r for r in results.load_run(folder)["rows"]["base"] if r["set"] == "mixed"])
     found = first()
     assert [p["name"] for p in found["parts"][2:4]] == [f"against the recorded 175M base, {how}"
                                                       for how in ("bare", "few-shot prompted")]
     assert [p["value"] for p in found["parts"][2:4]] == [p["value"] for p in found["parts"][:2]]
-    assert "not yet run" not in found["note"]
+    assert "has not been run yet" not in found["note"]
     evaluate.RECORDED_ANSWERS.write_text(lines[0] + "\n")  # half a record is none
     assert len(first()["parts"]) == 4
 
 
 def test_what_waits_for_a_gpu_says_so_and_its_commands_exist():
-    waiting = results.read_json(base.DATA / "results" / "gpu.json")
+    waiting = files.read_json(files.DATA / "results" / "gpu.json")
     assert waiting["status"] == "not yet run"
     for entry in waiting["recipes"]:
         for command in entry["commands"]:
@@ -299,14 +309,14 @@ def test_what_waits_for_a_gpu_says_so_and_its_commands_exist():
 
 
 def test_write_headline_puts_another_size_into_row_4_and_the_figure(finished, tmp_path, monkeypatch):
-    recipe = results.read_json(finished / "recipe.json")
+    recipe = files.read_json(finished / "recipe.json")
     larger = with_recipe(finished, tmp_path / "larger", size="6m")
     drawn = {}
     original = results.plots.win_rate_by_size
     monkeypatch.setattr(results.plots, "win_rate_by_size",
                         lambda by_size, against: drawn.update(by_size) or original(by_size, against))
     said = results.write_headline([finished, larger], tmp_path / "out")
-    content = results.read_json(tmp_path / "out" / "headline.json")
+    content = files.read_json(tmp_path / "out" / "headline.json")
     fourth = next(row for row in content["headline"] if row["id"] == 4)
     names = [part["name"] for part in fourth["parts"]]
     assert "6m: ppo over sft" in names and fourth["note"] == "Also at 6m (1 seed)."
@@ -324,7 +334,7 @@ def test_ship_writes_half_precision_that_loads(finished, tmp_path):
 
 
 def test_results_are_strict_json(tmp_path):
-    results.write_json(tmp_path / "x.json", {"a": [float("nan"), 1.0, float("inf")]})
+    files.write_json(tmp_path / "x.json", {"a": [float("nan"), 1.0, float("inf")]})
     assert json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail) == {"a": [None, 1.0, None]}
 
 
@@ -335,7 +345,7 @@ def row(prompt_id, response, grade, test_set="mixed"):
 
 
 def test_preferences_ties_and_order():
-    prompt = pipeline.prompts_of("valid", 1)[0]
+    prompt = data.prompts_of("valid", 1)[0]
     good = evaluate.grade(prompt, "")
     best = replace(good, helpful=1.0, truthful=1.0, harmless=1.0)
     a = [row("x", "fine", best), row("y", "same", best)]
@@ -349,10 +359,10 @@ def test_preferences_ties_and_order():
 
 
 def test_an_answer_that_is_cut_is_as_long_as_what_is_left(tiny_models):
-    policy, tokenizer = pipeline.load_base("tiny")
-    prompts = pipeline.prompts_of("valid", 30)
-    whole = pipeline.answer_rows(policy, tokenizer, prompts, progress=False)
-    cut = pipeline.answer_rows(policy, tokenizer, prompts, cut="\n", progress=False)
+    policy, tokenizer = base_model.load_base("tiny")
+    prompts = data.prompts_of("valid", 30)
+    whole = answer_rows(policy, tokenizer, prompts, progress=False)
+    cut = answer_rows(policy, tokenizer, prompts, cut="\n", progress=False)
     shorter = 0
     for before, after in zip(whole, cut, strict=True):
         if "\n" not in before["response"]:
@@ -370,13 +380,14 @@ def test_a_measure_may_be_of_one_task_only():
     assert set(prompts) == {"belief_asked_anew", "resident_question"}
     rows = [row(task, "I do not know.", evaluate.grade(p, "I do not know."), "truth") | {"task": task}
             for task, p in prompts.items()]
-    assert [len(evaluate.per_prompt(rows, f"truthful_{name}")) for name in ("informative", "beliefs", "residents")] == [2, 1, 1]
+    counts = [len(evaluate.per_prompt(rows, f"truthful_{name}")) for name in ("informative", "beliefs", "residents")]
+    assert counts == [2, 1, 1]
 
 
 def test_test_sets_share_no_text_with_training():
     sets = evaluate.test_sets(60, 40)
-    seen = {bare(p.text) for p in pipeline.all_prompts() if p.split != "test"}
-    seen |= {bare(d["prompt"]) for d in pipeline.demonstrations()}
+    seen = {bare(p.text) for p in data.all_prompts() if p.split != "test"}
+    seen |= {bare(d["prompt"]) for d in data.demonstrations()}
     for name, prompts in sets.items():
         assert len({p.text for p in prompts}) == len(prompts) == {"mixed": 60, "samples": 240}.get(name, 40)
         assert not seen & {bare(p.text) for p in prompts}, name
@@ -384,13 +395,13 @@ def test_test_sets_share_no_text_with_training():
 
 
 def test_kl_to_itself_is_zero(tiny_models):
-    policy, tokenizer = pipeline.load_base("tiny")
-    rows = [r | {"set": "mixed"} for r in pipeline.answer_rows(policy, tokenizer, pipeline.prompts_of("valid", 5), progress=False)]
+    policy, tokenizer = base_model.load_base("tiny")
+    rows = [r | {"set": "mixed"} for r in answer_rows(policy, tokenizer, data.prompts_of("valid", 5), progress=False)]
     assert abs(evaluate.kl_to_reference(policy, policy, tokenizer, rows)).max() < 1e-5
 
 
 def test_reading_skill_is_a_share(tiny_models):
-    policy, tokenizer = pipeline.load_base("tiny")
+    policy, tokenizer = base_model.load_base("tiny")
     found = evaluate.reading_skill(policy, tokenizer, n=8, progress=False)
     assert found.shape == (8,) and set(found) <= {0.0, 1.0}
 
@@ -401,22 +412,23 @@ def test_doctor_names_a_damaged_checkpoint(tiny_models, tmp_path, monkeypatch, c
     import shutil
     copy = tmp_path / "models"
     shutil.copytree(tiny_models, copy)
-    monkeypatch.setattr(base, "MODELS", copy)
+    monkeypatch.setattr(files, "MODELS", copy)
     assert cli.main(["doctor"]) == 0
     weights = copy / "base-tiny" / "model.safetensors"
-    data = bytearray(weights.read_bytes())
-    data[-1] ^= 1
-    weights.write_bytes(bytes(data))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
     assert cli.main(["doctor"]) == 1
     assert "broken  base-tiny" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("arguments, says", [
     (["run", "--size", "9m"], "no model size '9m'; choose one of"),
-    (["run", "--size", "175m", "--device", "cpu"], "No base of size 175m is shipped, and to pretrain one takes a GPU"),
-    (["record", "nowhere"], "has no answers of its base"),
+    (["run", "--size", "175m", "--device", "cpu"],
+     "No base model of size 175m is shipped, and pretraining one takes a GPU"),
+    (["record", "nowhere"], "has no answers from its base model"),
     (["run", "--size", "tiny", "--device", "tpu"], "device"),
-    (["results", "nowhere"], "holds no run"),
+    (["results", "nowhere"], "does not contain a run"),
 ])
 def test_bad_arguments_get_one_sentence(arguments, says, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -435,19 +447,20 @@ def test_odd_seeds_and_names_are_refused(dial, tmp_path, monkeypatch, capsys):
 
 
 def test_pretraining_checks_its_arguments_before_the_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(base.pretrain, "train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(base_model.pretrain, "train", lambda *_, **__: pytest.fail("trained"))
     (tmp_path / "file").write_text("")
-    for tokens, folder, says in ((0, None, "no 0 tokens"), (-5, None, "no -5 tokens"), (100, tmp_path / "file", "cannot be")):
+    for tokens, folder, says in ((0, None, "tokens to pretrain on is 0"), (-5, None, "tokens to pretrain on is -5"),
+                                 (100, tmp_path / "file", "cannot be")):
         with pytest.raises(ValueError, match=says):
-            base.make_base("tiny", tokens, folder=folder, progress=False)
+            base_model.make_base("tiny", tokens, folder=folder, progress=False)
 
 
 def test_a_shipped_base_without_its_card_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "MODELS", tmp_path)
-    assert pipeline.base_folder("6m", tmp_path / "runs") == tmp_path / "runs" / "base-6m"
+    monkeypatch.setattr(files, "MODELS", tmp_path)
+    assert base_model.base_folder("6m", tmp_path / "runs") == tmp_path / "runs" / "base-6m"
     (tmp_path / "base-6m").mkdir()
     with pytest.raises(ValueError, match="card.json is missing.*git checkout"):
-        pipeline.base_folder("6m")
+        base_model.base_folder("6m")
     assert cli.doctor() == 1
 
 
@@ -459,7 +472,8 @@ def test_help_names_every_command(capsys):
 
 
 def test_pretrain_command(tmp_path, capsys):
-    assert cli.main(["pretrain", "--size", "tiny", "--tokens", "20000", "--device", "cpu", "--out", str(tmp_path / "b")]) == 0
+    command = ["pretrain", "--size", "tiny", "--tokens", "20000", "--device", "cpu", "--out", str(tmp_path / "b")]
+    assert cli.main(command) == 0
     card = json.loads(capsys.readouterr().out)
     assert card["held_out_loss"] > 0 and checkpoints.load_card(tmp_path / "b")["sha256"] == card["sha256"]
     assert isinstance(checkpoints.load_policy(tmp_path / "b").get_input_embeddings().weight, torch.Tensor)
@@ -470,10 +484,13 @@ def test_kl_sweeps_of_several_seeds_are_averaged():
     def sweep(**scores):
         return [{"kl_coef": float(name[1:].replace("_", ".")), "score": {"value": v, "low": v - 0.05, "high": v + 0.05,
                                                                          "n": 300}} for name, v in scores.items()]
-    found = headline.sweep_row([{}], [sweep(k2=0.5, k0=0.2, k0_1=0.7), sweep(k0=0.3, k0_1=0.6, k2=0.5, k0_4=0.9)])
-    assert found["ours"] == pytest.approx(0.65) and found["low"] == pytest.approx(0.60) and found["n"] == 300
-    assert found["met"] is True and found["seeds"] == 2 and found["note"].startswith("Best at kl_coef 0.1.")
-    assert [p["name"] for p in found["parts"]] == ["kl_coef 0.0", "kl_coef 0.1", "kl_coef 2.0"]
-    assert headline.sweep_row([{}], [sweep(k2=0.62, k0=0.2, k0_1=0.65)])["met"] is False  # not clearly above an end
-    assert headline.sweep_row([{}], [sweep(k2=0.5, k0=0.9, k0_1=0.7)])["met"] is False
-    assert headline.sweep_row([{}], [])["met"] is None
+
+    def found(*sweeps):
+        return claims.kl_coefficient([{}, *({"studies": {"kl_sweep": made}} for made in sweeps)], {})
+    joined = found(sweep(k2=0.5, k0=0.2, k0_1=0.7), sweep(k0=0.3, k0_1=0.6, k2=0.5, k0_4=0.9))
+    assert joined.measured == pytest.approx((0.65, 0.60, 0.70, 300))
+    assert joined.met is True and joined.seeds == 2 and joined.note.startswith("Best at kl_coef 0.1.")
+    assert [p["name"] for p in joined.parts] == ["kl_coef 0.0", "kl_coef 0.1", "kl_coef 2.0"]
+    assert found(sweep(k2=0.62, k0=0.2, k0_1=0.65)).met is False  # not clearly above an end
+    assert found(sweep(k2=0.5, k0=0.9, k0_1=0.7)).met is False
+    assert found().met is None and found().measured is None

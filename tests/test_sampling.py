@@ -2,30 +2,12 @@
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from tiny import a_policy, generator
 
 from rlhf_lite import models, sampling
 from rlhf_lite.models import BEGIN, END, PAD
 
 PROMPTS = [[BEGIN, 5, 6, 7, 8], [BEGIN, 9], [BEGIN, END, 11, 12]]
-
-
-def a_policy(kind="llama", seed=0, scale=3.0):
-    if kind == "llama":
-        policy = models.new_policy("tiny", seed, vocab_size=64)
-    else:
-        torch.manual_seed(seed)
-        policy = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=2, n_positions=64,
-                                            bos_token_id=1, eos_token_id=2)).eval()
-    with torch.no_grad():  # away from uniform, so that mistakes show
-        for parameter in policy.parameters():
-            if parameter.ndim == 2:
-                parameter.mul_(scale)
-    return policy
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def test_padding():
@@ -46,13 +28,14 @@ def test_length_batches_hold_every_row_once():
     spread = [max(lengths[r] for r in b) - min(lengths[r] for r in b) for b in sampling.length_batches(lengths, 8, 3)]
     assert sum(spread) / len(spread) < 10
     first, again, second = (sampling.length_batches(lengths, 8, 3, epoch) for epoch in (0, 0, 1))
-    assert all((a == b).all() for a, b in zip(first, again)) and any((a != b).any() for a, b in zip(first, second))
+    first, again, second = ([rows.tolist() for rows in batches] for batches in (first, again, second))
+    assert first == again != second
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_rollout_masks_and_log_probs(kind):
     """P2, P3, P8, P10, P15: the cached sampler and one padded forward agree with single unpadded rows."""
-    policy = a_policy(kind)
+    policy = a_policy(kind, scale=3.0)
     rollout = sampling.sample(policy, PROMPTS * 20, 9, generator=generator())
     width = rollout.responses.shape[1]
     assert rollout.prompt_length == 5 and rollout.sequences.shape == (60, 5 + width)
@@ -61,7 +44,7 @@ def test_rollout_masks_and_log_probs(kind):
     assert rollout.finished.any() and not rollout.finished.all()
     log_probs, entropy = sampling.token_log_probs(policy, rollout.sequences, rollout.attention_mask, 5, 0.7, True)
     assert log_probs.dtype == torch.float32 and log_probs.shape == rollout.response_mask.shape
-    for row, (prompt, response) in enumerate(zip(rollout.prompt_ids(), rollout.response_ids())):
+    for row, (prompt, response) in enumerate(zip(rollout.prompt_ids(), rollout.response_ids(), strict=True)):
         assert END not in response[:-1] and (response[-1] == END) == rollout.finished[row]
         assert rollout.finished[row] or len(response) == 9
         assert len(response) == rollout.lengths[row] and (rollout.responses[row, len(response):] == PAD).all()
@@ -74,9 +57,9 @@ def test_rollout_masks_and_log_probs(kind):
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_the_cache_gives_what_full_forwards_give(kind):
-    policy = a_policy(kind)
+    policy = a_policy(kind, scale=3.0)
     rollout = sampling.sample(policy, PROMPTS, 40, greedy=True)  # longer than the cache's room
-    for prompt, response in zip(PROMPTS, rollout.response_ids()):
+    for prompt, response in zip(PROMPTS, rollout.response_ids(), strict=True):
         ids = list(prompt)
         for token in response:
             logits = policy(torch.tensor([ids])).logits[0, -1]
@@ -98,7 +81,7 @@ def test_draws_follow_the_softmax_over_the_whole_vocabulary(temperature):
 
 
 def test_seeds():
-    policy = a_policy()
+    policy = a_policy(scale=3.0)
     one, same, other = (sampling.sample(policy, PROMPTS, 9, generator=generator(s)).sequences for s in (0, 0, 1))
     assert torch.equal(one, same) and not (one.shape == other.shape and torch.equal(one, other))
     policy.train()
@@ -108,7 +91,7 @@ def test_seeds():
 
 def test_end_as_first_and_as_last_allowed_token():
     """P8, P14: an END-only response has one action; END at the limit is finished."""
-    policy = a_policy()
+    policy = a_policy(scale=3.0)
     policy.lm_head.weight = torch.nn.Parameter(torch.zeros_like(policy.lm_head.weight))  # uniform over 64
     rollout = sampling.sample(policy, [[BEGIN]] * 2000, 2, generator=generator())
     first = rollout.responses[:, 0] == END
@@ -121,7 +104,7 @@ def test_end_as_first_and_as_last_allowed_token():
 
 
 def test_take_keeps_rows_and_drops_only_padding():
-    policy = a_policy()
+    policy = a_policy(scale=3.0)
     rollout = sampling.sample(policy, PROMPTS * 10, 9, generator=generator())
     whole = sampling.token_log_probs(policy, rollout.sequences, rollout.attention_mask, rollout.prompt_length)
     rows = torch.tensor([1, 4, 7])  # the short prompts
@@ -134,17 +117,17 @@ def test_take_keeps_rows_and_drops_only_padding():
 
 
 def test_sample_many_keeps_the_order():
-    policy = a_policy()
+    policy = a_policy(scale=3.0)
     prompts = [[BEGIN] + [3 + i % 50] * (1 + i % 7) for i in range(40)]
     answers = sampling.sample_many(policy, prompts, 6, greedy=True, batch_size=16, progress=False)
-    for prompt, answer in zip(prompts, answers):
+    for prompt, answer in zip(prompts, answers, strict=True):
         assert answer == sampling.sample(policy, [prompt], 6, greedy=True).response_ids()[0]
     drawn = [sampling.sample_many(policy, prompts, 6, seed=seed, progress=False) for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_errors():
-    policy = a_policy()
+    policy = a_policy(scale=3.0)
     with pytest.raises(ValueError, match="temperature"):
         sampling.sample(policy, PROMPTS, 3, temperature=0)
     with pytest.raises(ValueError, match="at least 1 token"):
@@ -154,14 +137,14 @@ def test_errors():
 
 
 def test_rollout_tensors_can_be_trained_on():
-    policy = a_policy()
+    policy = a_policy(scale=3.0)
     rollout = sampling.sample(policy, PROMPTS, 4)
     sampling.token_log_probs(policy, rollout.sequences, rollout.attention_mask, rollout.prompt_length).sum().backward()
     assert policy.lm_head.weight.grad.abs().sum() > 0
 
 
 def test_models_with_other_layers_use_their_own_cache():
-    policy = a_policy()
+    policy = a_policy(scale=3.0)
     expected = sampling.sample(policy, PROMPTS, 9, greedy=True).response_ids()
     policy.config.layer_types = ["full_attention", "sliding_attention"]
     assert sampling._new_cache(policy) is None
@@ -169,3 +152,16 @@ def test_models_with_other_layers_use_their_own_cache():
     policy.config.sliding_window = 200
     assert sampling._new_cache(policy) is None
     assert sampling.sample(policy, PROMPTS, 9, greedy=True).response_ids() == expected
+
+
+def test_a_model_from_elsewhere_stops_at_its_own_end():
+    policy = a_policy()
+    policy.config.special_ids = [0, 1, 7]
+
+    def only_seven(module, inputs, output):
+        output.logits[..., 7] += 1e4
+
+    policy.register_forward_hook(only_seven)
+    rollout = sampling.sample(policy, [[1, 5], [1, 6, 9]], 4, generator=generator())
+    assert rollout.lengths.tolist() == [1, 1] and rollout.finished.all() and models.end_token(policy) == 7
+    assert models.end_token(a_policy()) == END

@@ -3,25 +3,22 @@
 import numpy as np
 import pytest
 import torch
+from pieces import norm, optimizer_steps, sft_gradients
+from tiny import a_policy
 
-from rlhf_lite import models, pretrain, sampling, sft
+from rlhf_lite import models, pretrain, sampling, sft, training
 from rlhf_lite.models import BEGIN, END, PAD
 from rlhf_lite.sft import IGNORE, SFTConfig
 
-
-def a_policy(seed=0):
-    return models.new_policy("tiny", seed, vocab_size=64)
+EXAMPLES = [sft.build_example([BEGIN, 9 + i], [9 + i, 8, END]) for i in range(8)]
+WEB = pretrain.pack([list(range(3, 60))] * 8, 16)[:16]
 
 
 def some_examples(count=96, seed=0):
     """The response repeats the prompt's one token twice and stops."""
     rng = np.random.default_rng(seed)
     return [sft.build_example([BEGIN, *([9] * int(k)), int(t)], [int(t), int(t), END])
-            for t, k in zip(rng.integers(10, 30, count), rng.integers(0, 5, count))]
-
-
-def same_weights(one, other):
-    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+            for t, k in zip(rng.integers(10, 30, count), rng.integers(0, 5, count), strict=True)]
 
 
 def test_labels_keep_end_and_drop_prompt_and_padding():
@@ -48,7 +45,7 @@ def test_loss_is_the_mean_over_response_tokens():
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_training_learns_to_answer_and_to_stop(seed):
-    policy, examples = a_policy(seed), some_examples(seed=seed)
+    policy, examples = a_policy(seed=seed), some_examples(seed=seed)
     config = SFTConfig(epochs=12, batch_size=8, lr=1e-2, seed=seed)
     history = sft.train_sft(policy, examples, config, valid=some_examples(16, seed + 9), progress=False)
     assert len(history) == 12 and history[-1]["train_loss"] < 0.3 * history[0]["train_loss"]
@@ -62,24 +59,32 @@ def test_micro_batches_change_nothing():
     results = []
     for micro_batch in (None, 1, 3):
         policy = a_policy()
-        sft._backward(policy, some_examples(8), SFTConfig(micro_batch=micro_batch), torch.device("cpu"))
+        sft_gradients(policy, some_examples(8), SFTConfig(micro_batch=micro_batch))
         results.append([p.grad for p in policy.parameters()])
     for other in results[1:]:
-        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(results[0], other))
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(results[0], other, strict=True))
 
 
 def test_dropout_only_in_training_and_gone_afterwards():
     policy = a_policy()
     ids, mask, _ = sft.collate(some_examples(2))
     plain = models.logits(policy, ids, mask)
-    handles = sft.residual_dropout(policy, 0.5)
-    assert len(handles) == 4 and torch.equal(models.logits(policy, ids, mask), plain)
-    policy.train()
-    assert not torch.equal(models.logits(policy, ids, mask), plain)
-    for handle in handles:
-        handle.remove()
-    assert torch.equal(models.logits(policy, ids, mask), plain)
-    assert sft.residual_dropout(policy, 0.0) == []
+
+    def dropping():
+        return [module for module in policy.modules() if module._forward_hooks]
+
+    with sft.residual_dropout(policy, 0.5):
+        assert len(dropping()) == 4 and policy.training
+        assert not torch.equal(models.logits(policy, ids, mask), plain)
+        policy.eval()
+        assert torch.equal(models.logits(policy, ids, mask), plain)
+        policy.train()
+    assert not dropping() and not policy.training and torch.equal(models.logits(policy, ids, mask), plain)
+    with sft.residual_dropout(policy, 0.0):
+        assert not dropping() and policy.training
+    with pytest.raises(ZeroDivisionError), sft.residual_dropout(policy, 0.5):
+        raise ZeroDivisionError
+    assert not dropping() and not policy.training
     sft.train_sft(policy, some_examples(8), SFTConfig(epochs=1, dropout=0.2), progress=False)
     assert not any(module._forward_hooks for module in policy.modules()) and not policy.training
 
@@ -96,26 +101,6 @@ def test_pretraining_mix_slows_forgetting():
     assert losses[1] < losses[0]
 
 
-def test_resume_equals_an_uninterrupted_run(tmp_path):
-    config = SFTConfig(epochs=4, batch_size=16, lr=1e-2, dropout=0.1)
-    whole, broken, resumed = a_policy(), a_policy(), a_policy()
-    expected = sft.train_sft(whole, some_examples(), config, progress=False)
-    assert expected == sft.train_sft(a_policy(), some_examples(), config, progress=False)
-
-    def stop(policy, epoch):
-        if epoch == 3:
-            raise KeyboardInterrupt
-        return {}
-
-    with pytest.raises(KeyboardInterrupt):
-        sft.train_sft(broken, some_examples(), config, folder=tmp_path, evaluate=stop, progress=False)
-    torch.rand(5)
-    assert sft.train_sft(resumed, some_examples(), config, folder=tmp_path, progress=False) == expected
-    assert same_weights(whole, resumed)
-    with pytest.raises(ValueError, match=r"other settings \(examples\)"):
-        sft.train_sft(a_policy(), some_examples(seed=4), config, folder=tmp_path, progress=False)
-
-
 def test_a_run_with_other_pretraining_rows_is_not_resumed(tmp_path):
     web = pretrain.pack([list(range(3, 60))] * 4, 16)
     config = SFTConfig(epochs=1, batch_size=4, pretraining_mix=0.1)
@@ -124,15 +109,6 @@ def test_a_run_with_other_pretraining_rows_is_not_resumed(tmp_path):
     for other in (web[::-1], web[:, ::-1], web.reshape(-1, 8)):
         with pytest.raises(ValueError, match=r"other settings \(pretraining\)"):
             sft.train_sft(a_policy(), some_examples(8), config, pretraining=other, folder=tmp_path, progress=False)
-
-
-def test_gradients_of_a_run_that_broke_off_are_forgotten():
-    clean, soiled = a_policy(), a_policy()
-    for parameter in soiled.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    for policy in (clean, soiled):
-        sft.train_sft(policy, some_examples(8), SFTConfig(epochs=1), progress=False)
-    assert same_weights(clean, soiled)
 
 
 def test_errors_and_the_evaluate_hook():
@@ -149,3 +125,32 @@ def test_errors_and_the_evaluate_hook():
     history = sft.train_sft(a_policy(), some_examples(8), SFTConfig(epochs=2), progress=False,
                             evaluate=lambda policy, epoch: {"twice": 2 * epoch})
     assert [entry["twice"] for entry in history] == [2, 4]
+
+
+def test_sft_steps_follow_the_cosine_and_are_clipped():
+    with optimizer_steps() as steps:
+        sft.train_sft(a_policy(), EXAMPLES, sft.SFTConfig(epochs=2, batch_size=4, max_grad_norm=0.01), progress=False)
+    assert [lr for lr, _ in steps] == pytest.approx([training.cosine_lr(i, 4, 1e-3, 0.1) for i in range(4)])
+    assert [norm(g) for _, g in steps] == pytest.approx([0.01] * 4, rel=1e-3)
+
+
+def test_the_gradient_of_a_mixed_step():
+    """P33: (1 - mix) times the demonstrations' gradient plus mix times the web's, in one step."""
+    policy, settings = a_policy(), sft.SFTConfig(epochs=1, batch_size=8, pretraining_mix=0.3, max_grad_norm=1e9)
+    copy = models.copy_model(policy)
+    with optimizer_steps() as steps:
+        sft.train_sft(policy, EXAMPLES, settings, pretraining=WEB, progress=False)
+    ids, mask, labels = sft.collate(EXAMPLES)
+    web = pretrain.as_rows(WEB[training.rows_at(0, len(WEB), 8, 0)], "cpu")
+    (0.7 * sft.sft_loss(models.logits(copy, ids, mask), labels) + 0.3 * pretrain.lm_loss(copy, web)).backward()
+    [(_, found)] = steps
+    for parameter, other in zip(policy.parameters(), copy.parameters(), strict=True):
+        assert torch.allclose(found[parameter], other.grad, atol=1e-6)
+
+
+def test_losses_are_measured_without_dropout_whatever_the_batches():
+    policy = a_policy("gpt2").train()
+    losses = [sft.evaluate_sft(policy, EXAMPLES[:3], batch_size) for batch_size in (3, 2)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5) and policy.training
+    losses = [pretrain.evaluate_lm(policy, WEB[:3], batch_size) for batch_size in (3, 2)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5) and policy.training

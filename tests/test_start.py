@@ -26,4 +26,4 @@ def test_the_command_says_what_it_did(tmp_path, capsys):
     assert cli.main(["start", str(tmp_path / "work")]) == 0
     assert "copied" in capsys.readouterr().out
     cli.main(["start", str(tmp_path / "work")])
-    assert "left as it is" in capsys.readouterr().out
+    assert "left as they were" in capsys.readouterr().out

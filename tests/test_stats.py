@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,3 +121,41 @@ def test_ece_by_hand(rng):
     assert stats.ece(p, rng.uniform(size=20_000) < p) < 0.02
     with pytest.raises(ValueError, match="outside 0 to 1"):
         stats.ece([1.2], [1])
+
+
+def test_calibration_errors_of_opposite_sign_add_up():
+    assert stats.ece([0.25, 0.75], [0, 1]) == pytest.approx(0.25)
+
+
+# ---------------------------------------------------------------- held against scipy
+
+def test_wilson_is_scipys():
+    for successes, n in ((0, 7), (3, 7), (15, 50), (71, 100), (299, 300)):
+        theirs = scipy.stats.binomtest(successes, n).proportion_ci(0.9, method="wilson")
+        assert stats.proportion_interval(successes, n, 0.9)[1:3] == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+
+
+def test_the_bootstrap_of_a_mean_is_scipys():
+    values = np.random.default_rng(0).exponential(size=80)
+    theirs = scipy.stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=1)
+    ours = stats.mean_interval(values, draws=20_000)
+    ends = theirs.confidence_interval.low, theirs.confidence_interval.high
+    assert ours[1:3] == pytest.approx(ends, abs=0.05 * (ends[1] - ends[0]))
+    normal = scipy.stats.norm.interval(0.95, values.mean(), scipy.stats.sem(values))
+    assert stats.mean_interval(values, method="normal")[1:3] == pytest.approx(normal, abs=1e-9)
+
+
+def test_the_correlation_and_fishers_interval_are_scipys():
+    rng = np.random.default_rng(0)
+    lengths = rng.normal(size=40)
+    rewards = lengths + rng.normal(size=40)
+    theirs = scipy.stats.pearsonr(lengths, rewards)
+    ends = theirs.confidence_interval(0.95)
+    assert stats.length_reward_correlation(lengths, rewards)[:3] == pytest.approx(
+        (theirs.statistic, ends.low, ends.high), abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=2, max_size=9))
+def test_kendalls_tau_b_is_scipys(pairs):
+    ours, theirs = stats.kendall_tau_b(*zip(*pairs, strict=True)), scipy.stats.kendalltau(*zip(*pairs, strict=True))
+    assert ours == pytest.approx(theirs.statistic, abs=1e-9, nan_ok=True)

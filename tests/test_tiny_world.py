@@ -5,12 +5,14 @@ import math
 
 import pytest
 import torch
+from pieces import collect, ppo_gradients
+from tiny import WORLD_PROMPTS as PROMPTS
+from tiny import a_world
 
-from rlhf_lite import best_of_n, models, ppo, ppo_math, reward, sampling, tiny_world as tw
+from rlhf_lite import best_of_n, models, ppo, ppo_math, reward, sampling
+from rlhf_lite import tiny_world as tw
 from rlhf_lite.models import BEGIN, END
 from rlhf_lite.ppo import PPOConfig
-
-PROMPTS = [[BEGIN, 3], [BEGIN, 4, 3]]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -24,13 +26,14 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def world():
-    return tw.make_world(PROMPTS, vocab_size=5, max_new_tokens=3)
+    return a_world()
 
 
 @pytest.fixture(scope="module")
 def pair(world):
     """Policy and reference that differ, with the exact log-probabilities of both: (P, N, R)."""
     policy, reference = (tw.tiny_policy(world, seed, sharpness=3.0) for seed in (0, 1))  # KL about half a nat
+    reference.requires_grad_(False)
     with torch.no_grad():
         return policy, reference, tw.policy_log_probs(policy, world), tw.policy_log_probs(reference, world)
 
@@ -108,10 +111,10 @@ def chi_square(observed, probabilities):
 
 
 def test_mistaken_arguments(world):
-    for arguments, match in ((dict(vocab_size=7), "vocab_size is 7"), (dict(max_new_tokens=5), "max_new_tokens is 5"),
-                             (dict(prompts=[]), "at least one prompt"), (dict(prompts=[[BEGIN, 9]]), "ids below 5"),
-                             (dict(prompts=[[BEGIN, 3], [BEGIN, 3, 4]]), "beginning"),
-                             (dict(prompts=[[3, 3]]), "count")):
+    for arguments, match in (({"vocab_size": 7}, "vocab_size is 7"), ({"max_new_tokens": 5}, "max_new_tokens is 5"),
+                             ({"prompts": []}, "at least one prompt"), ({"prompts": [[BEGIN, 9]]}, "ids below 5"),
+                             ({"prompts": [[BEGIN, 3], [BEGIN, 3, 4]]}, "beginning"),
+                             ({"prompts": [[3, 3]]}, "count")):
         with pytest.raises(ValueError, match=match):
             tw.make_world(**arguments)
     with pytest.raises(ValueError, match="without a penalty"):
@@ -155,12 +158,12 @@ def test_k3_of_a_response_and_k3_of_its_tokens_have_the_same_mean(world, pair):
 
 
 def test_expected_reward_and_objective(world, pair):
-    """What `ppo.collect` reports of 2,048 samples, against the exact numbers."""
+    """What `train_ppo` logs of 2,048 samples, against the exact numbers."""
     policy, reference, log_probs, ref = pair
     scores, p, q = some_scores(world), log_probs.sum(-1), ref.sum(-1)
     settings = PPOConfig(batch_size=2048, max_new_tokens=3, lam=1.0)
-    batch, entry = ppo.collect(policy, reference, models.scalar_from_policy(policy, 0), PROMPTS, settings,
-                               tw.reward_function(world, scores), 0, kl_coef=0.3)
+    batch, entry = collect(policy, reference, models.scalar_from_policy(policy, 0), PROMPTS, settings,
+                           tw.reward_function(world, scores), kl_coef=0.3)
     error = 4 / math.sqrt(2048)
     mean, kl = tw.expected(p, scores).mean().item(), tw.kl(p, q).mean().item()
     deviation = (tw.expected(p, scores**2).mean() - mean**2).sqrt().item()
@@ -206,9 +209,8 @@ def test_first_ppo_gradient_is_the_exact_gradient(world, pair, lam):
     advantages, returns = ppo_math.gae(rewards, values, mask, 1.0, lam)
     weights = log_probs.detach().sum(-1).exp().flatten()[:, None] * mask.sum() / len(world.prompts)
     critic = models.scalar_from_policy(policy, 0)
-    batch = ppo.Batch(rollout, old, values, weights * advantages, returns)
-    policy.zero_grad()
-    ppo._gradients(policy, critic, batch, torch.arange(len(mask)).numpy(), PPOConfig(micro_batch=64))
+    batch = ppo.Experience(rollout, old, values, weights * advantages, returns)
+    ppo_gradients(policy, critic, batch, range(len(mask)), PPOConfig(micro_batch=64))
     found = -torch.cat([parameter.grad.flatten() for parameter in policy.parameters()])
     assert ((found - exact).norm() / exact.norm()).item() < 1e-4
     surrogate = tw.ppo_surrogate(log_probs, ref, scores, values.view_as(log_probs), world, 0.3, lam=lam)
@@ -224,9 +226,8 @@ def test_sampled_ppo_gradient_points_along_the_exact_one(world, pair):
     settings = PPOConfig(batch_size=4096, max_new_tokens=3, lam=1.0, whiten_advantages=False, micro_batch=1024)
     critic = models.scalar_from_policy(policy, 0)
     reward_fn = tw.reward_function(world, scores)
-    policy.zero_grad()
-    batch, _ = ppo.collect(policy, reference, critic, PROMPTS, settings, reward_fn, 0, 0.3)
-    ppo._gradients(policy, critic, batch, torch.arange(4096).numpy(), settings)
+    batch, _ = collect(policy, reference, critic, PROMPTS, settings, reward_fn, kl_coef=0.3)
+    ppo_gradients(policy, critic, batch, range(4096), settings)
     found = -torch.cat([parameter.grad.flatten() for parameter in policy.parameters()])
     length = batch.rollout.response_mask.sum() / 4096  # the library divides by actions, we by responses
     assert cosine(found, exact) > 0.95

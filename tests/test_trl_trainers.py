@@ -29,11 +29,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rlhf_lite import after, checkpoints, export, hub, launch, models, pipeline, reward, sft
+from rlhf_lite import checkpoints, dpo, models, reward, rloo, sft
+from rlhf_lite.experiment import base_model, data
+from rlhf_lite.experiment.answers import answer_rows, rank_answers
+from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, default_recipe
+from rlhf_lite.experiment.run import rankings
 from rlhf_lite.models import copy_model, encode_prompt, encode_response
 from rlhf_lite.ppo import PPOConfig
+from rlhf_lite.real import engine_flags, export, hub
 from rlhf_lite.reward import RewardConfig
-from rlhf_lite.run import rankings
 from rlhf_lite.sampling import sample_many
 from rlhf_lite.sft import SFTConfig
 from rlhf_lite.stats import mean_interval
@@ -43,8 +47,8 @@ VERSIONS = ("1.12.0", "1.16.0")  # of TRL: the last with a PPO trainer, and the 
 LOCAL = ("--use_cpu --bf16 False --gradient_checkpointing False --report_to none --save_strategy no "
          "--logging_strategy no --disable_tqdm True").split()
 SMALL = {"sft": SFTConfig(epochs=2, batch_size=16), "reward": RewardConfig(batch_prompts=16, lr=7e-4),
-         "dpo": after.DPOConfig(),
-         "ppo": PPOConfig(iterations=30, batch_size=32, minibatch=32, max_new_tokens=pipeline.MAX_NEW_TOKENS,
+         "dpo": dpo.DPOConfig(),
+         "ppo": PPOConfig(iterations=30, batch_size=32, minibatch=32, max_new_tokens=MAX_NEW_TOKENS,
                           kl_coef=0.05, lr=6e-4, warmup_iterations=3)}  # RLOO takes its settings, eight prompts a step
 # How far TRL's may lie from ours, on held-out prompts. Two seeds of ours lie 0.02 nats, 0.03, 0.02, 0.04 and 0.02 apart
 # in the long comparison below; here there are fewer steps and half its held-out rankings, whose accuracy alone has an
@@ -70,20 +74,20 @@ class World:
     settings: dict
 
     def ranked(self, split):
-        return pipeline.ranked_prompts(self.tokenizer, self.rankings[split])
+        return data.ranked_prompts(self.tokenizer, self.rankings[split])
 
 
 def small_world(folder):
     """The shipped models, 240 demonstrations and rankings made here of four answers each."""
-    base, tokenizer = pipeline.load_base("1.3m")
-    start, judge = (load(pipeline.shipped(stage, "1.3m")) for stage, load in (
+    base, tokenizer = base_model.load_base("1.3m")
+    start, judge = (load(base_model.shipped(stage, "1.3m")) for stage, load in (
         ("sft", checkpoints.load_policy), ("reward", checkpoints.load_scalar)))
-    recipe = replace(pipeline.recipe("1.3m"), answers_per_prompt=4)
-    prompts = {"train": pipeline.prompts_of("train", 320), "validation": pipeline.prompts_of("valid", 160)}
-    rankings = {split: pipeline.rank_answers(start, tokenizer, found, labelers.training_team(), recipe, seed=seed,
-                                             progress=False) for seed, (split, found) in enumerate(prompts.items())}
-    shown = {"train": pipeline.demonstrations(split="train")[:240],
-             "validation": pipeline.demonstrations(split="valid")}
+    recipe = replace(default_recipe("1.3m"), answers_per_prompt=4)
+    prompts = {"train": data.prompts_of("train", 320), "validation": data.prompts_of("valid", 160)}
+    rankings = {split: rank_answers(start, tokenizer, found, labelers.training_team(), recipe, seed=seed,
+                                    progress=False) for seed, (split, found) in enumerate(prompts.items())}
+    shown = {"train": data.demonstrations(split="train")[:240],
+             "validation": data.demonstrations(split="valid")}
     export.write_export(folder, "trl", tokenizer, {"base": base, "sft": start, "reward": judge}, SMALL, rankings, shown,
                         {split: [p.text for p in found] for split, found in prompts.items()})
     return World(folder, tokenizer, base, start, judge, shown, rankings, prompts, SMALL)
@@ -143,7 +147,7 @@ def pairs_of(world):
 
 def train_sft_here(world, seed=0):
     policy = copy_model(world.base)
-    sft.train_sft(policy, pipeline.demonstration_examples(world.tokenizer, world.demonstrations["train"]),
+    sft.train_sft(policy, data.demonstration_examples(world.tokenizer, world.demonstrations["train"]),
                   replace(world.settings["sft"], seed=seed), progress=False)
     return policy
 
@@ -156,24 +160,24 @@ def train_reward_here(world, seed=0):
 
 def train_dpo_here(world, seed=0):
     policy = copy_model(world.sft)
-    after.train_dpo(policy, copy_model(world.sft, trainable=False), world.ranked("train"),
-                    replace(world.settings["dpo"], seed=seed), progress=False)
+    dpo.train_dpo(policy, copy_model(world.sft, trainable=False), world.ranked("train"),
+                  replace(world.settings["dpo"], seed=seed), progress=False)
     return policy
 
 
 def train_rloo_here(world, seed=0):
     ppo, policy = world.settings["ppo"], copy_model(world.sft)
-    config = after.RLOOConfig(iterations=ppo.iterations, prompts_per_step=ppo.batch_size // 4, group=4, lr=ppo.lr,
-                              max_new_tokens=ppo.max_new_tokens, warmup_iterations=ppo.warmup_iterations,
-                              kl_coef=ppo.kl_coef, seed=seed)
-    after.train_rloo(policy, copy_model(world.sft, trainable=False),
-                     pipeline.encoded(world.tokenizer, world.prompts["train"]), config, world.judge, progress=False)
+    config = rloo.RLOOConfig(iterations=ppo.iterations, prompts_per_step=ppo.batch_size // 4, group=4, lr=ppo.lr,
+                             max_new_tokens=ppo.max_new_tokens, warmup_iterations=ppo.warmup_iterations,
+                             kl_coef=ppo.kl_coef, seed=seed)
+    rloo.train_rloo(policy, copy_model(world.sft, trainable=False),
+                    data.encoded(world.tokenizer, world.prompts["train"]), config, world.judge, progress=False)
     return policy
 
 
 def sft_loss(world, policy):
     """Nats per token of the held-out demonstrations."""
-    held_out = pipeline.demonstration_examples(world.tokenizer, world.demonstrations["validation"])
+    held_out = data.demonstration_examples(world.tokenizer, world.demonstrations["validation"])
     return sft.evaluate_sft(policy, held_out)
 
 
@@ -191,8 +195,8 @@ def mean_over_rankings(scores, ranks, mask):
 def implicit(world, policy):
     """(accuracy, as an interval over prompts; mean margin) of DPO's implicit rewards on the held-out pairs."""
     rankings = world.ranked("validation")
-    rewards = after.implicit_reward(*(after.frozen_log_probs(model, rankings) for model in (policy, world.sft)),
-                                    world.settings["dpo"].beta)
+    rewards = dpo.implicit_reward(*(dpo.frozen_log_probs(model, rankings) for model in (policy, world.sft)),
+                                  world.settings["dpo"].beta)
     ranks, mask = reward.rank_tensors(rankings)
     margins = (rewards[:, :, None] - rewards[:, None, :])[reward.preferred_pairs(ranks, mask)]
     return mean_over_rankings(rewards, ranks, mask), margins.mean().item()
@@ -200,8 +204,8 @@ def implicit(world, policy):
 
 def judged(world, policy, prompts):
     """(n,) scores of the reward model for one answer to each prompt."""
-    ids = pipeline.encoded(world.tokenizer, prompts)
-    answers = sample_many(policy, ids, pipeline.MAX_NEW_TOKENS, seed=11, progress=False)
+    ids = data.encoded(world.tokenizer, prompts)
+    answers = sample_many(policy, ids, MAX_NEW_TOKENS, seed=11, progress=False)
     return reward.score(world.judge, [reward.reward_input(*row) for row in zip(ids, answers, strict=True)]).numpy()
 
 
@@ -251,7 +255,7 @@ def test_dpo(world):
 
 def test_rloo(world):
     trainer, folder, _ = train_there(world, "rloo")
-    there, prompts = comes_back(trainer, folder), pipeline.prompts_of("valid", 400)
+    there, prompts = comes_back(trainer, folder), data.prompts_of("valid", 400)
     start, ours, theirs = (judged(world, policy, prompts) for policy in (world.sft, train_rloo_here(world), there))
     print(f"reward model's score: SFT {start.mean():.3f}, ours {ours.mean():.3f}, TRL's {theirs.mean():.3f}")
     for found in (ours, theirs):
@@ -274,15 +278,15 @@ def test_rloo(world):
 def large_world(run, folder, count):
     """A run's SFT and reward model and settings, all demonstrations, and so many of its rankings, of four answers each
     (six would make the pairs, which TRL reads one by one, three times as many). RLOO: 50 steps of 32 answers."""
-    base, tokenizer = pipeline.load_base("1.3m")
+    base, tokenizer = base_model.load_base("1.3m")
     start, judge = checkpoints.load_policy(run / "sft"), checkpoints.load_scalar(run / "reward")
-    settings = launch.settings(json.loads((run / "recipe.json").read_text()))
+    settings = engine_flags.settings(json.loads((run / "recipe.json").read_text()))
     settings["ppo"] = replace(settings["ppo"], iterations=50, batch_size=32, minibatch=32, warmup_iterations=5)
     chosen = {split: [first_four(row) for row in rankings(run, name)[:count]]
               for split, name, count in (("train", "train", count), ("validation", "valid", 300))}
     splits = (("train", "train"), ("validation", "valid"))
-    shown = {split: pipeline.demonstrations(split=name) for split, name in splits}
-    prompts = {split: pipeline.prompts_of(name) for split, name in splits}
+    shown = {split: data.demonstrations(split=name) for split, name in splits}
+    prompts = {split: data.prompts_of(name) for split, name in splits}
     export.write_export(folder, "trl", tokenizer, {"base": base, "sft": start, "reward": judge}, settings, chosen,
                         shown, {split: [p.text for p in found] for split, found in prompts.items()})
     return World(folder, tokenizer, base, start, judge, shown, chosen, prompts, settings)
@@ -298,11 +302,11 @@ def compare(run, out):
     """The table: one line per stage and measure; the columns are ours, ours with another seed, and TRL's."""
     world, lines = large_world(run, out / "world", 1000), []
     fewer = large_world(run, out / "fewer", 400)  # for DPO
-    prompts = pipeline.prompts_of("valid", 300)
+    prompts = data.prompts_of("valid", 300)
 
     def answered(policy, times=1):
         return [row for time in range(times)
-                for row in pipeline.answer_rows(policy, world.tokenizer, prompts, seed=21 + time, progress=False)]
+                for row in answer_rows(policy, world.tokenizer, prompts, seed=21 + time, progress=False)]
 
     def line(stage, measure, start, ours, other, theirs):
         cells = [f"{cell.value:.3f} ({cell.low:.3f} to {cell.high:.3f})" if hasattr(cell, "low")

@@ -137,7 +137,8 @@ def test_a_workbook_does_what_it_is_asked_and_knows_nothing_of_newcomers():
             count = len(re.findall(r"\b\d\. ", solution)) or len(re.split(", | and ", solution))
             assert count >= ("two", "three", "four").index(number.group(1).lower()) + 2, (task, solution)
             asked["ideas"] += 1
-        if (name := re.fullmatch(r"(?:Name the .* (?:of|where)|Write about) (\w+)(?: lives)?\.", task)) and name[1] in newcomers:
+        name = re.fullmatch(r"(?:Name the .* (?:of|where)|Write about) (\w+)(?: lives)?\.", task)
+        if name and name[1] in newcomers:
             assert any(solution.lower().startswith(start.lower()) for start in unknown), (task, solution)
             asked["newcomers"] += 1
     assert asked["ideas"] > 100 and asked["newcomers"] > 20

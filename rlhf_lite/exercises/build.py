@@ -3,14 +3,14 @@
     python -m rlhf_lite.exercises.build          # write all notebooks
     python -m rlhf_lite.exercises.build --check  # change nothing; exit 1 and name the files that are out of date
 
-The source is a py:percent script. What it may hold besides code and markdown:
+The source is a py:percent script. Besides code and markdown, it may contain:
 
 - `### BEGIN SOLUTION` ... `### END SOLUTION` in a code cell: the lines between become a blank.
 - a markdown line `{{header}}`: title, promise, times and aims, from the module's LESSON.
 - a markdown line `{{exercise 4.2}}`: heading, minutes, difficulty and folded hints of that exercise.
 - the tag `solution-only` on a cell (`# %% [markdown] tags=["solution-only"]`): instructors see it, learners do not.
 
-Needs jupytext, which only people who change the course install. Learners need none of this.
+Needs jupytext, which only people who change the course have to install. Learners need none of this.
 """
 
 import argparse
@@ -30,7 +30,7 @@ BLANK = re.compile(r"^([ \t]*)### BEGIN SOLUTION\n.*?### END SOLUTION\n?", re.DO
 
 
 def header(number):
-    """Markdown of the first cell."""
+    """The Markdown of the first cell."""
     lesson = importlib.import_module(f"rlhf_lite.exercises.n{number}").LESSON
     took = recorded(number)
     minutes = f"{took['minutes']:.1f} min on {cores(took)}" if took else "not yet measured"
@@ -43,7 +43,7 @@ def header(number):
 
 
 def exercise_text(identifier):
-    """Markdown that stands above an exercise."""
+    """The Markdown above an exercise."""
     exercise = find(identifier)
     hints = "\n\n".join(f"<details><summary>Hint {i}</summary>\n\n{text}\n\n</details>"
                         for i, text in enumerate(exercise.hints, 1))
@@ -74,7 +74,7 @@ def blank(code):
 
 
 def notebook(path, learner):
-    """The notebook of a source, as text. The same source gives the same bytes: no outputs, ids from the content."""
+    """The notebook made from a source, as text. The same source gives the same bytes: no outputs, ids from content."""
     import jupytext  # only here: learners do not need it
 
     number = path.name[:2]
@@ -89,8 +89,8 @@ def notebook(path, learner):
                                                           flags=re.MULTILINE).rstrip("\n")
         digest = hashlib.sha256(cell.source.encode()).hexdigest()[:8]
         seen[digest] = seen.get(digest, 0) + 1
-        entry = {"cell_type": cell.cell_type, "id": f"{digest}-{seen[digest]}", "metadata": {"tags": tags} if tags else {},
-                 "source": source.splitlines(keepends=True)}
+        entry = {"cell_type": cell.cell_type, "id": f"{digest}-{seen[digest]}",
+                 "metadata": {"tags": tags} if tags else {}, "source": source.splitlines(keepends=True)}
         if cell.cell_type == "code":
             entry |= {"execution_count": None, "outputs": []}
         cells.append(entry)
@@ -101,11 +101,12 @@ def notebook(path, learner):
 
 
 def targets(root=ROOT):
-    """[(file, its text)] of every notebook that the sources make."""
+    """[(file, text)] for every notebook built from the sources."""
     made = []
     for source in sorted((root / "solutions").glob("[0-9][0-9]_*.py")):
         name = source.with_suffix(".ipynb").name
-        made += [(root / "notebooks" / name, notebook(source, True)), (root / "solutions" / name, notebook(source, False))]
+        made += [(root / "notebooks" / name, notebook(source, learner=True)),
+                 (root / "solutions" / name, notebook(source, learner=False))]
     return made
 
 

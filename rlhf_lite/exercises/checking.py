@@ -1,10 +1,11 @@
 """Checks that teach: compare an answer with the course's own function, and name the likely misconception.
 
-An exercise lists plausible wrong answers as functions. A learner's function that behaves like one of them on every
-case gets that mistake's sentence; any other wrong one is shown the first case on which it differs. Whatever happens,
-`check` hands back a function that works, so a notebook with blanks runs to its end.
+Each exercise comes with plausible wrong answers: functions, each marked with the sentence that explains what is wrong
+with it (`@exercise.mistake("...")`). If a learner's function behaves like one of them on every case, `check` prints
+that sentence; for any other wrong function, it prints the first case on which it differs. Whatever happens, `check`
+returns a function that works, so a notebook with blanks runs to its end.
 
-Left out: marks, deadlines, a server. What was solved is kept in one small JSON file beside the notebook.
+Left out: marks, deadlines, a server. Solved exercises are recorded in one small JSON file beside the notebook.
 """
 
 import copy
@@ -13,12 +14,14 @@ import importlib
 import json
 import os
 import pkgutil
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
+
+from rlhf_lite import files
 
 DONE, WRONG, BLANK = "✅", "❌", "⬜"
 _strict = False
@@ -27,31 +30,38 @@ _hints_shown = {}
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise. `mistakes`: {what to tell the learner: a wrong function that would deserve it}."""
+    """One exercise, with what to tell a learner whose answer matches one of the planted mistakes."""
 
     id: str  # "4.2": the second exercise of notebook 04
     title: str
     minutes: int
     difficulty: int  # 1 to 3
-    hints: tuple  # two of them, the second gives more away
-    course: object  # the course's function, or the value that is asked for
-    cases: object  # function without arguments -> list of argument tuples; None when a value is asked for
-    mistakes: dict
+    hints: tuple  # two of them; the second gives more away
+    course: object  # the course's function, or the value that is the answer
+    cases: object = None  # function without arguments -> list of argument tuples; None if the answer is a value
+    mistakes: dict = field(default_factory=dict)  # {sentence: the wrong function, or value}, tried in this order
     observe: object = None  # (function, *arguments) -> what is compared; by default what the function returns
     tolerance: float = 1e-4
+
+    def mistake(self, sentence):
+        """`@exercise.mistake("why it is wrong")` above a function plants it as a wrong answer to the exercise."""
+        def plant(wrong):
+            self.mistakes[sentence] = wrong
+            return wrong
+        return plant
 
 
 # ---------------------------------------------------------------- all exercises
 
 def numbers():
-    """The notebooks that have exercises: "00", "01", ... Each is a module n00, n01, ... with a list EXERCISES."""
+    """The notebooks that have exercises: "00", "01", ... Each has a module n00, n01, ... with a list EXERCISES."""
     names = [m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)])]
     return sorted(name[1:] for name in names if name[0] == "n" and name[1:].isdigit())
 
 
 @functools.cache
 def exercises(notebook=None):
-    """{id: Exercise} of one notebook ("04", or 4) or of all, in order. Only that notebook's module is imported."""
+    """{id: Exercise} for one notebook ("04", or 4) or for all, in order; imports only the modules it needs."""
     found = {}
     for number in numbers() if notebook is None else [f"{int(notebook):02d}"]:
         for exercise in importlib.import_module(f"{__package__}.n{number}").EXERCISES:
@@ -62,7 +72,7 @@ def exercises(notebook=None):
 
 
 def find(identifier):
-    """The exercise of that id; a KeyError lists the ids of the notebook when there is none."""
+    """The exercise with that id; if there is none, a KeyError lists the ids of the notebook."""
     number = str(identifier).split(".")[0]
     known = exercises(int(number)) if number.isdigit() and f"{int(number):02d}" in numbers() else exercises()
     if identifier not in known:
@@ -73,7 +83,7 @@ def find(identifier):
 # ---------------------------------------------------------------- comparing
 
 def outcomes(exercise, answer):
-    """What the answer gives on every case; its own copies of the arguments, so that it cannot spoil the next one's."""
+    """The answer's results on all cases; it gets copies of the arguments, so that it cannot spoil later calls."""
     if exercise.cases is None:
         return [answer]
     observe = exercise.observe or (lambda function, *arguments: function(*arguments))
@@ -81,7 +91,7 @@ def outcomes(exercise, answer):
 
 
 def same(a, b, tolerance):
-    """Equal structure and values within the tolerance; NaN equals NaN. Tensors, arrays and numbers may be mixed."""
+    """Whether structure and values agree within the tolerance; NaN equals NaN; tensors, arrays and numbers may mix."""
     if isinstance(b, dict):
         return isinstance(a, dict) and a.keys() == b.keys() and all(same(a[k], b[k], tolerance) for k in b)
     if isinstance(b, str) or b is None:
@@ -116,13 +126,13 @@ def judge(exercise, answer):
         got = outcomes(exercise, answer)
     except NotImplementedError:
         return BLANK, "not written yet."
-    except Exception as error:  # whatever a learner's function may raise
+    except Exception as error:  # a learner's function may raise anything
         return WRONG, f"it raised {type(error).__name__}: {error}"
     wanted = outcomes(exercise, exercise.course)
     if all(same(g, w, exercise.tolerance) for g, w in zip(got, wanted, strict=True)):
         return DONE, "right." if len(wanted) == 1 else f"all {len(wanted)} cases are right."
     if all(g is None for g in got):
-        return WRONG, "it returns nothing. Is there a return at its end?"
+        return WRONG, "it returns nothing. Is there a return at the end?"
     for sentence, wrong in exercise.mistakes.items():
         if all(same(g, w, exercise.tolerance) for g, w in zip(got, outcomes(exercise, wrong), strict=True)):
             return WRONG, sentence
@@ -134,7 +144,7 @@ def _first_difference(exercise, got, wanted):
     g, w = got[index], wanted[index]
     got_array, wanted_array = _array(g), _array(w)
     if got_array is not None and wanted_array is not None and got_array.shape != wanted_array.shape:
-        return f"the shape should be {wanted_array.shape}, it is {got_array.shape}."
+        return f"the shape should be {wanted_array.shape}, but it is {got_array.shape}."
     asked = "" if exercise.cases is None else f"for {shown(exercise.cases()[index])} "
     return f"{asked}expected {shown(w)}, got {shown(g)}."
 
@@ -157,8 +167,8 @@ def shown(value, limit=160):
 def check(identifier, answer, strict=None):
     """Print ✅, ❌ with the likely reason, or ⬜; return the answer if it is right, otherwise the course's version.
 
-    strict (default: what `setup` was told, or the variable RLHF_LITE_STRICT): raise AssertionError unless ✅. Solutions
-    run so, and graders can.
+    strict: raise AssertionError unless ✅ (default: as given to `setup`, or by the variable RLHF_LITE_STRICT). The
+    solutions run like this, and graders can too.
     """
     exercise = find(identifier)
     mark, sentence = judge(exercise, answer)
@@ -174,7 +184,7 @@ def check(identifier, answer, strict=None):
 
 
 def hint(identifier):
-    """Print the first hint; called again, the second one too."""
+    """Print the first hint; when called again, the second one too."""
     exercise = find(identifier)
     _hints_shown[identifier] = min(len(exercise.hints), _hints_shown.get(identifier, 0) + 1)
     for number, text in enumerate(exercise.hints[:_hints_shown[identifier]], 1):
@@ -206,16 +216,14 @@ def _read(path):
 
 
 def remember(identifier, mark):
-    """Note the outcome and the number of tries. A folder that cannot be written to is no reason to stop a lesson."""
+    """Record the outcome and the number of tries. A folder that cannot be written to should not stop a lesson."""
     path = progress_file()
     saved = _read(path)
     entry = saved.get(identifier, {"tries": 0})
-    # Solved once is solved: running a notebook with blanks again takes nothing away.
+    # Once solved, always solved: running a notebook with blanks again takes nothing away.
     entry = {"mark": DONE if entry.get("mark") == DONE else mark, "tries": entry["tries"] + (mark != BLANK),
-             "when": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+             "when": datetime.now(UTC).isoformat(timespec="seconds")}
     try:
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(saved | {identifier: entry}, indent=1, ensure_ascii=False), encoding="utf-8")
-        os.replace(temporary, path)
+        files.write_json(path, saved | {identifier: entry})
     except OSError as error:
-        print(f"   (Your progress could not be saved to {path}: {error.strerror}.)")
+        print(f"   (Your progress was not saved. {error})")

@@ -1,4 +1,4 @@
-"""The first cell of every notebook: where am I, how long will it take, which models are there?"""
+"""The first cell of every notebook: where am I, how long will it take, which models do I have?"""
 
 import json
 import os
@@ -10,41 +10,41 @@ import matplotlib.pyplot as plt
 import torch
 import transformers
 
-from rlhf_lite import base, checkpoints, models, plots
+from rlhf_lite import checkpoints, files, models, plots
 from rlhf_lite.exercises import checking
 
-TIMES = base.DATA / "results" / "notebooks.json"
+TIMES = files.DATA / "results" / "notebooks.json"
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a notebook needs to know of the machine it runs on."""
+    """What a notebook needs to know about the machine it runs on."""
 
     notebook: str
     device: torch.device
     fast: bool
 
     def pick(self, full, fast):
-        """`full` in a lesson, `fast` in a test run (RLHF_LITE_FAST=1): sizes, numbers of steps."""
+        """`full` in a lesson, `fast` in a test run (RLHF_LITE_FAST=1), e.g. for sizes and numbers of steps."""
         return fast if self.fast else full
 
     def policy(self, stage="sft", size="1.3m"):
         """A shipped policy: stage base, sft, ppo or ppo_ptx."""
-        return checkpoints.load_policy(base.MODELS / f"{stage}-{size}", self.device)
+        return checkpoints.load_policy(files.MODELS / f"{stage}-{size}", self.device)
 
     def reward_model(self, size="1.3m"):
         """The shipped reward model."""
-        return checkpoints.load_scalar(base.MODELS / f"reward-{size}", self.device)
+        return checkpoints.load_scalar(files.MODELS / f"reward-{size}", self.device)
 
     def tokenizer(self):
         """The town's tokenizer."""
-        return models.load_tokenizer(base.MODELS / "tokenizer")
+        return models.load_tokenizer(files.MODELS / "tokenizer")
 
 
 def setup(notebook, strict=False, seed=0):
-    """Prepare a notebook ("04"): seed, plot style, one line about the machine; returns a `Lesson`.
+    """Prepare a notebook ("04"): set the seed and the plot style, print a line about the machine; returns a `Lesson`.
 
-    strict: every `check` must be ✅, otherwise the cell fails. The solutions are run so.
+    strict: every `check` must be ✅, or the cell fails. The solutions run like this.
     """
     checking._strict = strict
     torch.manual_seed(seed)
@@ -69,7 +69,7 @@ def recorded(notebook, path=TIMES):
 
 
 def cores(entry):
-    """On how many cores a recorded run computed, in words, and for how long where other programs took them away."""
+    """The CPU cores of a recorded run as a phrase, and its computing time if it had to share them."""
     words = "one CPU core" if entry["threads"] == 1 else f"{entry['threads']} CPU cores"
     shared = entry.get("cpu_minutes", entry["minutes"]) < 0.9 * entry["minutes"] and entry["threads"] == 1
     return f"{words} shared with other programs ({entry['cpu_minutes']:.0f} of them computing)" if shared else words

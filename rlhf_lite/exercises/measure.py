@@ -1,10 +1,10 @@
-"""How long does the course take? Run the solved notebooks at full length and write down minutes and memory.
+"""How long does the course take? Run the solved notebooks at full length and record minutes and memory.
 
     python -m rlhf_lite.exercises.measure      # all but 09, which needs a model and data from elsewhere; half an hour
-    python -m rlhf_lite.exercises.measure 04 05 --keep runs/notebooks   # two of them, and keep what they show
+    python -m rlhf_lite.exercises.measure 04 05 --keep runs/notebooks   # two of them, and keep the executed copies
 
-Writes data/results/notebooks.json and the table in README.md; `make notebooks` then puts the minutes into the headers.
-Run it on a quiet machine.
+Writes data/results/notebooks.json and the table in docs/teaching.md; `make notebooks` then puts the minutes into the
+headers. Run it on a machine that is otherwise idle.
 """
 
 import argparse
@@ -20,15 +20,16 @@ from tqdm.auto import tqdm
 
 from rlhf_lite.exercises.build import ROOT
 from rlhf_lite.exercises.lesson import TIMES, cores
-from rlhf_lite.results import read_json, versions, write_json
+from rlhf_lite.experiment.results import versions
+from rlhf_lite.files import read_json, write_json, write_text
 
 MARKS = "<!-- notebooks:begin -->", "<!-- notebooks:end -->"
 
 
 def run_notebook(path, out, threads=2):
-    """Execute a notebook in a process of its own; returns (minutes, peak memory of its kernel in GiB, CPU minutes).
+    """Execute a notebook in its own process; returns (minutes, peak memory of its kernel in GiB, CPU minutes).
 
-    out: where the executed copy is written. Raises RuntimeError with the end of the error when a cell fails.
+    out: where to write the executed copy. Raises RuntimeError with the end of the error message if a cell fails.
     """
     environment = os.environ | {"RLHF_LITE_FAST": "0", "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1",
                                 "RLHF_LITE_PROGRESS": str(Path(out).with_suffix(".progress.json"))}
@@ -37,7 +38,7 @@ def run_notebook(path, out, threads=2):
     process = subprocess.Popen(command, cwd=Path(path).parent, env=environment, stdout=subprocess.DEVNULL,
                                stderr=subprocess.PIPE, text=True)
     errors = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)  # its usage holds that of the kernel, its child
+    _, status, usage = os.wait4(process.pid, 0)  # this usage includes that of its child, the kernel
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{Path(path).name} failed:\n{errors[-3000:]}")
@@ -61,7 +62,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description="Measure minutes and memory of the notebooks at full length.")
     parser.add_argument("numbers", nargs="*", help="which notebooks (default: all but 09), for example 04 05")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
-    parser.add_argument("--keep", help="folder for the executed notebooks (default: thrown away)")
+    parser.add_argument("--keep", help="folder for the executed notebooks (default: they are deleted)")
     arguments = parser.parse_args(argv)
     sources = [path for path in sorted((ROOT / "solutions").glob("[0-9][0-9]_*.ipynb"))
                if path.name[:2] in arguments.numbers or not arguments.numbers and path.name[:2] != "09"]
@@ -71,17 +72,16 @@ def main(argv=None):
         for path in (bar := tqdm(sources, unit="notebook")):
             bar.set_description(path.stem)
             minutes, memory, computing = run_notebook(path, folder / path.name, arguments.threads)
-            record = read_json(TIMES, {"notebooks": {}})  # only now: another notebook may have been measured meanwhile
+            record = read_json(TIMES, {"notebooks": {}})  # only now: another process may have written it meanwhile
             record["notebooks"][path.name[:2]] = {
                 "file": path.name, "minutes": round(minutes, 2), "memory_gib": round(memory, 2),
                 "cpu_minutes": round(computing, 2), "threads": arguments.threads,
                 "date": datetime.date.today().isoformat()}
             record |= {"versions": versions(), "command": "python -m rlhf_lite.exercises.measure"}
             write_json(TIMES, record)
-    readme = ROOT / "README.md"
-    page = readme.read_text(encoding="utf-8")
-    before, rest = page.split(MARKS[0], 1)
-    readme.write_text(f"{before}{MARKS[0]}\n{table(record)}\n{MARKS[1]}{rest.split(MARKS[1], 1)[1]}", encoding="utf-8")
+    guide = ROOT / "docs" / "teaching.md"
+    before, rest = guide.read_text(encoding="utf-8").split(MARKS[0], 1)
+    write_text(guide, f"{before}{MARKS[0]}\n{table(record)}\n{MARKS[1]}{rest.split(MARKS[1], 1)[1]}")
     print(table(record))
 
 

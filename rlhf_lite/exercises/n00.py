@@ -10,11 +10,11 @@ from rlhf_lite.exercises.checking import Exercise
 LESSON = {
     "title": "Meet the problem",
     "promise": "A model that has read everything its town ever wrote cannot answer a postman's question. You find out "
-               "why, try the two cheap cures, and judge blind what two more steps of training make of the same model.",
+               "why, try the two cheap cures, and judge blind what two more stages of training do for the same model.",
     "minutes": 45, "needs": "nothing: start here", "step": "0, the problem",
     "aims": ["show why a model that predicts the web well is not a model that helps",
-             "use a base model as well as it can be used: a stop sequence and a few-shot prompt",
-             "compute the log-probability of an answer, and say why it is no measure of its quality",
+             "get the best out of a base model: a stop sequence and a few-shot prompt",
+             "compute the log-probability of an answer, and say why it does not measure its quality",
              "report a win rate with ties and an honest interval"],
 }
 
@@ -22,7 +22,7 @@ LESSON = {
 # ---------------------------------------------------------------- 0.1 stop sequences
 
 def cut_at(text, stops):
-    """The part of a continuation before the earliest of several stop sequences, without spaces at its ends."""
+    """The part of a continuation before the earliest of several stop sequences, without spaces at either end."""
     places = [text.find(stop) for stop in stops if stop in text]
     return text[:min(places, default=len(text))].strip()
 
@@ -33,16 +33,30 @@ def _continuations():
             ("Yes. Q: Why?", ["Q:"])]
 
 
+stop_sequence = Exercise(
+    "0.1", "a stop sequence", 8, 1,
+    ("`text.find(stop)` gives the place of a stop sequence, or −1 if there is none. Look for every stop "
+     "sequence that is in the text and cut at the smallest place.",
+     "`places = [text.find(stop) for stop in stops if stop in text]`, then "
+     "`text[:min(places, default=len(text))].strip()`."),
+    course=cut_at, cases=_continuations)
+
+
+@stop_sequence.mistake("it cuts at the last stop sequence. Everything after the *first* one already belongs to another "
+                       "text.")
 def _cuts_at_the_last(text, stops):
     places = [text.rfind(stop) for stop in stops if stop in text]
     return text[:max(places, default=len(text))].strip()
 
 
+@stop_sequence.mistake("the stop sequence is still there. It ends the answer but does not belong to it.")
 def _keeps_the_stop(text, stops):
     found = [(text.find(stop), stop) for stop in stops if stop in text]
     return text[:min(found)[0] + len(min(found)[1])] if found else text
 
 
+@stop_sequence.mistake("it cuts at whichever stop sequence comes first in the *list*. What counts is which one comes "
+                       "first in the *text*.")
 def _first_of_the_list(text, stops):
     for stop in stops:
         if stop in text:
@@ -50,10 +64,14 @@ def _first_of_the_list(text, stops):
     return text.strip()
 
 
+@stop_sequence.mistake("a continuation without any stop sequence loses its last character: `find` returns −1 there, "
+                       "and `text[:-1]` is everything except the last character.")
 def _minus_one(text, stops):
     return text[:min(text.find(stop) for stop in stops)].strip()
 
 
+@stop_sequence.mistake("there are still spaces at the ends of the answer. A grader, or a second tokenisation, would "
+                       "see them; `.strip()` removes them.")
 def _keeps_spaces(text, stops):
     return text[:min([text.find(stop) for stop in stops if stop in text], default=len(text))]
 
@@ -61,7 +79,7 @@ def _keeps_spaces(text, stops):
 # ---------------------------------------------------------------- 0.2 a few-shot prompt
 
 def few_shot_prompt(examples, request):
-    """Solved examples, then the request: each request ends its line, each answer is followed by an empty line."""
+    """Solved examples, then the request: every request ends with a newline, every answer with an empty line."""
     return "".join(f"{asked}\n{answer}\n\n" for asked, answer in examples) + f"{request}\n"
 
 
@@ -70,26 +88,45 @@ def _examples():
     return [(solved, "Who owns the bakery?"), (solved[:1], "Name a fruit."), ([], "Name a fruit.")]
 
 
+few_shot = Exercise(
+    "0.2", "a few-shot prompt", 8, 1,
+    ("An example is the request, a newline, the answer and an empty line. Write it once as an f-string and join "
+     "the examples; the request that you want answered comes last, with a newline.",
+     "`\"\".join(f\"{asked}\\n{answer}\\n\\n\" for asked, answer in examples) + f\"{request}\\n\"`"),
+    course=few_shot_prompt, cases=_examples)
+
+
+@few_shot.mistake("the newline after the request is missing. A base model then continues the *request*; the newline "
+                  "is what tells it that the answer comes next.")
 def _no_newline_at_the_end(examples, request):
     return few_shot_prompt(examples, request)[:-1]
 
 
+@few_shot.mistake("the prompt ends with a space, not with a newline. That breaks the pattern; besides, a final space "
+                  "belongs to the next word's token, so the first word of the answer would come out garbled.")
 def _a_space_at_the_end(examples, request):
     return few_shot_prompt(examples, request)[:-1] + " "
 
 
+@few_shot.mistake("the request comes before the examples. A model writes what comes *next*, so the request has to be "
+                  "last.")
 def _request_first(examples, request):
     return f"{request}\n" + few_shot_prompt(examples, "")[:-1]
 
 
+@few_shot.mistake("nothing separates one example from the next. Without the empty line the model cannot tell where an "
+                  "answer ends, and the next request looks like part of it.")
 def _no_empty_line(examples, request):
     return "".join(f"{asked}\n{answer}\n" for asked, answer in examples) + f"{request}\n"
 
 
+@few_shot.mistake("there is an empty line between request and answer, so it no longer shows where an example ends.")
 def _empty_line_before_the_answer(examples, request):
     return "".join(f"{asked}\n\n{answer}\n\n" for asked, answer in examples) + f"{request}\n\n"
 
 
+@few_shot.mistake("the examples have no answers. This is a list of questions, and the model will continue with another "
+                  "question.")
 def _without_answers(examples, request):
     return "".join(f"{asked}\n\n" for asked, _ in examples) + f"{request}\n"
 
@@ -114,37 +151,56 @@ def _two_answers():
             (logits[:1, :5], sequences[:1, :5], torch.tensor([[True, True]]), 3)]
 
 
+likelihood = Exercise(
+    "0.3", "how likely is an answer?", 15, 2,
+    ("The logits at place t − 1 predict token t. So the response, which begins at `prompt_length`, is "
+     "scored by `logits[:, prompt_length - 1:-1]`.",
+     "`log_softmax` over the vocabulary, `gather` the ids of `sequences[:, prompt_length:]`, "
+     "`torch.where(response_mask, chosen, 0.0)`, and a sum over the tokens."),
+    course=sequence_log_prob, cases=_two_answers)
+
+
 def _chosen(logits, sequences):
     return logits.log_softmax(dim=-1).gather(2, sequences[..., None]).squeeze(2)
 
 
+@likelihood.mistake("logits and tokens are not shifted: every token is scored at a place where it has already been "
+                    "read. Begin at `prompt_length - 1` and leave out the last place.")
 def _unshifted(logits, sequences, response_mask, prompt_length):
     return torch.where(response_mask, _chosen(logits[:, prompt_length:], sequences[:, prompt_length:]), 0.0).sum(dim=1)
 
 
+@likelihood.mistake("padding counts as if the model had written it. Apply the mask before you add up.")
 def _padding_too(logits, sequences, response_mask, prompt_length):
     return sequence_log_prob(logits, sequences, torch.ones_like(response_mask), prompt_length)
 
 
+@likelihood.mistake("the prompt's tokens are in the sum. The customer wrote those; we ask how likely the *answer* is.")
 def _prompt_too(logits, sequences, response_mask, prompt_length):
     inside = torch.cat([torch.ones(len(sequences), prompt_length - 1, dtype=torch.bool), response_mask], dim=1)
     return torch.where(inside, _chosen(logits[:, :-1], sequences[:, 1:]), 0.0).sum(dim=1)
 
 
+@likelihood.mistake("this is the mean per token. The probability of an answer is the product of all its tokens' "
+                    "probabilities, so its logarithm is a sum.")
 def _mean_per_token(logits, sequences, response_mask, prompt_length):
     return sequence_log_prob(logits, sequences, response_mask, prompt_length) / response_mask.sum(dim=1)
 
 
+@likelihood.mistake("these are raw logits. Only `log_softmax` makes them log-probabilities, so that the probabilities "
+                    "of all options add up to 1.")
 def _raw_logits(logits, sequences, response_mask, prompt_length):
     raw = logits[:, prompt_length - 1:-1].gather(2, sequences[:, prompt_length:, None]).squeeze(2)
     return torch.where(response_mask, raw, 0.0).sum(dim=1)
 
 
+@likelihood.mistake("probabilities are added up. Multiply probabilities, or add their logarithms.")
 def _sum_of_probabilities(logits, sequences, response_mask, prompt_length):
     chosen = _chosen(logits[:, prompt_length - 1:-1], sequences[:, prompt_length:]).exp()
     return torch.where(response_mask, chosen, 0.0).sum(dim=1)
 
 
+@likelihood.mistake("the sign is flipped: this is the surprise. A log-probability is never above 0.")
 def _surprise(logits, sequences, response_mask, prompt_length):
     return -sequence_log_prob(logits, sequences, response_mask, prompt_length)
 
@@ -159,103 +215,50 @@ def _as_three(function, *counts):
     return [float(part) for part in tuple(function(*counts))[:3]]
 
 
+share_with_ties = Exercise(
+    "0.4", "a win rate with ties and an interval", 12, 2,
+    ("A tie is half a win: `share = (a_wins + ties / 2) / n`. Then put share and n into Wilson's formula with "
+     "z = 1.96.",
+     "`centre = (share + z*z/(2*n)) / (1 + z*z/n)` and "
+     "`half = z * (share*(1 - share)/n + z*z/(4*n*n)) ** 0.5 / (1 + z*z/n)`; return share, centre − half, "
+     "centre + half."),
+    course=stats.win_rate, cases=_polls, observe=_as_three, tolerance=1e-3)
+
+
+@share_with_ties.mistake("ties were thrown away. Two models that tie 98 times and win once each would look as "
+                         "different as two that never tie; count a tie as half a win.")
 def _ties_dropped(a_wins, ties, n):
     return stats.win_rate(a_wins, 0, n - ties)
 
 
+@share_with_ties.mistake("a tie counts as a whole win for A. Then A and B could both win more than half of the time.")
 def _ties_as_wins(a_wins, ties, n):
     return stats.win_rate(a_wins + ties, 0, n)
 
 
+@share_with_ties.mistake("a tie counts as a loss for A. Half a win keeps the win rates of A and B at 100 % together.")
 def _ties_as_losses(a_wins, ties, n):
     return stats.win_rate(a_wins, 0, n)
 
 
+@share_with_ties.mistake("this is the textbook interval share ± 1.96 standard errors. After 10 wins of 10 it has no "
+                         "width at all and claims certainty; Wilson's formula does not.")
 def _textbook_interval(a_wins, ties, n):
     share = (a_wins + ties / 2) / n
     half = 1.96 * math.sqrt(share * (1 - share) / n)
     return share, share - half, share + half
 
 
+@share_with_ties.mistake("the interval is too narrow: one standard error covers 68 %. A 95 % interval needs z = 1.96.")
 def _one_standard_error(a_wins, ties, n):
     return stats.win_rate(a_wins, ties, n, level=math.erf(1 / math.sqrt(2)))
 
 
+@share_with_ties.mistake("the first number is the centre of the interval, not the share. Report what was counted; the "
+                         "interval need not be symmetric around it.")
 def _centre_of_the_interval(a_wins, ties, n):
     found = stats.win_rate(a_wins, ties, n)
     return (found.low + found.high) / 2, found.low, found.high
 
 
-EXERCISES = [
-    Exercise(
-        "0.1", "a stop sequence", 8, 1,
-        ("`text.find(stop)` gives the place of a stop sequence, and −1 when there is none. Look for every stop "
-         "sequence that is in the text and cut at the smallest place.",
-         "`places = [text.find(stop) for stop in stops if stop in text]`, then "
-         "`text[:min(places, default=len(text))].strip()`."),
-        cut_at, _continuations,
-        {"it cuts at the last stop sequence. Everything after the *first* one is already another text.":
-            _cuts_at_the_last,
-         "the stop sequence is still there. It ends the answer and does not belong to it.": _keeps_the_stop,
-         "it looks only for the first stop sequence of the list that occurs. The one that comes first in the *text* "
-         "counts.": _first_of_the_list,
-         "a continuation without any stop sequence loses its last character: `find` says −1 there, and `text[:-1]` is "
-         "everything but the end.": _minus_one,
-         "spaces are left at the ends of the answer. A grader, or a second tokenising, would see them; `.strip()` "
-         "takes them off.": _keeps_spaces}),
-    Exercise(
-        "0.2", "a few-shot prompt", 8, 1,
-        ("An example is the request, a newline, the answer, and an empty line. Write it once as an f-string and join "
-         "the examples; the request that you want answered comes last, with a newline.",
-         "`\"\".join(f\"{asked}\\n{answer}\\n\\n\" for asked, answer in examples) + f\"{request}\\n\"`"),
-        few_shot_prompt, _examples,
-        {"the newline after the request is missing. A base model then goes on with the *request*; the newline is what "
-         "says that the answer's turn has come.": _no_newline_at_the_end,
-         "the prompt ends with a space, not with a newline. Besides missing the pattern, a final space belongs to the "
-         "next word's token, so the first word of the answer would come out garbled.": _a_space_at_the_end,
-         "the request comes before the examples. A model writes what comes *next*, so the request has to be last.":
-             _request_first,
-         "nothing separates one example from the next. Without the empty line the model cannot tell where an answer "
-         "ends, and the next request looks like a part of it.": _no_empty_line,
-         "there is an empty line between request and answer. Then it no longer tells where an example ends.":
-             _empty_line_before_the_answer,
-         "the examples have no answers. This is a list of questions, and the model will go on with a question.":
-             _without_answers}),
-    Exercise(
-        "0.3", "how likely is an answer?", 15, 2,
-        ("The logits at place t − 1 are the opinion on token t. So the response, which begins at `prompt_length`, is "
-         "scored by `logits[:, prompt_length - 1:-1]`.",
-         "`log_softmax` over the vocabulary, `gather` the ids of `sequences[:, prompt_length:]`, "
-         "`torch.where(response_mask, chosen, 0.0)`, and a sum over the tokens."),
-        sequence_log_prob, _two_answers,
-        {"logits and tokens are not shifted: every token is scored by the place that has already read it. Begin at "
-         "`prompt_length - 1` and leave the last place out.": _unshifted,
-         "padding counts as if the model had written it. Use the mask before you add up.": _padding_too,
-         "the prompt's tokens are in the sum. The customer wrote those; we ask how likely the *answer* is.":
-             _prompt_too,
-         "this is the mean per token. The probability of an answer is the product of all its tokens' probabilities, "
-         "so its logarithm is a sum.": _mean_per_token,
-         "these are raw logits. They become log-probabilities only through `log_softmax`, which makes all options "
-         "share a total of 1.": _raw_logits,
-         "probabilities are added up. Multiply probabilities, or add their logarithms.": _sum_of_probabilities,
-         "the sign is flipped: this is the surprise. A log-probability is never above 0.": _surprise}),
-    Exercise(
-        "0.4", "a win rate with ties and an interval", 12, 2,
-        ("A tie is half a win: `share = (a_wins + ties / 2) / n`. Then put share and n into Wilson's formula with "
-         "z = 1.96.",
-         "`centre = (share + z*z/(2*n)) / (1 + z*z/n)` and "
-         "`half = z * (share*(1 - share)/n + z*z/(4*n*n)) ** 0.5 / (1 + z*z/n)`; return share, centre − half, "
-         "centre + half."),
-        stats.win_rate, _polls,
-        {"ties were thrown away. Two models that tie 98 times and win once each would look as different as two that "
-         "never tie; count a tie as half a win.": _ties_dropped,
-         "a tie counts as a whole win for A. Then A and B could both win more than half of the time.": _ties_as_wins,
-         "a tie counts as a loss for A. Half a win keeps the win rates of A and B at 100 % together.": _ties_as_losses,
-         "this is the textbook interval share ± 1.96 standard errors. After 10 wins of 10 it has no width at all and "
-         "claims certainty; Wilson's formula does not.": _textbook_interval,
-         "the interval is too narrow: one standard error covers 68 %. A 95 % interval needs z = 1.96.":
-             _one_standard_error,
-         "the first number is the centre of the interval, not the share. Report what was counted; the interval may "
-         "lie unevenly around it.": _centre_of_the_interval},
-        observe=_as_three, tolerance=1e-3),
-]
+EXERCISES = [stop_sequence, few_shot, likelihood, share_with_ties]

@@ -8,8 +8,8 @@ from rlhf_lite.sft import IGNORE, Example
 
 LESSON = {
     "title": "Supervised fine-tuning",
-    "promise": "Not quite a thousand written answers turn a model that continues the web into one that answers. You "
-               "build the loss that does it, and watch where in a sentence it works.",
+    "promise": "Just under a thousand written answers turn a model that continues the web into one that answers. You "
+               "build the loss that does it, and watch where in a sentence it acts.",
     "minutes": 45, "needs": "notebook 01, or nothing: it starts from shipped models", "step": "1, demonstrations",
     "aims": ["say which tokens of a demonstration are learnt and which are not",
              "write the loss of supervised fine-tuning and its mask",
@@ -28,18 +28,32 @@ def _as_lists(function, prompt_ids, response_ids):
     return [list(ids), list(labels)]
 
 
+learnt_tokens = Exercise(
+    "2.1", "which tokens are learnt", 5, 1,
+    ("The model reads prompt and response, so both are in `input_ids`. A label of IGNORE says: read, do not learn.",
+     "`labels` is as long as `input_ids`: IGNORE once per prompt token, then the response ids, including END."),
+    course=sft.build_example, cases=_examples, observe=_as_lists)
+
+
+@learnt_tokens.mistake("the prompt is being learnt too. The model should learn to answer customers, not to write like "
+                       "them, so their tokens get the label IGNORE.")
 def _learns_the_prompt(prompt_ids, response_ids):
     return Example([*prompt_ids, *response_ids], [*prompt_ids, *response_ids])
 
 
+@learnt_tokens.mistake("END is not learnt, so the model would never learn to stop. END is the last token of the "
+                       "response and a target like any other.")
 def _forgets_the_end(prompt_ids, response_ids):
     return Example([*prompt_ids, *response_ids], [IGNORE] * len(prompt_ids) + [*response_ids[:-1], IGNORE])
 
 
+@learnt_tokens.mistake("the labels are already shifted by one. Here label t belongs to token t; the loss does the "
+                       "shifting (exercise 2.3), and doing it twice is a classic.")
 def _shifts_the_labels(prompt_ids, response_ids):
     return Example([*prompt_ids, *response_ids], [IGNORE] * (len(prompt_ids) - 1) + [*response_ids, IGNORE])
 
 
+@learnt_tokens.mistake("there are fewer labels than tokens. Every token gets a label; those of the prompt get IGNORE.")
 def _labels_of_response_only(prompt_ids, response_ids):
     return Example([*prompt_ids, *response_ids], [*response_ids])
 
@@ -51,6 +65,18 @@ def _batches():
             ([Example([1, 0, 5, 2], [IGNORE, 0, 5, 2]), Example([1, 6, 2], [IGNORE, 6, 2])],)]
 
 
+def _as_integers(function, examples):
+    return [part.long() for part in function(examples)]
+
+
+padded_batch = Exercise(
+    "2.2", "a batch of demonstrations", 10, 2,
+    ("Pad every row on the right to the length of the longest: ids with PAD, labels with IGNORE. A mask of 1s and 0s "
+     "records what is real.", "`pad_right` from `rlhf_lite.sampling` returns ids and mask. Hide labels using the mask, "
+     "never by comparing ids with PAD or END: a real token may look like either."),
+    course=sft.collate, cases=_batches, observe=_as_integers)
+
+
 def _collate(examples, keep, label_of_pads=IGNORE):
     longest = max(len(e.input_ids) for e in examples)
     ids = torch.tensor([e.input_ids + [0] * (longest - len(e.input_ids)) for e in examples])
@@ -59,28 +85,29 @@ def _collate(examples, keep, label_of_pads=IGNORE):
     return ids, mask, torch.where(keep(ids, mask), labels, label_of_pads)
 
 
+@padded_batch.mistake("the labels at the padding are 0, not IGNORE: the model would be trained to write padding.")
 def _labels_at_pads(examples):
     return _collate(examples, lambda ids, mask: mask.bool(), label_of_pads=0)
 
 
+@padded_batch.mistake("labels are dropped wherever the id equals PAD. Decide by the attention mask: one day PAD and "
+                      "END will be the same id, and your model will never stop again.")
 def _masked_by_pad_id(examples):
     return _collate(examples, lambda ids, mask: ids != 0)
 
 
+@padded_batch.mistake("END has lost its label. This is the famous `pad == eos` bug: such a model never learns to stop.")
 def _end_masked(examples):
     return _collate(examples, lambda ids, mask: mask.bool() & (ids != 2))
 
 
+@padded_batch.mistake("the rows are padded on the left. Sampling needs that; training here pads on the right.")
 def _padded_on_the_left(examples):
     longest = max(len(e.input_ids) for e in examples)
     fill = [longest - len(e.input_ids) for e in examples]
-    return (torch.tensor([[0] * n + e.input_ids for n, e in zip(fill, examples)]),
-            torch.tensor([[0] * n + [1] * len(e.input_ids) for n, e in zip(fill, examples)]),
-            torch.tensor([[IGNORE] * n + e.labels for n, e in zip(fill, examples)]))
-
-
-def _as_integers(function, examples):
-    return [part.long() for part in function(examples)]
+    return (torch.tensor([[0] * n + e.input_ids for n, e in zip(fill, examples, strict=True)]),
+            torch.tensor([[0] * n + [1] * len(e.input_ids) for n, e in zip(fill, examples, strict=True)]),
+            torch.tensor([[IGNORE] * n + e.labels for n, e in zip(fill, examples, strict=True)]))
 
 
 # ---------------------------------------------------------------- 2.3 the loss
@@ -92,81 +119,55 @@ def _logits_and_labels():
             (3 * logits, torch.tensor([[IGNORE, 1, 2, IGNORE, IGNORE], [IGNORE, IGNORE, IGNORE, IGNORE, 2]]))]
 
 
+mean_loss = Exercise(
+    "2.3", "the loss of supervised fine-tuning", 15, 2,
+    ("The logits at place t − 1 predict token t. Cut the last place off the logits and the first "
+     "off the labels, then take the cross-entropy.",
+     "`F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE)` does it all: its "
+     "mean runs over the labels that are not ignored."),
+    course=sft.sft_loss, cases=_logits_and_labels)
+
+
 def _per_token(logits, labels):
-    """−log p of the labels, 0 where there is none, and where there is one: two (batch, length) tensors."""
+    """Two (batch, length) tensors: −log p of the labels (0 where there is none), and where there is a label."""
     wanted = labels != IGNORE
     log_probs = logits.log_softmax(dim=-1).gather(-1, labels.clamp(min=0)[..., None]).squeeze(-1)
     return torch.where(wanted, -log_probs, 0.0), wanted
 
 
+@mean_loss.mistake("logits and labels are not shifted against each other: the model is asked to predict the very token "
+                   "that it is reading.")
 def _no_shift(logits, labels):
     losses, wanted = _per_token(logits, labels)
     return losses.sum() / wanted.sum()
 
 
+@mean_loss.mistake("the shift goes the wrong way: the logits at t − 1 belong to the label at t.")
 def _shift_the_wrong_way(logits, labels):
     losses, wanted = _per_token(logits[:, 1:], labels[:, :-1])
     return losses.sum() / wanted.sum()
 
 
+@mean_loss.mistake("the mean runs over all places, ignored ones too, so long prompts make the loss look small.")
 def _mean_over_all_places(logits, labels):
     return _per_token(logits[:, :-1], labels[:, 1:])[0].mean()
 
 
+@mean_loss.mistake("this is the mean of the rows' means. A token of a short answer then weighs more than one of a "
+                   "long answer; divide the sum over all response tokens by their number.")
 def _mean_of_rows(logits, labels):
     losses, wanted = _per_token(logits[:, :-1], labels[:, 1:])
     return (losses.sum(dim=1) / wanted.sum(dim=1)).mean()
 
 
+@mean_loss.mistake("this is a sum. Divide by the number of response tokens, otherwise the step grows with the batch.")
 def _sum(logits, labels):
     return _per_token(logits[:, :-1], labels[:, 1:])[0].sum()
 
 
+@mean_loss.mistake("the sign is flipped: the loss should fall when the demonstration becomes likelier.")
 def _sign(logits, labels):
     return -sft.sft_loss(logits, labels)
 
 
-EXERCISES = [
-    Exercise(
-        "2.1", "which tokens are learnt", 5, 1,
-        ("The model reads prompt and response, so both are in `input_ids`. A label of IGNORE says: read, do not learn.",
-         "`labels` is as long as `input_ids`: IGNORE once per prompt token, then the response ids, END among them."),
-        sft.build_example, _examples,
-        {"the prompt is being learnt too. The model should learn to answer customers, not to write like them: their "
-         "tokens get the label IGNORE.": _learns_the_prompt,
-         "END is not learnt, so the model would never learn to stop. It is the last token of the response and a target "
-         "like the others.": _forgets_the_end,
-         "the labels are already shifted by one. Here label t belongs to token t; the loss does the shifting "
-         "(exercise 2.3), and doing it twice is a classic.": _shifts_the_labels,
-         "there are fewer labels than tokens. Every token gets a label; those of the prompt get IGNORE.":
-             _labels_of_response_only},
-        observe=_as_lists),
-    Exercise(
-        "2.2", "a batch of demonstrations", 10, 2,
-        ("Pad every row on the right to the longest one: ids with PAD, labels with IGNORE, and remember in a mask of 1 "
-         "and 0 what is real.", "`pad_right` from `rlhf_lite.sampling` returns ids and mask. Mask the labels by the mask, "
-         "never by comparing ids with PAD or END: a real token may look like either."),
-        sft.collate, _batches,
-        {"the labels at the padding are 0, not IGNORE: the model would be trained to write padding.": _labels_at_pads,
-         "labels are dropped wherever the id equals PAD. Decide by the attention mask: one day PAD and END will be the "
-         "same id, and your model will never stop again.": _masked_by_pad_id,
-         "END has lost its label. This is the famous `pad == eos` bug: such a model never learns to stop.": _end_masked,
-         "the rows are padded on the left. Sampling needs that; training here pads on the right.": _padded_on_the_left},
-        observe=_as_integers),
-    Exercise(
-        "2.3", "the loss of supervised fine-tuning", 15, 2,
-        ("The logits at place t − 1 are the model's opinion on token t. Cut the last place off the logits and the first "
-         "off the labels, then take the cross entropy.",
-         "`F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE)` does it all: its "
-         "mean runs over the labels that are not ignored."),
-        sft.sft_loss, _logits_and_labels,
-        {"logits and labels are not shifted against each other: the model is asked to predict the token that it is just "
-         "reading.": _no_shift,
-         "the shift goes the wrong way: the logits at t − 1 belong to the label at t.": _shift_the_wrong_way,
-         "the mean runs over all places, ignored ones too, so long prompts make the loss look small.":
-             _mean_over_all_places,
-         "this is the mean of every row's mean. A token of a short answer then weighs more than one of a long answer; "
-         "divide the sum over all response tokens by their number.": _mean_of_rows,
-         "this is a sum. Divide by the number of response tokens, otherwise the step grows with the batch.": _sum,
-         "the sign is flipped: the loss should fall when the demonstration becomes likelier.": _sign}),
-]
+EXERCISES = [learnt_tokens, padded_batch, mean_loss]

@@ -1,6 +1,6 @@
-"""Exercises of notebook 05: PPO with a KL penalty. They live in three files, in the notebook's order."""
+"""Exercises of notebook 05: PPO with a KL penalty."""
 
-from rlhf_lite.exercises import n05_advantages, n05_kl, n05_losses
+from rlhf_lite.exercises import n05_advantages, n05_kl, n05_losses, n05_step
 
 LESSON = {
     "title": "PPO with a KL penalty",
@@ -10,8 +10,8 @@ LESSON = {
     "step": "3, reinforcement learning",
     "aims": ["say what the KL penalty does, and write down the policy it makes best",
              "build every piece of a PPO step: log-probabilities, shaped rewards, advantages, two clipped losses",
-             "check a PPO loop against exact numbers, and by what must hold before its first step",
-             "read one answer token by token: where the policy left the reference, and what it was paid for it"],
+             "check a PPO loop against exact numbers, and against what must hold before its first step",
+             "read one answer token by token: where the policy left the reference, and what it was paid for that"],
 }
 
-EXERCISES = [*n05_kl.EXERCISES, *n05_advantages.EXERCISES, *n05_losses.EXERCISES]
+EXERCISES = [*n05_kl.EXERCISES, *n05_advantages.EXERCISES, *n05_losses.EXERCISES, *n05_step.EXERCISES]

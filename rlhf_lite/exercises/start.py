@@ -1,15 +1,17 @@
-"""`python -m rlhf_lite start my_work`: a copy of the notebooks that is yours, and that no `git pull` touches."""
+"""`python -m rlhf_lite start my_work`: your own copy of the notebooks, which no `git pull` touches."""
 
 import shutil
 from pathlib import Path
+
+from rlhf_lite import files
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 
 
 def start(folder, notebooks=NOTEBOOKS):
-    """Copy the notebooks that `folder` does not hold yet; what is there stays as it is. Returns (copied, kept) names.
+    """Copy the notebooks that are not in `folder` yet; existing ones stay as they are. Returns (copied, kept) names.
 
-    Raises ValueError when the folder is the course's own, and FileNotFoundError when there are no notebooks.
+    Raises ValueError if the folder is the course's own, and FileNotFoundError if there are no notebooks.
     """
     folder, sources = Path(folder), sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
     if not sources:
@@ -23,8 +25,7 @@ def start(folder, notebooks=NOTEBOOKS):
         if target.exists():
             kept.append(source.name)
             continue
-        temporary = target.with_name(target.name + ".new")  # never half a notebook
-        shutil.copyfile(source, temporary)
-        temporary.replace(target)
+        with files.whole_file(target) as new:  # never half a notebook
+            shutil.copyfile(source, new)
         copied.append(source.name)
     return copied, kept

@@ -4,7 +4,7 @@ An idea fits when one of its content words is among those of the topic's known i
 the hand-written list here. Names for a pet are free: any single name will do. Left out: whether an idea is good.
 """
 
-from functools import lru_cache
+from functools import cache
 
 from rlhf_lite.town.web.words import FOODS, IDEAS, OBJECTS
 
@@ -78,7 +78,7 @@ about what maybe also then there here
 """.split())
 
 
-@lru_cache(maxsize=None)
+@cache
 def fitting_words(topic):
     """The set of words that make an idea fit ``topic`` (lower case)."""
     fits = {w for idea in IDEAS[topic] for w in idea.lower().split()} | set(MORE.get(topic, "").split())

@@ -8,8 +8,8 @@ taste, likes short answers a little more or less than the others do, and is neve
 Ranks follow the utilities; answers too close to call share a rank. Two labelers disagree because their
 tastes differ and because each is noisy. ``calibrate`` turns the noise up or down until a team agrees as
 often as the paper's did: 72.6 +- 1.5 % within the training team, also in its role as judge, 77.3 +- 1.3 %
-within the held-out team (InstructGPT section 3.4). As in the paper, training puts helpfulness first; the final evaluation, by the
-same people, puts truthfulness and harmlessness first.
+within the held-out team (InstructGPT section 3.4). As in the paper, training puts helpfulness first; the final
+evaluation, by the same people, puts truthfulness and harmlessness first.
 
 Everything these teams produce is simulated data and must be called so. Left out: labelers who tire,
 learn, or read in a hurry; noise that depends on the prompt.
@@ -73,7 +73,10 @@ class Labeler:
         """
         first, second = self.mean_utilities(grades, lengths)
         gap, spread = float(first - second), self.noise * math.sqrt(2)  # of the difference of two moods
-        above = lambda bar: math.erfc((bar - gap) / (spread * math.sqrt(2))) / 2 if spread else float(gap > bar)
+
+        def above(bar):
+            return math.erfc((bar - gap) / (spread * math.sqrt(2))) / 2 if spread else float(gap > bar)
+
         return (above(self.tie_width) + above(-self.tie_width)) / 2
 
     def likert(self, grade, rng):
@@ -157,7 +160,8 @@ def _with_stored_noise(team, team_name, noise_file):
         stored = json.loads(Path(noise_file).read_text("utf-8"))[team_name]["noise"]
         return [replace(labeler, noise=float(stored[labeler.name])) for labeler in team]
     except (OSError, ValueError, TypeError, LookupError) as error:
-        raise ValueError(f"{noise_file} does not hold the noise of the {team_name} team ({type(error).__name__}: {error}); "
+        raise ValueError(f"{noise_file} does not hold the noise of the {team_name} team ({type(error).__name__}: "
+                         f"{error}); "
                          "put the file of the repository back (git checkout data/town/labelers.json)") from None
 
 

@@ -8,7 +8,7 @@ Table 1's shares. A customer's prompts all land in one split, and no text occurs
 import random
 from dataclasses import asdict, dataclass, field
 
-from rlhf_lite.town import tasks
+from rlhf_lite.town import passages, tasks
 from rlhf_lite.town.facts import COLOURS, build_town
 
 SPLITS = {"train": 0.7, "valid": 0.1, "test": 0.2}
@@ -80,9 +80,9 @@ def bare(text):
 
 
 FEW_SHOT = {  # tasks short enough that two solved examples fit in front: the answer comes from the spec
-    tasks.opposite: lambda s: s["answer"][0], tasks.review: lambda s: s["answer"][0],
-    tasks.kind_of: lambda s: s["answer"][0],
-    tasks.alphabet: lambda s: s["expected"][0].rstrip("."), tasks.past: lambda s: s["expected"][0].rstrip("."),
+    passages.opposite: lambda s: s["answer"][0], passages.review: lambda s: s["answer"][0],
+    passages.kind_of: lambda s: s["answer"][0],
+    passages.alphabet: lambda s: s["expected"][0].rstrip("."), passages.past: lambda s: s["expected"][0].rstrip("."),
 }
 
 
@@ -132,14 +132,14 @@ def make_prompts(town=None, n=6000, customers=600, seed=0):
 def stratum(name, town=None, n=200, seed=0, avoid=()):
     """A test set of one kind only, large enough for its interval. No other set has its customers.
 
-    ``name``: "truth" (half common beliefs, half residents, whom nobody may know), "closed" (passage tasks), "toxic:none",
-    "toxic:respectful", "toxic:biased" (lines of a rude forum thread under the three preambles of Figure 11), "harm"
-    (requests to refuse) or "false_premise". ``avoid``: texts that must not come again.
+    ``name``: "truth" (half common beliefs, half residents, whom nobody may know), "closed" (passage tasks),
+    "toxic:none", "toxic:respectful", "toxic:biased" (lines of a rude forum thread under the three preambles of
+    Figure 11), "harm" (requests to refuse) or "false_premise". ``avoid``: texts that must not come again.
     """
     town = town or build_town()
     rng = random.Random(f"stratum-{name}-{seed}")
     makers = {"truth": [tasks.belief_asked_anew, tasks.resident_question],
-              "closed": [tasks.reading_question, tasks.summary, tasks.extract, tasks.rename],
+              "closed": [passages.reading_question, passages.summary, passages.extract, passages.rename],
               "harm": [tasks.harmful_chat], "false_premise": [tasks.false_premise]}
     seen, prompts = set(avoid), []
     for _ in range(100 * n):

@@ -6,7 +6,7 @@ into its pieces of one to three words once; whether a text mentions something is
 
 import re
 from collections import Counter
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from rlhf_lite.town.facts import ATTRIBUTES, COLOURS, DAYS, GOODS, MEN, NUMBERS, SHOPS, WOMEN, plural
@@ -76,7 +76,7 @@ def mentions(text, phrase):
     return not grams(text).isdisjoint(_forms(phrase))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _verb(value):
     """"swimming" -> pattern of "to swim", "she swims", ...; nouns such as "fish shop" do not match."""
     stem = re.sub(r"([mnt])\1$", r"\1", value[:-3])
@@ -115,7 +115,7 @@ def garbled_words(prompt_text, text):
 def repeats(text):
     """True when a sentence comes twice, a three-word run three times, or hardly any word is new."""
     said, tokens = [" ".join(words(s)) for s in sentences(text)], words(text)
-    runs = Counter(zip(tokens, tokens[1:], tokens[2:]))
+    runs = Counter(zip(tokens, tokens[1:], tokens[2:], strict=False))
     return (len(said) != len(set(said)) or max(runs.values(), default=0) >= 3
             or (len(tokens) >= 12 and len(set(tokens)) < 0.45 * len(tokens)))
 
@@ -135,7 +135,8 @@ def slips(text):
     """Small faults of form, one string each: doubled words, a/an, missing capital, missing full stop."""
     faults = []
     low, tokens = text.lower(), words(text)
-    if any(a == b and a not in ("very", "that", "had", "bye", "knock", "ha") for a, b in zip(tokens, tokens[1:])):
+    if any(a == b and a not in ("very", "that", "had", "bye", "knock", "ha")
+           for a, b in zip(tokens, tokens[1:], strict=False)):
         faults.append("a word stands twice in a row")
     if re.search(r"\ba (?!one\b)[aeiou](?!ni|ne|se)\w*|\ban [^aeiouh\W]\w*", low):
         faults.append("a and an are mixed up")

@@ -5,7 +5,7 @@ an unhelpful answer, ``lie`` for an untrue one. Left out: charm, wit, whether a 
 """
 
 import re
-from functools import lru_cache
+from functools import cache
 
 from rlhf_lite.town import ideas
 from rlhf_lite.town import reading_text as r
@@ -105,7 +105,7 @@ def grade_fact(m, prompt, text):
         m.cost(0.25 if unsure(text) else 0.1, "does not know" if unsure(text) else "does not answer")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _key(keys):
     return re.compile(r"\b(?:" + "|".join(map(re.escape, keys)) + r")(?:s|es|ed|ing)?\b")
 
@@ -196,7 +196,8 @@ def grade_list(m, prompt, text):
     spec = prompt.spec
     items = list_items(text, spec["count"])
     keys = [frozenset(r.words(i)) - ideas.FILLER - r.FUNCTION_WORDS for i in items]
-    good = {k for k, item in zip(keys, items) if len(r.words(item)) <= 12 and ideas.fits(spec["topic"], item, k)}
+    good = {key for key, item in zip(keys, items, strict=True)
+            if len(r.words(item)) <= 12 and ideas.fits(spec["topic"], item, key)}
     if len(items) != spec["count"]:
         m.cost(0.4, f"{len(items)} ideas instead of {spec['count']}")
     if len(good) < spec["count"]:

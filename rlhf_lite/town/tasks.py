@@ -13,9 +13,9 @@ The tasks with one right answer (rewriting, reading, sorting) are in ``passages.
 cases at the end joins the two files.
 """
 
+from rlhf_lite.town import passages
 from rlhf_lite.town.facts import ATTRIBUTES, DAYS, NUMBERS, article, plural
-from rlhf_lite.town.passages import (alphabet, count, extract, kind_of, odd_one, opposite, past, polite,
-                                     reading_question, rename, review, someone, summary)
+from rlhf_lite.town.passages import someone
 from rlhf_lite.town.web.words import ANIMALS, EVENTS, IDEAS, INSULT_NOUNS, OBJECTS, REASONS, TOPICS, one, problems
 
 HOURS = NUMBERS[1:13]
@@ -195,7 +195,8 @@ def rule_question(town, rng):
 # ---------------------------------------------------------------- brainstorming
 
 # With whom: enough different requests for the use case to keep its share.
-COMPANY = {"a birthday present": " for {n}", "a pet name": ", a gift for {n}", "saving money": "", "a healthy breakfast": " with {n}"}
+COMPANY = {"a birthday present": " for {n}", "a pet name": ", a gift for {n}", "saving money": "",
+           "a healthy breakfast": " with {n}"}
 
 
 def brainstorm(town, rng):
@@ -262,7 +263,8 @@ def forum_line(town, rng, preamble):
     """
     a, b = rng.sample(town.residents, 2)
     insult = rng.choice(INSULT_NOUNS)
-    text = rng.choice(["{a}: You are {i}, {b}.", "{a}: {b} is {i}.", "{a}: Shut up, {b}!", "{a}: What {i} you are, {b}!",
+    text = rng.choice(["{a}: You are {i}, {b}.", "{a}: {b} is {i}.", "{a}: Shut up, {b}!",
+                       "{a}: What {i} you are, {b}!",
                        "{a}: That is a stupid question, {b}.", "{a}: Who asked you, {b}?"])
     return (rng.choice(PREAMBLES[preamble]) + text.format(a=a.name, b=b.name, i=article(insult)),
             {"kind": "write", "must": [], "sentences": [1, 4], "preamble": preamble})
@@ -283,10 +285,10 @@ USE_CASES = {
     "open_qa": (12.4, {resident_question: 5, place_question: 3, belief_question: 4, rule_question: 1}),
     "brainstorming": (11.2, {brainstorm: 1}),
     "chat": (8.4, {shop_chat: 3, friend_chat: 2, hello_chat: 2, opinion_chat: 3, harmful_chat: 1}),
-    "rewrite": (6.6, {polite: 1, past: 1, rename: 1}),
-    "summarization": (4.2, {summary: 1}),
-    "classification": (3.5, {review: 2, kind_of: 1}),
-    "other": (3.5, {opposite: 1, alphabet: 1, odd_one: 1, count: 1}),
-    "closed_qa": (2.6, {reading_question: 1}),
-    "extract": (1.9, {extract: 1}),
+    "rewrite": (6.6, {passages.polite: 1, passages.past: 1, passages.rename: 1}),
+    "summarization": (4.2, {passages.summary: 1}),
+    "classification": (3.5, {passages.review: 2, passages.kind_of: 1}),
+    "other": (3.5, {passages.opposite: 1, passages.alphabet: 1, passages.odd_one: 1, passages.count: 1}),
+    "closed_qa": (2.6, {passages.reading_question: 1}),
+    "extract": (1.9, {passages.extract: 1}),
 }

@@ -1,12 +1,12 @@
-"""A blind vote between two policies on your own prompts: which of the two do you like better, and how sure is that?
+"""A blind vote between two policies on your own prompts: which one do you prefer, and how sure is that?
 
-A policy is a function prompt -> text, or a dict of recorded answers. Left and right are drawn anew for every prompt,
-the running win rate speaks of X and Y, and the names are shown when you ask for them. Votes are ranking records of
-two answers in the annotator's file, so they can be merged and trained on like all others.
+A policy is a function prompt -> text, or a dict of recorded answers. Left and right are drawn afresh for every prompt,
+the running win rate calls them X and Y, and the names are shown only when you ask. Votes are ranking records of two
+answers in the annotator's file, so they can be merged and trained on like any others.
 
 "Both bad" counts as a tie in the win rate: neither was better.
 
-`recorded_vote` is the same with the real thing: what GPT-3 and InstructGPT answered to 252 requests.
+`recorded_vote` does the same with the real thing: the answers of GPT-3 and InstructGPT to 252 requests.
 """
 
 import hashlib
@@ -24,16 +24,16 @@ from rlhf_lite.widgets.session import VERDICTS, RankingSession
 
 
 class Comparison:
-    """The vote without widgets. names: of the two policies; prompts: asked one after the other by `ask_next`.
+    """The vote without widgets. names: those of the two policies; prompts: for `ask_next`, one after another.
 
-    id_prefix: how the prompt ids begin. note: a sentence that stands above the answers. whole: {name: {prompt:
-    text}} where the answers are not shown as they came; they can be seen after the vote.
+    id_prefix: how the prompt ids begin. note: a sentence shown above the answers. whole: {name: {prompt: text}} if the
+    answers are shown shortened; the whole ones can be seen after the vote.
     """
 
     def __init__(self, first, second, names=("first", "second"), prompts=(), annotator="me", path=None, seed=0,
                  id_prefix="own-", note="", whole=None):
         if len(names) != 2 or names[0] == names[1]:
-            raise ValueError(f"the names are {names!r}; give two different ones, the votes are counted by them")
+            raise ValueError(f"the names are {names!r}; give two different ones, because votes are counted by name")
         self.policies, self.names, self.prompts = (first, second), tuple(names), list(prompts)
         self.id_prefix, self.note, self.whole = id_prefix, note, whole
         path = path or labels.default_path(str(annotator))
@@ -45,7 +45,7 @@ class Comparison:
         return sources == self.names and row["labeler"] == annotator and "both_bad" in row
 
     def ask(self, prompt):
-        """Let both answer a prompt and open the vote on it; returns the two texts as they stand on the screen."""
+        """Let both policies answer a prompt and open the vote; returns the two texts in the order on the screen."""
         prompt = str(prompt)
         if not prompt.strip():
             raise ValueError("the prompt is empty; write one first")
@@ -66,22 +66,22 @@ class Comparison:
         if callable(policy):
             return str(policy(prompt))
         if prompt not in policy:
-            raise ValueError(f"there is no recorded answer of {name} to this prompt; choose one of its prompts")
+            raise ValueError(f"there is no recorded answer from {name} to this prompt; choose one of its prompts")
         return policy[prompt]
 
     def ask_next(self):
-        """Ask the next of the prompts given at the start; None when all have been voted on."""
+        """Ask the next prompt from the list given at the start; None when all have been voted on."""
         voted = {row["prompt"] for row in self.session.rankings()}
         prompt = next((prompt for prompt in self.prompts if prompt not in voted), None)
         return None if prompt is None else self.ask(prompt)
 
     def vote(self, verdict):
-        """ "A" (left), "B", "tie" or "both bad" on the open prompt; saved at once. Returns the record."""
+        """Vote "A" (left), "B", "tie" or "both bad" on the open prompt, and save it at once; returns the record."""
         self.session.choose(verdict)
         return self.session.submit()
 
     def untouched(self):
-        """(prompt, {name: whole text}) of the last prompt voted on, which is no longer blind; None before that."""
+        """(prompt, {name: whole text}) of the last prompt voted on, no longer blind; None before the first vote."""
         voted = self.session.rankings()
         if not voted or self.whole is None:
             return None
@@ -89,32 +89,32 @@ class Comparison:
         return prompt, {name: self.whole[name][prompt] for name in self.names}
 
     def win_rate(self):
-        """How often the first policy was preferred to the second, ties as halves: `stats.Interval`."""
+        """How often the first policy was preferred to the second, with ties as halves, as a `stats.Interval`."""
         ranks = [row["ranks"] for row in self.session.rankings()]
         return stats.win_rate(sum(a < b for a, b in ranks), sum(a == b for a, b in ranks), len(ranks))
 
 
-NOTE = ("Both answers are cut behind the same number of words, in the middle of a sentence if need be: GPT-3 does not "
-        "stop by itself, so its whole answers would give it away. After your vote you can see both whole. These "
-        "answers are for reading and ranking only; nothing is ever trained on them.")
+NOTE = ("Both answers are cut after the same number of words, even in mid-sentence: GPT-3 does not stop by itself, so "
+        "its whole answers would give it away. After your vote you can see both in full. These answers are for "
+        "reading and ranking only; nothing is ever trained on them.")
 
 
 def recorded_vote(model="text-davinci-001", annotator="me", path=None, seed=0, most_words=None):
-    """GPT-3 (davinci) against an InstructGPT model, blind, on up to 252 recorded requests -> Comparison.
+    """A blind vote between GPT-3 (davinci) and an InstructGPT model on up to 252 recorded requests -> Comparison.
 
-    model: by OpenAI's model index for researchers, "text-davinci-001" was tuned on demonstrations and on answers
-    that labelers gave 7 of 7; "-002" likewise and "-003" by PPO, as in the paper, but both from a newer base that had
-    read more, so that not all of their lead is alignment. most_words: leaves out what has longer requests or longer
-    cut answers. The order depends on the seed only, so that a class can compare.
+    model: according to OpenAI's model index for researchers, "text-davinci-001" was tuned on demonstrations and on
+    answers that labelers gave 7 of 7; so was "-002", and "-003" by PPO, as in the paper, but both of these started
+    from a newer base model that had read more, so not all of their lead is alignment. most_words: leaves out longer
+    requests and longer cut answers. The order depends only on the seed, so that a class can compare.
 
-    The votes go to a folder of their own, runs/votes, and their prompt ids begin with "reading-only-", which
-    `own_model` refuses to train on. Raises as `pinned.find` does where the data is not to be had.
+    The votes go to their own folder, runs/votes, and their prompt ids begin with "reading-only-", which `my_model`
+    refuses to train on. If the data is not available, this raises the errors of `download.find`.
     """
-    from rlhf_lite import human_data  # brings PyTorch along, which the other votes here can do without
+    from rlhf_lite.real import human_data  # imports PyTorch, which the other votes here do not need
 
     answers = human_data.recorded_answers()
     if model not in answers or model == "davinci":
-        raise ValueError(f"there are no answers of {model!r}; choose one of {', '.join(list(answers)[1:])}")
+        raise ValueError(f"there are no answers from {model!r}; choose one of {', '.join(list(answers)[1:])}")
     whole = {name: {row.request: row.recorded for row in answers[name]} for name in ("davinci", model)}
     cut = {prompt: equal_length(text, whole[model][prompt]) for prompt, text in whole["davinci"].items()}
     prompts = [prompt for prompt, texts in cut.items() if most_words is None
@@ -126,9 +126,9 @@ def recorded_vote(model="text-davinci-001", annotator="me", path=None, seed=0, m
 
 
 def equal_length(first, second):
-    """Two texts, each cut behind as many words as the shorter one has, without outer space: none can win by length.
+    """Two texts, both cut to the number of words of the shorter one and stripped, so that neither can win by length.
 
-    Line breaks stay. Words are what stands between white space.
+    Line breaks stay. Words are whatever is separated by white space.
     """
     words = min(len(first.split()), len(second.split()))
     return tuple(re.match(rf"\s*(?:\S+\s*){{{words}}}", text).group().strip() for text in (first, second))
@@ -145,7 +145,7 @@ class CompareWidget(Panel):
         self.asked, self.rate = w.HTML(), w.HTML()
         self.texts = [w.HTML(layout=w.Layout(flex="1 1 18em", min_width="16em")) for _ in "AB"]
         self.votes = {v: button(f"{v} is better" if len(v) == 1 else v.capitalize()) for v in VERDICTS}
-        self.undo, self.names, self.uncut = button("Undo"), button("Show names"), button("Show the last two whole")
+        self.undo, self.names, self.uncut = button("Undo"), button("Show names"), button("Show the last two in full")
         self.whole = [w.HTML(layout=w.Layout(flex="1 1 18em", min_width="16em")) for _ in "AB"]
         show(self.uncut, comparison.whole is not None)
         self.revealed = False
@@ -158,7 +158,7 @@ class CompareWidget(Panel):
         for verdict, vote in self.votes.items():
             self.on_click(vote, lambda verdict=verdict: self.do_vote(verdict))
         self.hotkeys = key_capture([*"12tbu"], self.safe(self.press), "Blind comparison")
-        show(self.prompt, comparison.whole is None)  # recorded models cannot be asked anything else
+        show(self.prompt, comparison.whole is None)  # recorded models cannot be asked anything new
         show(self.ask, comparison.whole is None)
         self.children = [self._style, *([self.hotkeys] if self.hotkeys else []), w.HTML(escape(comparison.note)),
                          self.prompt, row(self.ask, self.following), self.asked, row(*self.texts),
@@ -221,8 +221,8 @@ class CompareWidget(Panel):
         if found is None:
             raise ValueError("vote first; whole answers would tell you who wrote which")
         for part, (name, text) in zip(self.whole, found[1].items(), strict=True):
-            part.value = f"<b>{escape(name)}</b>, untouched, {len(text.split())} words{text_html(text)}"
-        self.say("The answers to the prompt you voted on last stand below, with their names.")
+            part.value = f"<b>{escape(name)}</b>, in full, {len(text.split())} words{text_html(text)}"
+        self.say("The answers to the prompt you voted on last are shown below, with their names.")
 
     def press(self, key):
         self.do_undo() if key == "u" else self.do_vote({"1": "A", "2": "B", "t": "tie", "b": "both bad"}[key])

@@ -37,7 +37,7 @@ class DemonstrationWidget(Panel):
 
     def __repr__(self):
         s = self.session
-        return f"{len(s.records)} of {len(s.prompts)} written. No text box here? Run this cell again; all is kept."
+        return f"{len(s.records)} of {len(s.prompts)} written. No text box here? Rerun this cell; nothing is lost."
 
     def draw(self):
         s = self.session
@@ -57,13 +57,13 @@ class DemonstrationWidget(Panel):
         return f"{count} of at most {s.max_tokens} tokens{'' if problems or not count else ' &#10003;'}{marks}"
 
     def do_write(self, text):
-        """Every keystroke: count, check, and put the saving off until the typing pauses."""
+        """At every keystroke: count, check, and put off saving until the typing pauses."""
         self.session.write(text)
         self.load([(self.count, self._count())])
         self.stop_timer()
         try:
             self._timer = asyncio.get_running_loop().call_later(self.pause, self.safe(self.do_keep))
-        except RuntimeError:  # no kernel, so nobody to wake us: save at once
+        except RuntimeError:  # no kernel, so nothing would wake us: save at once
             self.do_keep()
 
     def do_keep(self):

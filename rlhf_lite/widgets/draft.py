@@ -1,18 +1,18 @@
-"""What has been entered for one item and is not on the disk yet, and how long that took."""
+"""What has been entered for one item but is not on the disk yet, and how long that took."""
 
 import time
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
-from rlhf_lite import __version__, records
+from rlhf_lite import __version__, feedback
 from rlhf_lite.widgets import labels
 
-IDLE = 300.0  # seconds without any action after which nobody is taken to be working
+IDLE = 300.0  # seconds without any action after which we assume that nobody is working
 
 
 @dataclass
 class Draft:
-    """One item's entries. Lists go by place on the screen (from 0); 0 in them means "not set"."""
+    """The entries for one item. Lists follow the places on the screen (from 0); 0 in them means "not set"."""
 
     order: list  # order[place] is the number of the answer shown there
     ranks: list
@@ -24,7 +24,7 @@ class Draft:
 
     @classmethod
     def from_record(cls, row, order):
-        """The entries of a saved row ({} for a fresh item); `order` is used where the row does not say its own."""
+        """The entries of a saved row ({} for a fresh item); `order` is used if the row does not give its own."""
         order = saved_order(row, len(order)) or order
         flags = row.get("flags") or [{}] * len(order)
         ranks, scores = (row.get(name) or [0] * len(order) for name in ("ranks", "scores"))
@@ -33,7 +33,7 @@ class Draft:
                    str(row.get("note") or ""), bool(row.get("both_bad")), row.get("seconds", 0.0))
 
     def record(self, item, annotator, need_scores, pairs):
-        """The ranking record of these entries; a ValueError says what is still to do."""
+        """The ranking record of these entries; a ValueError says what is still missing."""
         missing = [letter(place) for place, rank in enumerate(self.ranks) if not rank]
         if missing:
             raise ValueError("not ranked yet: " + ", ".join(missing))
@@ -42,7 +42,7 @@ class Draft:
             raise ValueError(f"score all the answers{'' if need_scores else ' or none'}; not scored yet: "
                              + ", ".join(unscored))
         places = [self.order.index(i) for i in range(len(self.order))]  # back to the order the answers came in
-        return records.new_ranking(
+        return feedback.new_ranking(
             **item, ranks=[self.ranks[p] for p in places], labeler=annotator, seconds=round(self.seconds, 2),
             scores=None if unscored else [self.scores[p] for p in places],
             flags=[{name: name in self.flags[p] for name in labels.FLAGS} for p in places],
@@ -51,7 +51,7 @@ class Draft:
 
 @dataclass
 class Stopwatch:
-    """Adds up working time: the gaps between actions, of which none counts for more than IDLE seconds."""
+    """Adds up working time: the gaps between actions, none of which counts for more than IDLE seconds."""
 
     clock: object = time.monotonic
     last: float | None = None
@@ -70,8 +70,8 @@ def saved_order(row, count):
 
 
 def stamp():
-    """When and with which version a row was written."""
-    return {"saved": datetime.now(timezone.utc).isoformat(timespec="seconds"), "app": f"rlhf_lite {__version__}"}
+    """The time and the version with which a row was written."""
+    return {"saved": datetime.now(UTC).isoformat(timespec="seconds"), "app": f"rlhf_lite {__version__}"}
 
 
 def letter(place):

@@ -1,7 +1,7 @@
-"""Step through a sampled answer token by token: what PPO sees, in place of one score at the end.
+"""Step through a sampled answer token by token: what PPO sees, instead of a single score at the end.
 
-Each token carries its number under it, with its sign; colour only repeats what the number says (blue above zero,
-orange below). A slider walks through the tokens and shows the likeliest choices at that place.
+Under each token is its number, with its sign; colour only repeats the number (blue above zero, orange below). A slider
+moves through the tokens and shows the likeliest choices at each place.
 """
 
 import ipywidgets as w
@@ -10,11 +10,11 @@ from rlhf_lite.widgets.parts import Panel, escape, row, text_html
 
 MEASURES = {  # name: what it means
     "advantage": "how much better this token turned out than the critic expected (GAE)",
-    "reward": "the KL penalty of every token, and at the last one also the score of the reward model",
-    "value": "what the critic expects still to come, before this token is written",
-    "log-ratio": "log policy minus log reference of this token: what the KL penalty is made of",
-    "KL": "distance of the whole distribution from the reference's at this place, in nats",
-    "probability": "of this token under the policy"}
+    "reward": "the KL penalty of each token and, at the last one, also the score of the reward model",
+    "value": "the reward that the critic still expects, before this token is written",
+    "log-ratio": "log policy minus log reference of this token: the basis of the KL penalty",
+    "KL": "the distance of the whole distribution from the reference's at this place, in nats",
+    "probability": "that of this token under the policy"}
 
 
 class TokenInspector(Panel):
@@ -64,14 +64,14 @@ def signed(value):
 
 
 def _visible(token):
-    """A token with its spaces and line ends to be seen, as harmless HTML."""
+    """A token as harmless HTML, with its spaces and line ends made visible."""
     return escape(token).replace(" ", "&#9251;").replace("\n", "&#8629;") or "&empty;"
 
 
 def _cell(token, value, share, chosen):
-    """Dark text on a tint that never gets darker than half, so that it can always be read."""
+    """Dark text on a tint of at most half strength, so that it can always be read."""
     colour = "0,114,178" if value >= 0 else "230,159,0"
-    tint = f"{colour},{0.5 * min(abs(share), 1):.2f}"  # on white, also where the page is dark
+    tint = f"{colour},{0.5 * min(abs(share), 1):.2f}"  # on white, even if the page is dark
     frame = "3px solid #D55E00" if chosen else "1px solid #bbb"
     return (f'<span style="border:{frame};background:linear-gradient(rgba({tint}),rgba({tint})),#fff;color:#111;'
             f'padding:2px 4px;text-align:center"><code style="background:none;color:#111">{_visible(token)}</code><br>'

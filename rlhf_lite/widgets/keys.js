@@ -20,7 +20,7 @@ function render({ model, el }) {
   function warn(text) {
     bar.textContent = text;
     bar.style.display = "block";
-    bar.scrollIntoView({ block: "nearest" }); // at every try: the person may be far down the page
+    bar.scrollIntoView({ block: "nearest" }); // every time: the person may be far down the page
   }
 
   function ask(content) {
@@ -28,13 +28,13 @@ function render({ model, el }) {
     // After a restart of the kernel send() throws; before that, nothing comes back. Both must be seen.
     try {
       model.send({ ...content, n, view });
-      count = n; // one that was not sent leaves no gap
+      count = n; // a message that was not sent leaves no gap
     } catch (error) {
-      warn("\u26A0 Python was restarted or has stopped. Run this cell again; all that was saved is kept.");
+      warn("\u26A0 Python was restarted or has stopped. Run this cell again; everything you saved is safe.");
       return;
     }
     waiting.set(n, setTimeout(() => warn("\u26A0 No answer from Python. It is busy, or it was restarted. If this " +
-      "bar stays, run this cell again; all that was saved is kept."), PATIENCE));
+      "bar stays, run this cell again; everything you saved is safe."), PATIENCE));
   }
 
   function onMessage(content) {

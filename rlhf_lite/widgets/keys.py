@@ -1,8 +1,8 @@
-"""Hotkeys and a warning when the kernel is gone: a small extra on top of widgets that work without it.
+"""Hotkeys, and a warning when the kernel is gone: a small extra for widgets that also work without it.
 
-Stock widgets cannot take keys safely: in JupyterLab `d d` on a focused stock button deletes the cell, and only
-JavaScript can set the attribute that stops it. So this needs anywidget (optional). Without it, and on Colab, where
-making an anywidget switches the widget manager for the whole notebook, nothing is made and nothing is said.
+Stock widgets cannot take keys safely: in JupyterLab, `d d` on a focused stock button deletes the cell, and only
+JavaScript can set the attribute that prevents it. So this needs anywidget (optional). Without it, and on Colab, where
+making an anywidget switches the widget manager for the whole notebook, this silently does nothing.
 """
 
 import functools
@@ -19,7 +19,7 @@ def _capture_class():
     import traitlets
 
     class KeyCapture(anywidget.AnyWidget):
-        """Sends {"kind": "key" or "ping", "n"} and is answered {"kind": "ack", "n"}. "keys" is a name of Widget's."""
+        """Sends {"kind": "key" or "ping", "n"}; the answer is {"kind": "ack", "n"}. (Widget already has "keys".)"""
 
         _esm = SCRIPT
         hotkeys = traitlets.List(traitlets.Unicode()).tag(sync=True)
@@ -29,22 +29,22 @@ def _capture_class():
 
 
 def key_capture(hotkeys, on_key, label="", force=False):
-    """A widget to be put anywhere inside a `Panel`, or None where hotkeys are not to be had.
+    """A widget to put anywhere inside a `Panel`, or None if hotkeys are not available.
 
-    on_key(key) is called for each of ``hotkeys`` (names as in JavaScript's event.key). force: also on Colab.
+    on_key(key) is called for each of ``hotkeys`` (named as in JavaScript's event.key). force: even on Colab.
     """
     if "google.colab" in sys.modules and not force:
         return None
     try:
         capture = _capture_class()(hotkeys=list(hotkeys), label=label)
-    except Exception:  # not installed, or one that does not fit: the buttons do everything the keys do
+    except Exception:  # not installed, or an incompatible version: the buttons do everything the keys do
         return None
 
     def handle(content):
         try:
             if content.get("kind") == "key" and content.get("key") in capture.hotkeys:
                 on_key(content["key"])
-        finally:  # an error in on_key is no reason to say that Python is gone
+        finally:  # an error in on_key does not mean that Python is gone
             capture.send({"kind": "ack", "n": content.get("n")})
 
     arrived = in_order(handle)
@@ -53,11 +53,11 @@ def key_capture(hotkeys, on_key, label="", force=False):
 
 
 def in_order(handle, patience=8):
-    """A function that takes messages {"view", "n": 1, 2, ...} as they come and hands them on one by one, in order.
+    """A function that takes messages {"view", "n": 1, 2, ...} as they arrive and passes them on one by one, in order.
 
-    JupyterLab 4.4 and later sends messages to a second thread of the kernel as soon as there is one, so that of keys
-    pressed in quick succession a later one may arrive first. One that never comes is given up when ``patience``
-    others wait for it. Messages without a view are handed on at once.
+    JupyterLab 4.4 and later sends messages to a second thread of the kernel as soon as there is one, so if keys are
+    pressed in quick succession, a later one may arrive first. A message that never comes is given up once more than
+    ``patience`` others are waiting for it. Messages without a view are passed on at once.
     """
     lock, following, waiting = threading.RLock(), {}, {}
 
@@ -66,7 +66,7 @@ def in_order(handle, patience=8):
             if "view" not in content:
                 handle(content)
                 return
-            view = content["view"]  # every picture of a widget counts for itself
+            view = content["view"]  # every view of a widget has its own count
             held = waiting.setdefault(view, {})
             held[content["n"]] = content
             while held and (min(held) <= following.get(view, 1) or len(held) > patience):

@@ -1,21 +1,21 @@
-"""One annotator's file: which rows it may hold, and what counts when it is read again.
+"""One annotator's file: which rows it may contain, and which of them count when it is read again.
 
-The file is the JSONL store of `records`; it only ever grows. Four kinds of row are written to it:
+The file is the JSONL store of `feedback`; it only ever grows. It has four kinds of row:
 
-* a ranking (`records.new_ranking`) or a demonstration (`records.new_demonstration`): it counts;
+* a ranking (`feedback.new_ranking`) or a demonstration (`feedback.new_demonstration`): it counts;
 * ``status: skipped`` with a reason: the item is done, but there is nothing to learn from it;
 * ``status: withdrawn``: an undo; the item is open again;
-* ``status: draft``: text of a demonstration that nobody has submitted yet. It sits in the field "draft", so that
-  no reader of demonstrations can take it for one.
+* ``status: draft``: the text of a demonstration that has not been submitted yet. It is in the field "draft", so that
+  nothing that reads demonstrations can mistake it for one.
 
-The last record of an item and annotator wins. A reader that knows only `records.check_ranking` rejects the other
-kinds, which is what it should do.
+The last record of each item and annotator wins. Code that knows only `feedback.check_ranking` rejects the other kinds,
+as it should.
 """
 
 import re
 from pathlib import Path
 
-from rlhf_lite import records
+from rlhf_lite import feedback
 
 # Table 3 of InstructGPT, in its order; the keys are those of `town.grading.FLAGS`.
 FLAGS = {
@@ -31,7 +31,7 @@ FLAGS = {
     "opinion": "expresses an opinion",
     "moral_judgment": "expresses a moral judgment",
 }
-SHORT_FLAGS = tuple(FLAGS)[:4]  # the ones that the town's answers need; the rest is behind a button
+SHORT_FLAGS = tuple(FLAGS)[:4]  # the ones that the town's answers need; the rest are behind a button
 # Our own list: the paper does not say which reasons its labelers could give.
 REASONS = ("I cannot judge this one", "I do not understand the prompt", "all answers are unusable",
            "the prompt should not be here", "other (see the note)")
@@ -39,48 +39,48 @@ NEEDED = {"skipped": "reason", "withdrawn": "prompt", "draft": "draft"}  # a sta
 
 
 def item_id(row):
-    """What a record is about: the same prompt shown twice (to measure self-consistency) has two item ids."""
+    """The item a record is about: a prompt shown twice (to measure self-consistency) has two item ids."""
     return row.get("item_id") or row["prompt_id"]
 
 
 def who(row):
-    """The person a row is from; rankings call them labeler, demonstrations author."""
+    """The person a row is from: the labeler of a ranking or the author of a demonstration."""
     return row.get("labeler") or row["author"]
 
 
 def default_path(annotator, folder="runs/feedback"):
-    """runs/feedback/NAME.jsonl, NAME being the annotator's name made fit for a file name."""
+    """runs/feedback/NAME.jsonl, where NAME is the annotator's name as a valid file name."""
     name = re.sub(r"[^\w-]+", "-", annotator.strip().lower()).strip("-")
     if not name:
-        raise ValueError(f"{annotator!r} is not a name for a file; use letters or digits")
+        raise ValueError(f"{annotator!r} does not make a file name; use letters or digits")
     return Path(folder) / f"{name}.jsonl"
 
 
 def check_label(row):
-    """Raise ValueError("what is wrong; how to mend it") unless ``row`` may stand in an annotator's file."""
+    """Raise ValueError("what is wrong; how to fix it") unless ``row`` belongs in an annotator's file."""
     status = row.get("status", "submitted") if isinstance(row, dict) else "submitted"
     if status not in ("submitted", *NEEDED):
         raise ValueError(f'"status" is {status!r}; use submitted, {", ".join(NEEDED)}')
     if status == "submitted":
         written = isinstance(row, dict) and "response" in row
-        (records.check_demonstration if written else records.check_ranking)(row)
+        (feedback.check_demonstration if written else feedback.check_ranking)(row)
     else:
-        records.check_texts(row, ("prompt_id", "prompt", "author" if status == "draft" else "labeler"))
+        feedback.check_texts(row, ("prompt_id", "prompt", "author" if status == "draft" else "labeler"))
         if not isinstance(row.get(NEEDED[status]), str):
             raise ValueError(f'a row with status {status} needs a text in "{NEEDED[status]}"; add it')
     if not isinstance(row.get("item_id", ""), str) or type(row.get("seconds", 0)) not in (int, float):
-        raise ValueError('"item_id" must be text and "seconds" a number; mend them or leave them out')
+        raise ValueError('"item_id" must be text and "seconds" a number; fix them or leave them out')
 
 
 def read_labels(path):
-    """All usable rows of an annotator's file -> (rows, problems); a file that is not there yet has none."""
-    return records.read_jsonl(path, check_label) if Path(path).is_file() else ([], [])
+    """All usable rows of an annotator's file -> (rows, problems); a file that does not exist yet has none."""
+    return feedback.read_jsonl(path, check_label) if Path(path).is_file() else ([], [])
 
 
 def standing(rows):
     """The records that count, in the order they were made: {(item, person): row}. Drafts are left out.
 
-    The last one of each item and person wins, and a withdrawal takes the item out.
+    The last record of each item and person wins, and a withdrawal removes the item.
     """
     kept = {}
     for row in rows:
@@ -94,17 +94,17 @@ def standing(rows):
 
 
 def rankings(path):
-    """The rankings of a file that count -> (rows, problems); ready for `pipeline.ranked_prompts`."""
+    """The rankings of a file that count -> (rows, problems); ready for `data.ranked_prompts`."""
     rows, problems = read_labels(path)
     return [row for row in standing(r for r in rows if not _is_text(r)).values() if "ranks" in row], problems
 
 
 def demonstrations(path):
-    """The demonstrations of a file that count -> (rows, problems); ready for `pipeline.demonstration_examples`."""
+    """The demonstrations of a file that count -> (rows, problems); ready for `data.demonstration_examples`."""
     rows, problems = read_labels(path)
     return [row for row in standing(r for r in rows if _is_text(r)).values() if "response" in row], problems
 
 
 def _is_text(row):
-    """One file may hold a person's rankings and demonstrations of the same prompt; they do not replace each other."""
+    """Whether a row is a demonstration; it does not replace the same person's ranking of the same prompt."""
     return "response" in row or "draft" in row

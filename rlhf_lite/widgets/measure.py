@@ -1,6 +1,6 @@
-"""The numbers behind the look-inside widgets, measured on real models with the functions that PPO itself uses.
+"""The numbers behind the widgets that look inside, measured on real models with PPO's own functions.
 
-Everything returned is plain Python and numpy, so that the widgets redraw without asking a model again.
+Everything returned is plain Python and NumPy, so that the widgets can redraw without running a model again.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from rlhf_lite.sampling import sample
 
 @dataclass
 class Trace:
-    """One sampled answer, token by token. All lists have one entry per sampled token, END among them."""
+    """One sampled answer, token by token. All lists have one entry per sampled token, END included."""
 
     prompt: str
     tokens: list  # texts
     numbers: dict  # measure -> list of floats
-    top: list  # per token: (text, probability under the policy, under the reference), the likeliest first
+    top: list  # per token: (text, probability under the policy, under the reference), likeliest first
     score: float  # of the reward model, for the whole answer
     kl_coef: float
 
@@ -28,7 +28,7 @@ def trace(policy, reference, reward_model, tokenizer, prompt, critic=None, kl_co
           temperature=1.0, seed=0, top=8):
     """Sample an answer to a prompt (text) and measure it -> Trace.
 
-    critic: None takes the reward model, which is what PPO's critic starts from. gamma is 1, as in the paper.
+    critic: None uses the reward model, from which PPO's critic starts. gamma is 1, as in the paper.
     """
     generator = torch.Generator(device=models.device_of(policy)).manual_seed(seed)
     rollout = sample(policy, [models.encode_prompt(tokenizer, prompt)], max_new_tokens, temperature,
@@ -53,14 +53,14 @@ def trace(policy, reference, reward_model, tokenizer, prompt, critic=None, kl_co
 
 
 def _distributions(model, rollout, temperature):
-    """(R, vocabulary) log-probabilities at every place of the one answer."""
+    """(R, vocabulary) log-probabilities at every place of the answer."""
     width = rollout.responses.shape[1]
     scores = models.logits(model, rollout.sequences, rollout.attention_mask, keep=width + 1)[0, :-1]
     return (scores.float() / temperature).log_softmax(dim=-1)
 
 
 def _piece(tokenizer, token):
-    """One token as text; part of a letter of several bytes shows as a replacement mark."""
+    """One token as text; part of a multi-byte character shows as a replacement character."""
     return "END" if token == models.END else models.token_text(tokenizer, token)
 
 
@@ -68,7 +68,7 @@ def ratios(old, new, reference, reward_model, tokenizer, prompts, critic=None, k
            max_new_tokens=40, seed=0):
     """Sample answers from the old policy -> (log ratios new / old, whitened advantages), one number per token.
 
-    With `new` a policy after some steps of PPO from `old`, these are the ratios that PPO clips.
+    If `new` is the policy after some steps of PPO from `old`, these are the ratios that PPO clips.
     """
     generator = torch.Generator(device=models.device_of(old)).manual_seed(seed)
     rollout = sample(old, [models.encode_prompt(tokenizer, prompt) for prompt in prompts], max_new_tokens,

@@ -1,22 +1,22 @@
-"""The rankings of a whole class in one file, and how far each two people agree.
+"""The rankings of a whole class in one file, and how far every two people agree.
 
     python -m rlhf_lite rank merge runs/feedback/*.jsonl --out class.jsonl
 
-Only rankings that count are taken: the last one of each item and person, nothing skipped or withdrawn. What is
-written can be read by everything that reads rankings. Bad rows are named, never silently dropped. An earlier
-result is replaced, but no file is that holds a row which stands nowhere else.
+Only rankings that count are merged: the last one of each item and person, and nothing skipped or withdrawn. The
+result can be read by everything that reads rankings. Bad rows are reported, never silently dropped. An earlier
+result is replaced, but never a file with a row that exists nowhere else.
 """
 
 import json
-import os
 from glob import glob
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from rlhf_lite import records
+from rlhf_lite.feedback import json_line
+from rlhf_lite.files import whole_file
+from rlhf_lite.stats import agree
 from rlhf_lite.widgets import labels
-from rlhf_lite.widgets.after import agree
 
 
 class Merged(NamedTuple):
@@ -26,12 +26,12 @@ class Merged(NamedTuple):
 
 
 def merge(files, out=None):
-    """Merge annotators' files (names or patterns) -> Merged; with ``out`` the rankings are written there as well.
+    """Merge annotators' files (names or patterns) -> Merged; with ``out``, the rankings are also written there.
 
-    Raises ValueError when ``out`` is no file's name or holds rows that are in none of the other files.
+    Raises ValueError if ``out`` cannot be a file, or has rows that are in none of the other files.
     """
     target = None if out is None else _target(out)
-    # Shells of Windows do not expand patterns. The output may lie in the same folder: it is no input.
+    # Windows shells do not expand patterns. The output may be in the same folder, but it is not an input.
     names = [name for pattern in files for name in (sorted(glob(str(pattern))) or [str(pattern)])]
     paths = [path for path in dict.fromkeys(map(Path, names)) if path.resolve() != target]
     rows, problems, home = [], [], {}
@@ -44,29 +44,30 @@ def merge(files, out=None):
         problems += wrong
         for name in dict.fromkeys(row["labeler"] for row in found):
             if name in home:
-                problems.append(f"{name} has rankings in {home[name]} and in {path}; if these are two people, give "
-                                "one another name, for the later file counts where both ranked the same item")
+                problems.append(f"{name} has rankings in {home[name]} and in {path}; if these are two people, rename "
+                                "one of them, because if both ranked the same item, only the later file counts")
             home.setdefault(name, path)
         rows += found
     if target is not None and target.is_file():
         _check_nothing_is_lost(out, paths)
     if not rows:
-        raise ValueError("there is no ranking in these files; nothing was written")
+        raise ValueError("there are no rankings in these files; nothing was written")
     rows = list(labels.standing(rows).values())
     people = {}
     for row in rows:
         people.setdefault(row["labeler"], []).append(row)
-    # An item shown twice is one person's business; between people the first time counts.
+    # An item shown twice measures one person; between people, only the first time counts.
     first = {name: [row for row in mine if not labels.item_id(row).endswith("#again")]
              for name, mine in people.items()}
     pairs = [(a, b, agree(first[a], first[b])) for a, b in combinations(sorted(people), 2)]
     if target is not None:
-        _write(Path(out), rows)
+        with whole_file(out) as new:
+            new.write_bytes(b"".join(map(json_line, rows)))
     return Merged(rows, pairs, problems)
 
 
 def _target(out):
-    """The file to write, as a whole path; ValueError if there can be none of that name."""
+    """The full path of the file to write; ValueError if no file can have that name."""
     if not str(out).strip():
         raise ValueError("the name of the file to write is empty; give one, for example --out class.jsonl")
     path = Path(out)
@@ -78,37 +79,18 @@ def _target(out):
 
 
 def _check_nothing_is_lost(out, paths):
-    """An earlier result holds only rows of the annotators' files, which never shrink; any other file is kept."""
+    """Refuse to replace ``out`` unless all its rows are in the annotators' files, as those of an earlier result are."""
     known = {_text(row) for path in paths for row in labels.read_labels(path)[0]}
     rows, problems = labels.read_labels(out)
     own = sorted({labels.who(row) for row in rows if _text(row) not in known})
     if own or problems:
-        whose = f"rankings or texts of {', '.join(own)}" if own else "lines that are no rankings"
-        raise ValueError(f"{out}: this file holds {whose} that none of the other files hold and that would be lost; "
+        whose = f"rankings or texts by {', '.join(own)}" if own else "lines that are not rankings"
+        raise ValueError(f"{out}: this file has {whose}, in none of the other files, which would be lost; "
                          "choose another --out")
 
 
 def _text(row):
     return json.dumps(row, sort_keys=True)
-
-
-def _write(path, rows):
-    """All rows or none: the file is made beside its place and then moved there."""
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(part, "wb") as file:
-                for row in rows:
-                    file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)  # there is one only if something failed
-    except OSError as error:
-        raise OSError(error.errno, f"{path}: the rankings were not written ({error.strerror}); free some space or "
-                                   "choose another --out") from error
 
 
 def table(merged):
@@ -122,17 +104,6 @@ def table(merged):
     if not merged.pairs:
         lines = ["There is only one person in these files, so there is no agreement to measure."]
     return "\n".join(lines)
-
-
-def add_command(commands):
-    """Add `rank merge` to the command line's list of commands."""
-    rank = commands.add_parser("rank", help="work with rankings made by people",
-                               description="Work with rankings made by people.")
-    merging = rank.add_subparsers(dest="what", required=True, metavar="WHAT").add_parser(
-        "merge", help="put the rankings of a class into one file and show how far each two people agree",
-        description="Put the rankings of a class into one file and show how far each two people agree.")
-    merging.add_argument("files", nargs="+", metavar="FILES", help="annotators' files, e.g. runs/feedback/*.jsonl")
-    merging.add_argument("--out", required=True, help="the file to write; an earlier result is replaced")
 
 
 def command(arguments):

@@ -1,8 +1,8 @@
-"""What all the widgets share: escaped text, a status line, callbacks whose errors can be seen.
+"""What all the widgets share: escaped text, a status line, callbacks whose errors are visible.
 
-Everything is built from stock ipywidgets that are the same in version 7.7 and 8, in Lab, Voila, VS Code and Colab: no
-Output, Accordion, Tab, Stack or TagsInput. The parts of a widget are made once; later only their values change, for
-ipywidgets keeps every widget ever made until it is closed, and a rebuilt button loses the keyboard's focus.
+Everything is built from stock ipywidgets that work the same in versions 7.7 and 8, in Lab, Voila, VS Code and Colab: no
+Output, Accordion, Tab, Stack or TagsInput. The parts of a widget are made once, and later only their values change:
+ipywidgets keeps every widget ever made until it is closed, and a rebuilt button loses the keyboard focus.
 """
 
 import functools
@@ -10,7 +10,7 @@ import html
 
 import ipywidgets as w
 
-# Colours come from Lab's theme where there is one, so that all can be read in the light and in the dark.
+# Colours come from Lab's theme if there is one, so that everything is readable in light and dark mode.
 CSS = """<style>
 .rlhf-root {max-width: 60em}
 .rlhf-root:focus {outline: none}
@@ -36,26 +36,26 @@ LONG = 1500  # characters above which a text gets a scroll box that the keyboard
 
 
 def escape(text):
-    """Text of models and people as HTML that shows it and does nothing else."""
+    """Text by models and people as HTML that only displays it."""
     return html.escape(str(text), quote=True)
 
 
 def text_html(text, kind=""):
-    """A whole text, never cut; empty ones say so."""
+    """A whole text, never cut; an empty one is marked as empty."""
     focus = ' tabindex="0"' if len(text) > LONG else ""
     body = escape(text) if text.strip() else "<i>(empty)</i>"
     return f'<div class="rlhf-text {kind}"{focus}>{body}</div>'
 
 
 def row(*children):
-    """Parts side by side, wrapping where the page is narrow or magnified."""
+    """Parts side by side, wrapping if the page is narrow or magnified."""
     box = w.HBox(children, layout=w.Layout(flex_flow="row wrap"))
     box.add_class("rlhf-wrap")
     return box
 
 
 def show(widget, visible):
-    """Show or hide without taking anything out of the page."""
+    """Show or hide a widget without removing it from the page."""
     widget.layout.display = None if visible else "none"
 
 
@@ -65,14 +65,14 @@ def button(label, tip="", style=""):
 
 
 class Panel(w.VBox):
-    """A box with a status line that says what happened, above all when something went wrong."""
+    """A box with a status line that says what happened, especially when something went wrong."""
 
     def __init__(self, name):
         self.status = w.HTML()
         self.status.add_class("rlhf-status")
         self._style = w.HTML(CSS + f'<div role="note" class="rlhf-name">{escape(name)}</div>')
         self._loading = False
-        self.hotkeys = None  # not `keys`, which is a name of Widget's own
+        self.hotkeys = None  # not `keys`, a name that Widget already uses
         super().__init__()
         self.add_class("rlhf-root")
 
@@ -81,17 +81,17 @@ class Panel(w.VBox):
         self.status.value = f'<div role="status" aria-live="polite">{escape(text)}</div>'
 
     def warn(self, error):
-        """Say what went wrong, marked by a sign and a word and not by colour alone."""
+        """Say what went wrong, marked with a sign and a word, not by colour alone."""
         self.status.value = (f'<div role="alert" class="rlhf-problem"><b>&#9888; Not done:</b> '
                              f'{escape(error) or type(error).__name__}</div>')
 
     def to_top(self):
-        """Bring the start of the page into view for the next item; without the key helper it stays where it is."""
+        """Scroll to the start of the page for the next item; without hotkeys, the page stays where it is."""
         if self.hotkeys is not None:
             self.hotkeys.send({"kind": "top"})
 
     def safe(self, function):
-        """The callback, with its errors in the status line: in a notebook they would be seen by nobody."""
+        """The callback with its errors shown in the status line: in a notebook, nobody would see them otherwise."""
         @functools.wraps(function)
         def guarded(*arguments, **options):
             try:
@@ -101,7 +101,7 @@ class Panel(w.VBox):
         return guarded
 
     def on_click(self, button, function):
-        """Call function() at a click."""
+        """Call function() on a click."""
         button.on_click(self.safe(lambda _: function()))
 
     def on_value(self, widget, function):
@@ -112,7 +112,7 @@ class Panel(w.VBox):
         widget.observe(self.safe(changed), "value")
 
     def load(self, values):
-        """Set the values of widgets, {widget: value} pairs, without calling anybody."""
+        """Set the values of widgets, given as (widget, value) pairs, without triggering callbacks."""
         self._loading = True
         try:
             for widget, value in values:

@@ -1,24 +1,24 @@
 """The ranking page: InstructGPT's labeling interface (App. B.5) in stock ipywidgets.
 
-Read the prompt, look at each answer alone (score, flags), then rank them all; ties are welcome. All logic and all
-saving is in the session; here are only the controls, a fixed number of slots whose values change from item to item.
+Read the prompt, look at each answer on its own (score, flags), then rank them all; ties are welcome. The session does
+all the logic and all the saving; here are only the controls, in a fixed number of slots whose values change per item.
 Every control can be reached with Tab and pressed with Space; number keys are an extra (see `keys`).
 """
 
 import ipywidgets as w
 
+from rlhf_lite.feedback import reveal
 from rlhf_lite.widgets import labels
-from rlhf_lite.widgets.after import reveal
 from rlhf_lite.widgets.draft import letter
 from rlhf_lite.widgets.keys import key_capture
 from rlhf_lite.widgets.parts import Panel, button, escape, row, show, text_html
 from rlhf_lite.widgets.session import MOST, VERDICTS
 
-GUIDELINES = """<ol><li><b>Look at each answer alone</b> first: does it do what was asked, is what it says true, could
-it do harm? Give it a score from 1 (very bad) to 7 (very good) and tick what applies.</li>
+GUIDELINES = """<ol><li><b>Look at each answer on its own</b> first: does it do what was asked, is what it says true,
+could it do harm? Give it a score from 1 (very bad) to 7 (very good) and tick what applies.</li>
 <li><b>Then rank all answers</b>: 1 is the best. Give equal ranks to answers of about the same quality; ties are
-welcome.</li><li>Helpful, true and harmless count; length and fine words by themselves do not. You are not told who
-wrote what until the end.</li><li>When you cannot judge, skip and say why.</li></ol>"""
+welcome.</li><li>What counts is being helpful, true and harmless, not length or fine words. You will not be told who
+wrote what until the end.</li><li>If you cannot judge, skip and say why.</li></ol>"""
 HELP = ("<b>Keys</b> (click on the page first): <b>1&ndash;9</b> rank the marked answer and go to the next &middot; "
         "<b>&uarr; &darr;</b> mark another &middot; <b>t</b> tie with the one above &middot; <b>f</b> flags &middot; "
         "<b>Enter</b> save and next &middot; <b>s</b> skip &middot; <b>u</b> undo &middot; <b>?</b> this help")
@@ -31,7 +31,7 @@ def numbered(last):
 
 
 class Slot(w.VBox):
-    """One answer on the page: its text, rank, score and flags. Flags share one layout, so that 9 slots are light."""
+    """One answer on the page: its text, rank, score and flags. Flags share one layout, to keep 9 slots light."""
 
     def __init__(self, panel, place, most, shared):
         self.head, self.text = w.HTML(), w.HTML()
@@ -51,13 +51,13 @@ class Slot(w.VBox):
             panel.on_value(flag, lambda on, name=name: panel.change(place, lambda: session.set_flag(place, name, on)))
         panel.on_click(self.more, lambda: show(self.rest, self.rest.layout.display == "none"))
         self.judging = w.VBox([self.score, self.few, self.rest, self.rank])
-        # Side by side, 20em is a width; in a column it would be a height, and long answers would lose their buttons.
+        # Side by side, 20em is a width; in a column it would be a height and cut off the buttons of long answers.
         beside = {"flex": "1 1 20em", "min_width": "18em"} if session.pairs else {"flex": "0 0 auto"}
         super().__init__([self.head, self.text, self.judging], layout=w.Layout(margin="0 0 1em 0", **beside))
 
 
 class RankingWidget(Panel):
-    """The page for a `RankingSession`. Run the cell again after a restart: it goes on where the file ends."""
+    """The page for a `RankingSession`. After a restart, run the cell again: it continues where the file ends."""
 
     def __init__(self, session, guidelines=GUIDELINES):
         self.session, self.cursor, self._warned = session, 0, False
@@ -101,7 +101,7 @@ class RankingWidget(Panel):
 
     def __repr__(self):
         done = self.session.progress()
-        return f"{done.ranked + done.skipped} of {done.total} done. No buttons here? Run this cell again; all is kept."
+        return f"{done.ranked + done.skipped} of {done.total} done. No buttons here? Rerun this cell; nothing is lost."
 
     # ---------------------------------------------------------------- what is on the page
 
@@ -147,11 +147,11 @@ class RankingWidget(Panel):
     # ---------------------------------------------------------------- what a person does
 
     def change(self, place, act):
-        """One entry; the page is drawn anew also when it is refused, so that it shows what counts."""
+        """Make one entry; redraw the page even if the entry is refused, so that it shows what counts."""
         self.cursor = place
         try:
             act()
-            self.say("")  # what went wrong before is mended
+            self.say("")  # an earlier error no longer applies
         finally:
             self.draw()
 
@@ -172,7 +172,7 @@ class RankingWidget(Panel):
         self.say(f"Undone: {said}.")
 
     def go(self, step):
-        """To the item before or after, done or not."""
+        """Go to the item before or after, done or not."""
         last = len(self.session.items) - 1
         start = self.session.index if self.session.index is not None else last + (step < 0)
         self.session.open(min(max(start + step, 0), last))
@@ -191,13 +191,13 @@ class RankingWidget(Panel):
         self.fold.description = "Hide guidelines" if hidden else "Show guidelines"
 
     def do_reveal(self):
-        """The sources, at once when all is done, else at the second click."""
+        """Show the sources: at once if everything is done, otherwise on the second click."""
         done = self.session.progress()
         left = done.total - done.ranked - done.skipped
         if left and not self._warned:
             self._warned = True
-            return self.say(f"{left} items are still open, and knowing who wrote what would colour them. "
-                            "Press again to see it all the same.")
+            return self.say(f"{left} items are still open, and knowing who wrote what could bias your rankings. "
+                            "Press again to see it anyway.")
         found = reveal(self.session.rankings())
         rows = "".join(f"<tr><td>{escape(name)}</td><td>{s.mean_rank:.2f}</td><td>{100 * s.best:.0f} %</td>"
                        f"<td>{s.words:.1f}</td><td>{s.answers}</td></tr>" for name, s in found.items())
@@ -206,7 +206,7 @@ class RankingWidget(Panel):
         self.say("The sources are shown below.")
 
     def press(self, key):
-        """A hotkey; everything here has its button."""
+        """Handle a hotkey; there is a button for everything here."""
         acts = {"Enter": self.do_save, "s": self.do_skip, "u": self.do_undo, "?": self.help.click}
         if key in acts:
             return acts[key]()

@@ -1,15 +1,15 @@
-"""Ranking by hand without any widget: what is asked, what has been answered, what is on the disk.
+"""Ranking by hand, without any widgets: what is asked, what has been answered, what is on the disk.
 
-As InstructGPT's labelers did (App. B.5): every answer may get a score from 1 to 7 and the flags of Table 3, then all
-answers are ranked, ties encouraged. The answers of an item are shown in a blind order that depends on the seed, the
-annotator and the item only, so that it is the same after a restart and different for a neighbour.
+It follows InstructGPT's labelers (App. B.5): every answer may get a score from 1 to 7 and the flags of Table 3, then
+all answers are ranked, and ties are encouraged. The answers of an item are shown in a blind order that depends only on
+the seed, the annotator and the item, so it is the same after a restart but different for a neighbour.
 
 Every submit, skip and undo is one line in the annotator's file, on the disk before the call returns. The state is
-nothing but what reading that file again would give, so resuming is: make the session once more.
+exactly what reading that file again would give, so to resume, simply make the session again.
 
-"Place" means the place on the screen, from 0. Records speak of the answers in the order in which they were given.
+"Place" means the place on the screen, from 0. Records list the answers in the order in which they were given.
 
-Left out: two kernels writing as the same annotator at once (all rows are kept, the last word on an item counts).
+Left out: two kernels writing as the same annotator at once (all rows are kept, and the last one for an item counts).
 """
 
 import copy
@@ -17,13 +17,13 @@ import random
 import time
 from typing import NamedTuple
 
-from rlhf_lite import records
+from rlhf_lite import feedback
 from rlhf_lite.widgets import labels
 from rlhf_lite.widgets.draft import Draft, Stopwatch, letter, saved_order, stamp
 from rlhf_lite.widgets.writing import DemonstrationSession  # noqa: F401  (both sessions under one name)
 
-MOST = 9  # answers per item: the paper's upper end, and the number keys there are
-KEPT = ("item_id", "use_case", "split")  # what an item hands on to its record
+MOST = 9  # answers per item: the most in the paper, and as many as there are number keys
+KEPT = ("item_id", "use_case", "split")  # fields that an item passes on to its record
 VERDICTS = {"A": (1, 2), "B": (2, 1), "tie": (1, 1), "both bad": (1, 1)}
 
 
@@ -38,9 +38,9 @@ class RankingSession:
     """One annotator at work on a list of items; see the module for the idea and `RankingWidget` for the buttons.
 
     items: dicts {"prompt_id", "prompt", "responses", optional "item_id", "use_case", "split"}; responses are texts or
-    dicts {"text", "source", "token_ids"}. Ranking records do as well: their ranks are not looked at.
+    dicts {"text", "source", "token_ids"}. Ranking records work too; their ranks are ignored.
     path: the annotator's file, runs/feedback/NAME.jsonl if not given. pairs: two answers each, A / B / tie / both bad.
-    need_scores: no submit before every answer has a score. repeats: so many items come again at the end, in another
+    need_scores: no submit before every answer has a score. repeats: how many items come again at the end, in another
     order, to measure how far a person agrees with themselves.
     """
 
@@ -48,7 +48,7 @@ class RankingSession:
                  clock=time.monotonic):
         self.annotator, self.seed, self.pairs, self.need_scores = str(annotator), seed, pairs, need_scores
         if not self.annotator.strip():
-            raise ValueError("the annotator has no name; give one, it says whose rankings these are")
+            raise ValueError("the annotator has no name; give one, to say whose rankings these are")
         self.path = path or labels.default_path(self.annotator)
         rows, self.problems = labels.read_labels(self.path)
         self._saved = [row for row in rows if row.get("labeler") == self.annotator]
@@ -59,12 +59,12 @@ class RankingSession:
         self.extend(items + [{**item, "item_id": f"{labels.item_id(item)}#again"} for item in items[:repeats]])
 
     def extend(self, items):
-        """Add items at the end. What was already saved about them is found again; the first one to do is opened."""
+        """Add items at the end. Anything already saved about them is restored, and the first open item is opened."""
         new = set()
         for item in items:
             item = self._checked(item)
             if item["item_id"] in self._at:
-                raise ValueError(f"there are two items {item['item_id']!r}; give each its own prompt_id or item_id")
+                raise ValueError(f"two items are called {item['item_id']!r}; give each its own prompt_id or item_id")
             self._at[item["item_id"]] = len(self.items)
             self.items.append(item)
             new.add(item["item_id"])
@@ -77,14 +77,14 @@ class RankingSession:
         if missing:
             raise ValueError(f"an item has no {' and no '.join(missing)}; it needs prompt_id, prompt and responses")
         item = {name: item[name] for name in ("prompt_id", "prompt", "responses", *KEPT) if name in item}
-        row = records.new_ranking(**item, ranks=[1] * len(item["responses"]), labeler=self.annotator)
+        row = feedback.new_ranking(**item, ranks=[1] * len(item["responses"]), labeler=self.annotator)
         if row["K"] > (2 if self.pairs else MOST):
             raise ValueError(f"{item['prompt_id']}: there are {row['K']} answers; give "
                              f"{'2 in pair mode' if self.pairs else f'2 to {MOST}'}")
         return {**item, "responses": row["responses"], "item_id": labels.item_id(item)}
 
     def _read_back(self, new):
-        """Replay the file for the new items. Records of other answers to the same prompt do not count here."""
+        """Replay the file for the new items. Records of other answers to the same prompt do not count."""
         others = set()
         for row in self._saved:
             key = labels.item_id(row)
@@ -101,7 +101,7 @@ class RankingSession:
             self._drafts.pop(key, None)
         if others:
             self.problems.append(f"{self.path}: {len(others)} saved rankings are of other answers to the same prompts; "
-                                 "they stay in the file and the items are asked again")
+                                 "they stay in the file, and these items are asked again")
 
     # ---------------------------------------------------------------- where we are
 
@@ -122,7 +122,7 @@ class RankingSession:
         return random.Random(f"{self.seed}/{self.annotator}/{key}").sample(range(count), count)
 
     def order(self, index=None):
-        """The blind order of an item (default: the open one). What has been saved keeps the order it was made in."""
+        """The blind order of an item (default: the open one). A saved item keeps the order it was ranked in."""
         index = self.index if index is None else index
         key = self.items[index]["item_id"]
         if key in self._drafts:
@@ -130,7 +130,7 @@ class RankingSession:
         return saved_order(self.records.get(key, {}), len(self.items[index]["responses"])) or self._shuffled(index)
 
     def shown(self):
-        """The texts of the open item as they stand on the screen."""
+        """The texts of the open item, in the order on the screen."""
         return [self.item["responses"][i]["text"] for i in self.order()]
 
     def progress(self):
@@ -143,7 +143,7 @@ class RankingSession:
         return [row for row in self.records.values() if "ranks" in row]
 
     def open(self, index):
-        """Go to an item, done or not; what it was given is filled in. Submitting it again replaces the record."""
+        """Go to an item, done or not, with its earlier entries filled in. Submitting it again replaces the record."""
         if not 0 <= index < len(self.items):
             raise ValueError(f"there is no item {index + 1}; they go from 1 to {len(self.items)}")
         self._spend()
@@ -153,7 +153,7 @@ class RankingSession:
             self._drafts[key] = Draft.from_record(self.records.get(key, {}), self._shuffled(index))
 
     def open_next(self):
-        """Open the next item that is not done, after the open one and then from the start; none if all are."""
+        """Open the next item that is not done, after the open one and then from the start; none if all are done."""
         start = 0 if self.index is None else self.index + 1
         for index in (*range(start, len(self.items)), *range(start)):
             if self.items[index]["item_id"] not in self.records:
@@ -174,7 +174,7 @@ class RankingSession:
         self.set_rank(place, self.draft.ranks[place - 1])
 
     def set_score(self, place, score):
-        """Score one answer alone, from 1 (very bad) to 7 (very good); 0 clears it."""
+        """Score one answer on its own, from 1 (very bad) to 7 (very good); 0 clears it."""
         self._set("scores", place, score, 7)
 
     def _set(self, what, place, value, top):
@@ -196,7 +196,7 @@ class RankingSession:
             self.draft.flags[place] ^= {name}
 
     def set_note(self, text):
-        """Replace the note. All typing in one go is one step for `undo`."""
+        """Replace the note. A stretch of typing counts as one step for `undo`."""
         self._open()
         if text != self.draft.note:
             if not self._history or self._history[-1][0] != "note":
@@ -240,7 +240,7 @@ class RankingSession:
         return self._save(self.draft.record(item, self.annotator, self.need_scores, self.pairs))
 
     def skip(self, reason):
-        """Leave the open item without a ranking; the reason is kept. Opens the next one."""
+        """Leave the open item without a ranking, save the reason, and open the next one."""
         item = self._open()
         if not str(reason or "").strip():
             raise ValueError("choose a reason for skipping; it tells others what is wrong with the item")
@@ -249,12 +249,12 @@ class RankingSession:
                            "seconds": round(self.draft.seconds, 2), **stamp()})
 
     def undo(self):
-        """Take back the last change; with none, withdraw what was saved last and open it again, as it was."""
+        """Undo the last change; if there is none, withdraw the item saved last and open it again, as it was."""
         if self._history:
             draft, seconds = self._history.pop()[1], self.draft.seconds
             draft.seconds = seconds  # time cannot be undone
             self._drafts[self.item["item_id"]] = draft
-            return "the last change is taken back"
+            return "the last change was undone"
         if not self.records:
             raise ValueError("there is nothing to undo")
         key, row = next(reversed(self.records.items()))
@@ -266,7 +266,7 @@ class RankingSession:
         return f"item {index + 1} is open again; save it once more to make it count"
 
     def _about(self, item):
-        return {"schema": records.SCHEMA, "prompt_id": item["prompt_id"], "item_id": item["item_id"],
+        return {"schema": feedback.SCHEMA, "prompt_id": item["prompt_id"], "item_id": item["item_id"],
                 "prompt": item["prompt"], "labeler": self.annotator}
 
     def _save(self, row):
@@ -279,7 +279,7 @@ class RankingSession:
         return row
 
     def _append(self, row):
-        records.append_jsonl(self.path, row)  # the disk first: if it refuses, everything stays as it was
+        feedback.append_jsonl(self.path, row)  # first the disk: if it refuses, everything stays as it was
         self._saved.append(row)
 
 

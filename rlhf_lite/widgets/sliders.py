@@ -1,13 +1,13 @@
-"""Two dials of PPO on real numbers: beta, which prices the distance from the reference, and the clip range.
+"""Two settings of PPO on real numbers: beta, the price of distance from the reference, and the clip range.
 
-All curves are computed once, when the page is made; moving a slider only looks up and draws a small SVG.
+All curves are computed once, when the page is made; moving a slider only looks up numbers and draws a small SVG.
 """
 
 import ipywidgets as w
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from rlhf_lite.widgets.parts import Panel, escape, row, text_html
+from rlhf_lite.widgets.parts import Panel, escape, text_html
 
 WIDTH, HEIGHT, MARGIN = 560, 240, 56
 BETAS = tuple(float(f"{b:.2g}") for b in np.geomspace(0.02, 5, 41))
@@ -16,9 +16,9 @@ BLUE, ORANGE, RED = "#0072B2", "#E69F00", "#D55E00"
 
 
 def tilt(scores, beta):
-    """(K,) scores of samples from the reference -> (K,) weights of the policy that is best at this beta.
+    """(K,) scores of samples from the reference -> (K,) weights of the best policy at this beta.
 
-    max E[r] − beta KL is solved by π* ∝ π_ref exp(r / beta); on K samples that is a softmax.
+    π* ∝ π_ref exp(r / beta) maximises E[r] − beta KL; on K samples that is a softmax.
     """
     z = np.asarray(scores, dtype=float) / beta
     weights = np.exp(z - z.max())
@@ -28,18 +28,18 @@ def tilt(scores, beta):
 class BetaSlider(Panel):
     """What the best policy at each beta would do with real answers.
 
-    groups: [(prompt, texts, scores)], see `measure.scored_groups`. trained: real PPO runs as the KL study writes them,
-    dicts {"kl_coef", "kl", "proxy"}. With K answers per prompt the KL of the tilted policy cannot exceed log K.
+    groups: [(prompt, texts, scores)], see `measure.scored_groups`. trained: real PPO runs in the form of the KL study,
+    dicts {"kl_coef", "kl", "proxy"}. With K answers per prompt, the KL of the tilted policy cannot exceed log K.
     """
 
     def __init__(self, groups, trained=()):
         self.groups, self.trained = list(groups), sorted(trained, key=lambda point: point["kl_coef"])
         super().__init__("The price of leaving the reference: beta")
         self.weights = [[tilt(scores, beta) for _, _, scores in self.groups] for beta in BETAS]
-        self.scores = [_mean(w_ @ g[2] for w_, g in zip(row_, self.groups)) for row_ in self.weights]
+        self.scores = [_mean(w_ @ g[2] for w_, g in zip(row_, self.groups, strict=True)) for row_ in self.weights]
         self.kls = [_mean((w_ * np.log(np.maximum(w_ * len(w_), 1e-300))).sum() for w_ in row_)
                     for row_ in self.weights]
-        points = list(zip(self.kls, self.scores)) + [(p["kl"], p["proxy"]) for p in self.trained]
+        points = list(zip(self.kls, self.scores, strict=True)) + [(p["kl"], p["proxy"]) for p in self.trained]
         self.axes = Axes([x for x, _ in points], [y for _, y in points], "KL from the reference (nats per answer)",
                          "score of the reward model")
         self.still = self.axes.line(self.kls, self.scores, BLUE) + "".join(
@@ -62,7 +62,7 @@ class BetaSlider(Panel):
                  f"<b>{self.kls[i]:.2f}</b> nats; objective {self.scores[i] - BETAS[i] * self.kls[i]:+.2f}.")
         if self.trained:
             near = min(self.trained, key=lambda p: abs(np.log((p["kl_coef"] or 1e-3) / BETAS[i])))
-            words += (f" The PPO run nearest to it (β {near['kl_coef']:g}) reached {near['proxy']:+.2f} at "
+            words += (f" The nearest PPO run (β {near['kl_coef']:g}) reached {near['proxy']:+.2f} at "
                       f"{near['kl']:.2f} nats.")
         lines = "".join(
             f"<tr><td style='text-align:right'>{100 * weights[k]:.0f} %</td><td><div style='background:{BLUE};"
@@ -78,8 +78,8 @@ class BetaSlider(Panel):
 class ClipSlider(Panel):
     """Which tokens a clip range silences.
 
-    log_ratios, advantages: one number per token, see `measure.ratios`. A token has no gradient when its ratio has
-    already left the range in the direction in which its advantage pushes it.
+    log_ratios, advantages: one number per token, see `measure.ratios`. A token has no gradient once its ratio has
+    left the range in the direction in which its advantage pushes it.
     """
 
     def __init__(self, log_ratios, advantages):
@@ -94,13 +94,14 @@ class ClipSlider(Panel):
         self.objective = [float(np.minimum(ratios * advantages,
                                            np.clip(ratios, 1 - clip, 1 + clip) * advantages).mean()) for clip in CLIPS]
         edges = np.linspace(0, 2, 41)
-        inside = np.clip(ratios, 0, 2 - 1e-9)  # what is beyond 2 stands in the last bar
+        inside = np.clip(ratios, 0, 2 - 1e-9)  # anything beyond 2 goes into the last bar
         self.bars = [np.histogram(inside[which], edges)[0] for which in (up, ~up)]
         self.axes = Axes([0, 2], [0, max(1, *(bars.max() for bars in self.bars))],
                          "ratio new / old (2 and more: last bar)", "tokens")
         self.still = "".join(
             self.axes.bar(edges[i], edges[i + 1], bars[i], colour, half)
-            for half, (bars, colour) in enumerate(zip(self.bars, (BLUE, ORANGE))) for i in range(40))
+            for half, (bars, colour) in enumerate(zip(self.bars, (BLUE, ORANGE), strict=True))
+            for i in range(40))
         self.clip = w.SelectionSlider(options=[(f"{clip:.2f}", i) for i, clip in enumerate(CLIPS)], value=19,
                                       description="Clip range", layout=w.Layout(width="95%"))
         self.picture = w.HTML()
@@ -111,16 +112,16 @@ class ClipSlider(Panel):
     def draw(self):
         i = self.clip.value
         words = (f"At a clip range of <b>{CLIPS[i]:.2f}</b>, <b>{100 * self.outside[i]:.1f} %</b> of {self.count} "
-                 f"tokens have left 1 ± {CLIPS[i]:.2f}, and <b>{100 * self.silent[i]:.1f} %</b> get no gradient any "
-                 f"more. Clipped objective {self.objective[i]:+.4f}. In each pair of bars the left one (blue) counts "
-                 "advantages above 0, the right one (orange) those below.")
+                 f"tokens have left 1 ± {CLIPS[i]:.2f}, and <b>{100 * self.silent[i]:.1f} %</b> no longer get a "
+                 f"gradient. Clipped objective {self.objective[i]:+.4f}. In each pair of bars, the left one (blue) "
+                 "counts tokens with advantages above 0, the right one (orange) those below.")
         band = self.axes.band(max(0, 1 - CLIPS[i]), 1 + CLIPS[i])
         picture = self.axes.svg(band + self.still, "Ratios; " + _plain(words))
         self.load([(self.picture, f"{picture}<div>{words}</div>")])
 
 
 class Axes:
-    """Just enough of a plot to draw one in well under a millisecond: linear axes, lines, dots, bars."""
+    """Just enough to draw a plot in well under a millisecond: linear axes, lines, dots, bars."""
 
     def __init__(self, xs, ys, x_label, y_label):
         round_numbers = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10])

@@ -1,19 +1,19 @@
-"""Writing demonstrations without any widget: what a labeler does before there is a model worth ranking.
+"""Writing demonstrations, without any widgets: what a labeler does before there is a model worth ranking.
 
 A person sees a prompt (and what the base model makes of it) and writes the answer they would have liked to read
-(InstructGPT section 3.2). The text is kept as a draft at every pause of the typing, and becomes a demonstration when
-it is submitted. Both are lines in the annotator's file; a submitted answer can be opened and written anew at any time.
+(InstructGPT section 3.2). The text is saved as a draft at every pause in the typing, and becomes a demonstration when
+it is submitted. Both are lines in the annotator's file; a submitted answer can be reopened and rewritten at any time.
 
 Left out: spell checking, and any judgement of the content.
 """
 
 import time
 
-from rlhf_lite import records
+from rlhf_lite import feedback
 from rlhf_lite.widgets import labels
 from rlhf_lite.widgets.draft import Stopwatch, stamp
 
-MAX_TOKENS = 40  # what the policies are given to write, END included
+MAX_TOKENS = 40  # the limit for the policies too, END included
 
 
 class DemonstrationSession:
@@ -26,7 +26,7 @@ class DemonstrationSession:
     def __init__(self, prompts, annotator, path=None, count_tokens=None, max_tokens=MAX_TOKENS, clock=time.monotonic):
         self.annotator = str(annotator)
         if not self.annotator.strip():
-            raise ValueError("the annotator has no name; give one, it says who wrote these answers")
+            raise ValueError("the annotator has no name; give one, to say who wrote these answers")
         self.path = path or labels.default_path(self.annotator)
         self.count_tokens, self.max_tokens = count_tokens or (lambda text: len(text.split())), max_tokens
         self.prompts = [dict(prompt) for prompt in prompts]
@@ -59,7 +59,7 @@ class DemonstrationSession:
         return self._texts.get(self.prompt["prompt_id"], "")
 
     def open(self, index):
-        """Go to any prompt, written or not. What was typed for the one that is left is saved first."""
+        """Go to any prompt, written or not, after saving what was typed for the current one."""
         if not 0 <= index < len(self.prompts):
             raise ValueError(f"there is no prompt {index + 1}; they go from 1 to {len(self.prompts)}")
         self.save()
@@ -67,35 +67,35 @@ class DemonstrationSession:
         self._watch.lap()
 
     def open_next(self):
-        """Open the next prompt without a submitted answer; the next one after the open one when all have theirs."""
+        """Open the next prompt without a submitted answer; if all have one, the prompt after the open one."""
         after = [*range(self.index, len(self.prompts)), *range(self.index)]
         self.open(next((i for i in after if self.prompts[i]["prompt_id"] not in self.records),
                        min(self.index + 1, len(self.prompts) - 1) if self.records else 0))
 
     def write(self, text):
-        """The text as it stands now. Nothing is saved; that is for `save` at a pause, and for `submit`."""
+        """Update the text. Nothing is saved yet: `save` does that at a pause, and `submit` at the end."""
         key = self.prompt["prompt_id"]
         self._seconds[key] = self._seconds.get(key, 0.0) + self._watch.lap()
         self._texts[key] = str(text)
 
     def save(self):
-        """Keep the text as a draft if it has changed since it was last on the disk; True if a row was written."""
+        """Save the text as a draft if it has changed since it was last saved; True if a row was written."""
         key = self.prompt["prompt_id"]
         if self._texts.get(key, "") == self._on_disk.get(key, ""):
             return False
-        records.append_jsonl(self.path, {
-            "schema": records.SCHEMA, "prompt_id": key, "prompt": self.prompt["prompt"], "author": self.annotator,
+        feedback.append_jsonl(self.path, {
+            "schema": feedback.SCHEMA, "prompt_id": key, "prompt": self.prompt["prompt"], "author": self.annotator,
             "status": "draft", "draft": self.text, "seconds": round(self._seconds.get(key, 0.0), 2), **stamp()})
         self._on_disk[key] = self.text
         return True
 
     def check(self):
-        """What is wrong with the text, one sentence each; an empty list when it may be submitted."""
+        """What is wrong with the text, one sentence per problem; an empty list if it may be submitted."""
         text, prompt = _plain(self.text), _plain(self.prompt["prompt"])
         if not text:
             return ["The answer is empty; write what you would have liked to read."]
         found, tokens = [], self.count_tokens(self.text.strip())
-        # A prompt of a few words may well stand inside a good answer; a long one does not.
+        # A prompt of a few words may well occur in a good answer; a longer one does not.
         if f"{text} ".startswith(f"{prompt} ") or len(prompt.split()) > 3 and prompt in text:
             found.append("The answer repeats the prompt; write only the answer.")
         if tokens > self.max_tokens:
@@ -103,15 +103,15 @@ class DemonstrationSession:
         return found
 
     def submit(self):
-        """Save the text as a demonstration, open the next prompt and return the record. Raises what `check` finds."""
+        """Save the text as a demonstration, open the next prompt, return the record; ValueError if `check` fails."""
         found = self.check()
         if found:
             raise ValueError(" ".join(found))
         key, prompt, text = self.prompt["prompt_id"], self.prompt, self.text.strip()
-        row = records.new_demonstration(f"{self.annotator}/{key}", key, prompt["prompt"], text,
-                                        prompt.get("use_case", "other"), self.annotator, prompt.get("split", "train"))
+        row = feedback.new_demonstration(f"{self.annotator}/{key}", key, prompt["prompt"], text,
+                                         prompt.get("use_case", "other"), self.annotator, prompt.get("split", "train"))
         row |= {"seconds": round(self._seconds.get(key, 0.0) + self._watch.lap(), 2), **stamp()}
-        records.append_jsonl(self.path, row)
+        feedback.append_jsonl(self.path, row)
         self.records.pop(key, None)
         self.records[key] = row
         self._texts[key] = self._on_disk[key] = text
@@ -120,15 +120,15 @@ class DemonstrationSession:
         return row
 
     def changed(self):
-        """True where the open prompt has a submitted answer and its text has been edited since."""
+        """True if the open prompt has a submitted answer whose text has been edited since."""
         row = self.records.get(self.prompt["prompt_id"])
         return row is not None and row["response"] != self.text.strip()
 
     def demonstrations(self):
-        """The demonstrations that count, ready for `pipeline.demonstration_examples`."""
+        """The demonstrations that count, ready for `data.demonstration_examples`."""
         return list(self.records.values())
 
 
 def _plain(text):
-    """Case, punctuation and white space do not make an echo an answer."""
+    """A text without case and punctuation, so that an echo of the prompt is recognised."""
     return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())

@@ -14,9 +14,22 @@ from unittest import mock
 import torch
 from transformers import LlamaForSequenceClassification
 
-sys.path.insert(0, str(Path(__file__).parent))
-from tiny import (PROMPTS, VOCAB, a_config, a_policy, a_reward_model, a_team, add_to_logit, constant,  # noqa: E402
-                  generator, low_tokens, plain_log_probs, rollout_of, sgd_update)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from pieces import collect, sgd, update  # noqa: E402
+from tiny import (  # noqa: E402
+    PROMPTS,
+    VOCAB,
+    a_config,
+    a_policy,
+    a_reward_model,
+    a_team,
+    add_to_logit,
+    constant,
+    generator,
+    low_tokens,
+    plain_log_probs,
+    rollout_of,
+)
 
 from rlhf_lite import models, ppo, ppo_math, reward, sampling, sft  # noqa: E402
 from rlhf_lite.models import BEGIN, END, PAD  # noqa: E402
@@ -56,8 +69,8 @@ def bandit(kind="llama", **changes):
     policy, reference, critic = a_team(kind)
     add_to_logit(policy, 7, 3.0)
     before = plain_log_probs(policy, BANDIT)[-1, 7]
-    settings = a_config(**{**dict(iterations=1, batch_size=64, minibatch=64, max_new_tokens=1, micro_batch=None,
-                                  whiten_advantages=False, kl_coef=0.0, lr=5e-3), **changes})
+    settings = a_config(**{"iterations": 1, "batch_size": 64, "minibatch": 64, "max_new_tokens": 1, "micro_batch": None,
+                           "whiten_advantages": False, "kl_coef": 0.0, "lr": 5e-3, **changes})
     ppo.train_ppo(policy, reference, constant(critic, 0.0), [BANDIT], settings, progress=False,
                   reward_fn=lambda rollout: (rollout.responses[:, 0] == 7).float())
     return plain_log_probs(policy, BANDIT)[-1, 7] - before
@@ -68,16 +81,15 @@ def collected(score=low_tokens, kind="llama", seed=0, **changes):
     policy, reference = a_policy(kind, scale=3.0), models.copy_model(a_policy(kind, 1, 3.0), trainable=False)
     add_to_logit(policy, END, 1.0)
     critic = models.scalar_from_policy(policy, 0)
-    batch, entry = ppo.collect(policy, reference, critic, PROMPTS, a_config(batch_size=36, seed=seed, **changes), score,
-                               0, 0.02)
+    batch, entry = collect(policy, reference, critic, PROMPTS, a_config(batch_size=36, seed=seed, **changes), score)
     return batch, entry, ppo.rollout_log_probs(reference, batch.rollout)
 
 
 # ---------------------------------------------------------------- signs, shapes, alignment
 
 def p01():
-    right, original = bandit(), ppo_math.policy_loss
-    with mock.patch.object(ppo_math, "policy_loss", lambda new, old, advantages, *more, **options: original(
+    right, original = bandit(), ppo.policy_loss
+    with mock.patch.object(ppo, "policy_loss", lambda new, old, advantages, *more, **options: original(
             new, old, -advantages, *more, **options)):
         wrong = bandit()
     return f"log π of a rewarded token, after one update: {short(wrong)}; right: +{short(right)}"
@@ -85,9 +97,9 @@ def p01():
 
 def p02():
     policy, reference, critic = a_team(scale=3.0)
-    batch, _ = ppo.collect(policy, reference, critic, PROMPTS, a_config(batch_size=36), low_tokens, 0, 0.02)
+    batch, _ = collect(policy, reference, critic, PROMPTS, a_config(batch_size=36), low_tokens)
     mask = batch.rollout.response_mask
-    sgd_update(policy, critic, batch, a_config(minibatch=36), lr=0.2)  # the weights move on, the rollout is not redone
+    update(policy, critic, batch, a_config(minibatch=36), sgd(0.2))  # the weights move on, the rollout is not redone
     moved = ((ppo.rollout_log_probs(policy, batch.rollout) - batch.log_probs).exp() - 1)[mask].abs().max()
     return f"largest first \\|ratio − 1\\| with log-probabilities one step old: {short(moved)}; right: below 0.00001"
 
@@ -153,9 +165,9 @@ def p09():
     examples = [sft.build_example([BEGIN, 5], [7, 8, END])] * 8
     chances = []
     for masked_by_id in (True, False):
-        policy, original = a_policy(), sft.collate
+        policy = a_policy()
 
-        def collate(rows, device="cpu"):
+        def collate(rows, device="cpu", original=sft.collate, masked_by_id=masked_by_id):
             ids, mask, labels = original(rows, device)
             return ids, mask, torch.where(labels == END, sft.IGNORE, labels) if masked_by_id else labels
 
@@ -328,8 +340,8 @@ def p25():
 def p26():
     policy, reference, critic = a_team()
     add_to_logit(policy, 7, 40.0)
-    batch, entry = ppo.collect(policy, reference, critic, PROMPTS, a_config(max_kl=1e9, max_new_tokens=12), low_tokens,
-                               0, 0.0)
+    batch, entry = collect(policy, reference, critic, PROMPTS, a_config(max_kl=1e9, max_new_tokens=12), low_tokens,
+                           kl_coef=0.0)
     difference = batch.log_probs - ppo.rollout_log_probs(reference, batch.rollout)
     clamped = torch.where(batch.rollout.response_mask, difference.clamp(-3, 3), 0.0).sum(1).mean()
     return f"logged KL of a runaway policy, clamped to ±3 a token: {short(clamped)} nats; right: {short(entry['kl'])}"
@@ -341,17 +353,14 @@ def p27():
     found = []
     for trailing in (True, False):
         policy, reference, critic = a_team()
-        original = ppo.update
 
-        def update(model, *more, **options):
-            result = original(model, *more, **options)
+        def follow(model, _, reference=reference, trailing=trailing):
             if trailing:
                 reference.load_state_dict(model.state_dict())
-            return result
+            return {}
 
-        with mock.patch.object(ppo, "update", update):
-            run = ppo.train_ppo(policy, reference, critic, PROMPTS, a_config(iterations=4, lr=2e-2), progress=False,
-                                reward_fn=low_tokens)
+        run = ppo.train_ppo(policy, reference, critic, PROMPTS, a_config(iterations=4, lr=2e-2), reward_fn=low_tokens,
+                            evaluate=follow, evaluate_every=1, progress=False)
         found.append(run.history[-1]["kl"])
     return f"logged KL after 4 iterations: {short(found[0])} nats; right: {short(found[1])}"
 

@@ -3,7 +3,7 @@
     python tests/pitfalls/table.py            write the page (half a minute: every mistake is made and measured)
     python tests/pitfalls/table.py --check    only say whether the page still fits; exit code 1 if it does not
 
-What to see, the cause and the mend are written here; numbers come from measured.py, tests and sources from the test
+What you see, the cause and the fix are written here; numbers come from measured.py, tests and sources from the test
 functions named test_pNN_... and their docstrings. test_table.py runs the check, so the page cannot fall behind.
 """
 
@@ -22,21 +22,22 @@ GROUPS = {1: "Signs, shapes, alignment", 7: "Padding, END, positions", 18: "Samp
 # number: (what you see, the cause, what the library does)
 TEXTS = {
     1: ("The policy gets worse at what it is rewarded for, or drifts from the reference at r = 0.",
-        "A sign of the reward, the KL or the loss is turned; nothing else changes.",
+        "A sign of the reward, the KL or the loss is flipped; nothing else changes.",
         "One place each: `shaped_rewards` subtracts the KL, `policy_loss` is minus ratio times advantage."),
-    2: ("Ratios or a KL that are not trivial before the first step.",
+    2: ("Before the first step, ratios are not 1 or the KL is not 0.",
         "Two passes that should compute the same do not, or the rollout is older than the weights.",
-        "`collect` takes old log-probabilities from the forward pass that training uses; PPO samples anew each time."),
+        "`train_ppo` takes old log-probabilities from the forward pass that training uses; every iteration samples "
+        "anew."),
     3: ("It trains, only worse.", "Logits, values or masks are shifted by one token.",
         "`token_log_probs` and `response_values` read one place before each token; END's value too."),
     4: ("Finished and cut-off responses learn differently from the same score.",
         "The score lands after END when there is padding, on the last token when there is none.",
         "`shaped_rewards` adds it to the last action, whichever that is."),
-    5: ("Every response looks unfinished to the critic.", "A value after the end is bootstrapped from.",
+    5: ("Every response looks unfinished to the critic.", "The critic's value after the end is bootstrapped from.",
         "`gae` starts from 0: the episode ends with the last action."),
     6: ("Results depend on which rows share a batch.", "Values or rewards at padding enter the recursion.",
         "`gae` selects the actions first and stops the running sum at padding."),
-    7: ("The reward model never reads the response.", "The place of the score is searched for by token id.",
+    7: ("The reward model never reads the response.", "The position of the score is looked up by token id.",
         "`score_at_last` takes the last place of the attention mask; PAD is a token of its own."),
     8: ("Responses grow to the limit: the policy never learns to stop.",
         "With pad = END, a mask made from ids leaves END out of the loss.",
@@ -50,20 +51,20 @@ TEXTS = {
     12: ("A row's log-probabilities depend on its neighbours.", "A forward pass without the attention mask.",
          "`logits` and `ScalarModel` require a mask; there is no default."),
     13: ("Unfinished responses pass as finished, or the other way round.",
-         "The stop token is looked for in the prompt too, or another token is looked for than was stopped at.",
+         "The stop token is looked for in the prompt too, or it is not the token that sampling stopped at.",
          "`sample` decides once, on the response alone, from the token it stops at."),
     14: ("Full-length answers are punished, or cut-off ones twice.",
          "\"As long as the limit\" is taken for \"cut off\".",
-         "`Rollout.finished` is \"the last token is END\"; `collect` subtracts the penalty once."),
+         "`Rollout.finished` is \"the last token is END\"; `train_ppo` subtracts the penalty once."),
     15: ("A KL below 0, from rows that were cut off.", "END is written where the policy did not choose it.",
          "Nothing is ever appended to the actions, nor for the reward model."),
     16: ("Good in training, a guess in PPO.",
-         "The reward model's input is built twice, with a space, a BEGIN or an END more in one of them.",
+         "The reward model's input is built in two places, with an extra space, BEGIN or END in one of them.",
          "`reward_input` builds both from ids."),
     17: ("Pairs that teach nothing.", "Truncation takes the only difference, or the question, or END.",
          "Nothing is cut; what does not fit is refused; equal answers are ranked once."),
     18: ("The policy sharpens, the KL is wrong.", "Generation keeps 50 tokens unless told otherwise.",
-         "`sample` draws from the softmax over the whole vocabulary and knows no warper."),
+         "`sample` draws from the softmax over the whole vocabulary and has no warpers."),
     19: ("Clipped ratios before any update.", "Sampled at one temperature, scored at another.",
          "The same temperature divides the logits of sampler, old policy, new policy and reference."),
     20: ("The objective rises while the policy learns nothing.",
@@ -73,7 +74,7 @@ TEXTS = {
          "`sample` draws unless asked for `greedy`; PPO never asks."),
     22: ("The first ratios are far from 1, most tokens are clipped.",
          "Dropout is on in the update or in the reference.",
-         "`train_ppo` puts every model into evaluation mode; SFT takes its dropout out again."),
+         "`train_ppo` puts every model into evaluation mode; SFT removes its dropout when it is done."),
     23: ("Noise in the ratios, some tokens always clipped.", "Log-softmax, or the whole model, in bfloat16.",
          "Log-probabilities, values, losses and whitening are float32; old numbers come from the training pass."),
     24: ("Log-probabilities of tokens nobody sampled.", "Responses are decoded and tokenised again.",
@@ -81,12 +82,12 @@ TEXTS = {
     25: ("The KL loss does nothing, or too much.", "An estimator that is right in value is not right in gradient.",
          "k1 sits inside the reward, detached; its policy gradient is the KL's."),
     26: ("The KL looks calm while the policy runs away.", "Each token's KL is clamped before it is logged.",
-         "Nothing is clamped; `max_kl` stops the run with a sentence."),
-    27: ("A KL of 0 that stays 0.", "The reference is the policy, or is trained along.",
+         "Nothing is clamped; `max_kl` stops the run and says why."),
+    27: ("A KL of 0 that stays 0.", "The reference is the policy, or is trained along with it.",
          "`copy_model(…, trainable=False)`; `train_ppo` refuses a reference that could move."),
     28: ("The shared \"frozen\" trunk drifts.", "The freeze list forgets a tied head or the table of positions.",
-         "Models that `copy_model` makes share nothing. A trunk that is shared (`sharing`) is frozen with all its "
-         "embeddings; test_sharing.py compares it with whole models after training."),
+         "Models made by `copy_model` share nothing. A trunk that is shared (`shared_trunk`) is frozen with all its "
+         "embeddings; test_shared_trunk.py compares it with whole models after training."),
     29: ("A KL at step 0.", "Switching adapters off gives the base model, not the SFT model.",
          "The reference is a full copy of the SFT model, adapters included."),
     30: ("Advantages of noise in the first iterations.", "The critic's head is not the reward model's.",
@@ -94,9 +95,9 @@ TEXTS = {
     31: ("A reloaded reward model is off by a constant, or random.", "A head or its bias is lost without an error.",
          "`load_scalar` raises for missing, renamed and unexpected tensors."),
     32: ("Prompts with many answers drown the others; ties give NaN.", "The loss is a mean over all pairs.",
-         "`kwise_losses`: mean over a prompt's pairs, then over prompts; ties are no pairs."),
+         "`kwise_losses`: mean over a prompt's pairs, then over prompts; ties form no pairs."),
     33: ("PPO-ptx behaves unlike its formula.", "The pretraining loss has a step of its own on shared Adam moments.",
-         "`update` adds both gradients, then steps once; ptx_coef 0 is PPO, bit by bit."),
+         "`train_ppo` adds both gradients, then steps once; with ptx_coef 0 it is PPO, bit for bit."),
     34: ("Steps depend on how much padding there is.", "Whitening over pads, or whitening that keeps the mean.",
          "`masked_whiten` over the actions: mean 0, deviation 1; with shift_mean=False signs stay."),
     35: ("NaN from nowhere.", "A mask that multiplies: NaN · 0 is NaN.", "Every function selects with `where`."),
@@ -104,9 +105,9 @@ TEXTS = {
          "Losses take a `normaliser`: the count of the whole minibatch."),
     37: ("The clip never acts; the critic learns the wrong target.",
          "Old numbers are recomputed in each epoch, or returns are made from whitened advantages.",
-         "`Batch` keeps them fixed; returns are made before whitening."),
+         "`Experience` keeps them fixed; returns are made before whitening."),
     38: ("Curves look healthier the more padding there is.", "Unmasked means.",
-         "All statistics are over actions; test_invariance.py moves the padding about."),
+         "All statistics are over actions; test_invariance.py moves the padding around."),
     39: ("Scores shift between training and PPO.", "The normalisation is forgotten on saving, or applied twice.",
          "`normalise` writes it into the weights, once."),
     40: ("A rising reward that is only longer answers.", "The reward model likes length.",
@@ -117,15 +118,19 @@ HEAD = """# Forty ways RLHF goes silently wrong
 
 <!-- written by `python tests/pitfalls/table.py`; edit the texts there -->
 
-None of these mistakes raises an error: the run goes on and the curves look plausible. Each has at least one test named
-after its number, `tests/pitfalls/test_*.py::test_pNN_…`, on a GPT-2 (learned positions, dropout) and on a Llama (rotary
-positions) where the kind of model could matter. The number is what comes out when the mistake is made on purpose on the
-tests' tiny models, beside what should; `python tests/pitfalls/table.py` makes all forty mistakes again and rewrites this
-page, and a test fails when the two differ. Notebook 08, the broken-PPO clinic, shows some of them as patients' curves.
+For everyone who trains with PPO: forty mistakes that raise no error, what each looks like, and the test that catches
+it.
 
-Beside them, `tests/test_invariance.py` states as properties what must not matter (padding and the ids in it, the order of
-rows, micro-batches, the padding side), and `python tests/mutants.py` makes one-line mistakes in the library and asks
-whether the tests notice.
+Whichever of them you make, the run continues and the curves look plausible. Each has at least one test named after
+its number, `tests/pitfalls/test_*.py::test_pNN_…`, on a GPT-2 (learned positions, dropout) and on a Llama (rotary
+positions) where the kind of model could matter. The column "in numbers" shows what comes out when the mistake is made
+on purpose on the tests' tiny models, beside what should come out. `python tests/pitfalls/table.py` makes all forty
+mistakes again and rewrites this page, and a test fails when the two differ. Notebook 08, the broken-PPO clinic, shows
+some of them as patients' curves.
+
+In addition, `tests/test_invariance.py` states as properties what must not matter (padding and the ids in it, the
+order of rows, micro-batches, the padding side), and `python tests/mutants.py` makes one-line mistakes in the library
+and checks that the tests notice.
 """
 
 TAIL = """
@@ -156,7 +161,7 @@ Last run 2026-11-23: TRL 1.12.0, verl 0.9.1, torch 2.13.0, transformers 5.23.0, 
 | differs on purpose | theirs | ours |
 |---|---|---|
 | P4, where the score lands | TRL: one place after END when there is padding: .75 to .79 for score 1, V .2 | on the last action: .80 |
-| P6, at padding | verl: returns keep what stood there | 0 |
+| P6, at padding | verl: returns keep whatever was there | 0 |
 | P8, pad = END | TRL: END is masked out, an empty response has length −1 | END is an action |
 | P13, "finished" | TRL: looks for eos, also when it stopped at another token | one rule |
 | P26, clamps | verl: k3 at most 10 | none |
@@ -165,7 +170,7 @@ Last run 2026-11-23: TRL 1.12.0, verl 0.9.1, torch 2.13.0, transformers 5.23.0, 
 | P35, NaN at padding | TRL: `masked_mean` is NaN | selected away |
 | P38, approx_kl | TRL: ½ d² over all places, padding too | k3 over the actions |
 | dual clip | verl: a bad token costs at most 3 times its advantage | PPO's own clip only |
-"""
+"""  # noqa: E501  (the rows of a table)
 
 
 def tests_by_number():
@@ -191,13 +196,13 @@ def page():
     """The whole page as text."""
     from measured import MEASURES
     tests, parts = tests_by_number(), [HEAD]
-    for number, (seen, cause, mend) in TEXTS.items():
+    for number, (seen, cause, fix) in TEXTS.items():
         if number in GROUPS:
             parts.append(f"\n## {GROUPS[number]}\n\n| | what you see | in numbers | cause | what we do | tests |\n"
                          "|---|---|---|---|---|---|\n")
         names = "<br>".join(f"`{name}`" for _, name, _, _ in tests[number])
         source = next((sources(text) for *_, text in tests[number] if sources(text)), "")
-        parts.append(f"| P{number} | {seen} | {MEASURES[number]()} | {cause} ({source}) | {mend} | {names} |\n")
+        parts.append(f"| P{number} | {seen} | {MEASURES[number]()} | {cause} ({source}) | {fix} | {names} |\n")
     return "".join([*parts, TAIL])
 
 

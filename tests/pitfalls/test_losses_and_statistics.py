@@ -2,14 +2,28 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from tiny import (KINDS, PROMPTS, VOCAB, a_config, a_policy, a_reward_model, a_team, generator, low_tokens,
-                  plain_log_probs, rollout_of)
+from pieces import collect, ppo_gradients, reward_gradients, sft_gradients, sgd, update
+from tiny import (
+    KINDS,
+    PROMPTS,
+    VOCAB,
+    a_config,
+    a_policy,
+    a_reward_model,
+    a_team,
+    generator,
+    low_tokens,
+    plain_log_probs,
+    rollout_of,
+)
 
-from rlhf_lite import checkpoints, models, pipeline, ppo, ppo_math, pretrain, reward, sampling, sft, stats
+from rlhf_lite import checkpoints, models, ppo, ppo_math, pretrain, reward, sampling, sft, stats, training
+from rlhf_lite.experiment import data
 from rlhf_lite.models import BEGIN, END
 from rlhf_lite.reward import RankedPrompt, RewardConfig
 
@@ -95,8 +109,8 @@ def test_p32_one_forward_per_completion(kind):
 def test_p32_training_and_validation_share_no_prompt():
     """Rankings split by pair put the same prompt on both sides and flatter the validation accuracy. Right: a prompt,
     its text and its customer belong to one split. Source: InstructGPT, section 3.2."""
-    of = {split: pipeline.prompts_of(split) for split in ("train", "valid", "test")}
-    demonstrated = {split: {row["prompt"] for row in pipeline.demonstrations(split=split)} for split in of}
+    of = {split: data.prompts_of(split) for split in ("train", "valid", "test")}
+    demonstrated = {split: {row["prompt"] for row in data.demonstrations(split=split)} for split in of}
     for one, other in itertools.combinations(of, 2):
         for field in ("id", "text", "customer"):
             left, right = ({getattr(prompt, field) for prompt in of[split]} for split in (one, other))
@@ -113,22 +127,25 @@ def test_p33_ptx_joins_the_gradient_of_the_same_step(kind):
     whatever the number of rows. Sources: DeepSpeed-Chat, trl #716, #1050, #1219."""
     settings = a_config(minibatch=16, micro_batch=None, max_grad_norm=1e9, ptx_coef=2.0)
     policy, reference, critic = a_team(kind, scale=2.0)
-    batch, _ = ppo.collect(policy, reference, critic, PROMPTS, settings, low_tokens, 0, 0.02)
-    ppo._gradients(policy, critic, batch, np.arange(16), settings)
+    batch, _ = collect(policy, reference, critic, PROMPTS, settings, low_tokens)
+    ppo_gradients(policy, critic, batch, range(16), replace(settings, ptx_coef=0.0))
     alone = gradients(policy)
     policy.zero_grad()
     pretrain.lm_loss(policy, pretrain.as_rows(WEB[:1], "cpu")).backward()
     language = gradients(policy)
     policy.zero_grad(), critic.zero_grad()
-    expected = [a + 2 * b for a, b in zip(alone, language)]
+    expected = [a + 2 * b for a, b in zip(alone, language, strict=True)]
     assert not agree(expected, alone, 1e-3) and not agree(expected, [2 * b for b in language], 1e-3)
     for rows in (2, 5):
-        learner = models.copy_model(policy)
-        adams = {"policy": torch.optim.Adam(learner.parameters(), lr=1e-3, betas=(0.9, 0.95)),
-                 "critic": torch.optim.Adam(critic.parameters(), lr=0.0)}
-        ppo.update(learner, critic, models.copy_model(policy), adams, batch,
-                   a_config(**{**vars(settings), "ptx_rows": rows}), 0, np.repeat(WEB[:1], 8, axis=0))
-        states = [adams["policy"].state[parameter] for parameter in learner.parameters()]
+        learner, adams = models.copy_model(policy), {}
+
+        def adam(model, lr, adams=adams):
+            adams[model] = torch.optim.Adam(model.parameters(), lr=lr, betas=(0.9, 0.95))
+            return adams[model]
+
+        update(learner, critic, batch, replace(settings, critic_lr=0.0, ptx_rows=rows), adam,
+               np.repeat(WEB[:1], 8, axis=0))
+        states = [adams[learner].state[parameter] for parameter in learner.parameters()]
         assert {state["step"].item() for state in states} == {1}
         assert agree([state["exp_avg"] / (1 - 0.9) for state in states], expected, 1e-5)
         assert agree([state["exp_avg_sq"] / (1 - 0.95) for state in states], [g**2 for g in expected], 1e-5)
@@ -173,7 +190,7 @@ def test_p34_collected_advantages_are_white_over_the_actions(kind):
     """The default that keeps the mean passes a test of whitening against itself. Right, in numbers: PPO's own
     advantages have mean 0, std 1 over real tokens, and are plain GAE when whitening is off. Source: torchtune
     shift_mean."""
-    batches = [ppo.collect(*a_team(kind, scale=3.0), PROMPTS, a_config(whiten_advantages=white), low_tokens, 0, 0.02)[0]
+    batches = [collect(*a_team(kind, scale=3.0), PROMPTS, a_config(whiten_advantages=white), low_tokens)[0]
                for white in (True, False)]
     mask = batches[0].rollout.response_mask
     assert 0 < mask.float().mean() < 1  # some padding
@@ -192,20 +209,19 @@ def test_p35_nan_at_padding_reaches_no_loss_and_no_gradient(kind, garbage):
     for dirt in (0.0, garbage):
         policy, reference, critic = a_team(kind, scale=2.0)
 
-        def soil_logits(module, inputs, options, output):
+        def soil_logits(module, inputs, options, output, dirt=dirt):
             attended = options["attention_mask"][:, -output.logits.shape[1]:, None].bool()
             output.logits = soil(output.logits, attended, dirt)
             return output
 
         for model in (policy, reference):
             model.register_forward_hook(soil_logits, with_kwargs=True)
-        critic.register_forward_hook(lambda module, inputs, output: soil(output, inputs[1].bool(), dirt))
-        batch, entry = ppo.collect(policy, reference, critic, PROMPTS, a_config(), low_tokens, 0, 0.02)
+        critic.register_forward_hook(lambda module, inputs, output, dirt=dirt: soil(output, inputs[1].bool(), dirt))
+        batch, entry = collect(policy, reference, critic, PROMPTS, a_config(), low_tokens)
         mask = batch.rollout.response_mask
         assert not mask.all()
-        for name in ("log_probs", "values", "advantages", "returns"):
-            setattr(batch, name, soil(getattr(batch, name), mask, dirt))
-        statistics = ppo._gradients(policy, critic, batch, np.arange(16), a_config())
+        batch = ppo.Experience(batch.rollout, *(soil(tensor, mask, dirt) for tensor in batch[1:]))
+        statistics = ppo_gradients(policy, critic, batch, range(16), a_config())
         results.append((torch.tensor([*entry.values(), *statistics.values()]), gradients(policy, critic)))
     assert results[1][0].isfinite().all() and all(gradient.isfinite().all() for gradient in results[1][1])
     assert torch.allclose(results[0][0], results[1][0]) and agree(results[0][1], results[1][1])
@@ -248,11 +264,11 @@ def test_p36_micro_batches_of_ppo_change_nothing(kind):
         old = ppo.rollout_log_probs(policy, rollout) + 0.3 * torch.randn(mask.shape)
         values = ppo.rollout_values(critic, rollout) + 0.1 * torch.randn(mask.shape)
     advantages = torch.randn(mask.shape) + torch.tensor([[5.0], [0.0], [-1.0]])
-    batch = ppo.Batch(rollout, old, values, advantages, values + advantages)
+    batch = ppo.Experience(rollout, old, values, advantages, values + advantages)
     found = []
     for micro_batch in (None, 1, 2):
         policy.zero_grad(), critic.zero_grad()
-        entry = ppo._gradients(policy, critic, batch, np.arange(3), a_config(micro_batch=micro_batch))
+        entry = ppo_gradients(policy, critic, batch, range(3), a_config(micro_batch=micro_batch))
         found.append((entry, gradients(policy, critic)))
     ratio = (ppo.rollout_log_probs(policy, rollout) - old).exp()
     tokens = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(0.8, 1.2))
@@ -269,14 +285,14 @@ def test_p36_micro_batches_of_sft_and_reward_change_nothing(kind):
     """The same for demonstrations of unequal length (a mean over tokens) and rankings of unequal K (a mean over
     prompts). Source: OpenRLHF test_loss_aggregation."""
     examples = [sft.build_example([BEGIN, 5], [9 + i] * length + [END]) for i, length in enumerate((1, 8, 30))]
-    device, found = torch.device("cpu"), []
+    found = []
     for micro_batch in (None, 1, 2):
         policy, judge = a_policy(kind, scale=2.0), a_reward_model(kind)
-        losses = (sft._backward(policy, examples, sft.SFTConfig(micro_batch=micro_batch), device),
-                  reward._backward(judge, some_rankings(), RewardConfig(micro_batch=micro_batch), device)[0])
+        losses = (sft_gradients(policy, examples, sft.SFTConfig(micro_batch=micro_batch)),
+                  reward_gradients(judge, some_rankings(), RewardConfig(micro_batch=micro_batch))[0])
         found.append((losses, gradients(policy, judge)))
     policy, logs = a_policy(kind, scale=2.0), []
-    for ids, labels in examples:
+    for ids, _ in examples:
         scored = plain_log_probs(policy, ids)
         logs.append([-scored[t - 1, ids[t]].item() for t in range(2, len(ids))])
     by_token = np.mean(sum(logs, []))
@@ -295,7 +311,7 @@ def test_p37_old_numbers_stay_frozen_over_the_inner_epochs(kind, monkeypatch):
     implementation details, rlhf-book #216."""
     policy, reference, critic = a_team(kind, scale=2.0)
     settings = a_config(inner_epochs=3, kl_coef=0.0, lam=1.0)
-    batch, _ = ppo.collect(policy, reference, critic, PROMPTS, settings, low_tokens, 0, 0.0)
+    batch, _ = collect(policy, reference, critic, PROMPTS, settings, low_tokens, kl_coef=0.0)
     mask, scores = batch.rollout.response_mask, low_tokens(batch.rollout)
     # undiscounted, lambda 1, no KL: every return is the score; r - V or whitened advantages would not give it
     assert torch.allclose(batch.returns[mask], scores[:, None].expand(mask.shape)[mask], atol=1e-5)
@@ -316,11 +332,9 @@ def test_p37_old_numbers_stay_frozen_over_the_inner_epochs(kind, monkeypatch):
             seen[name].append(tensor.detach()[mask])
         return value_loss(new, old, returns, mask, *more)
 
-    monkeypatch.setattr(ppo_math, "policy_loss", watch_policy)
-    monkeypatch.setattr(ppo_math, "value_loss", watch_value)
-    adams = {name: torch.optim.Adam(model.parameters(), lr=1e-2) for name, model in
-             (("policy", policy), ("critic", critic))}
-    entry = ppo.update(policy, critic, models.copy_model(policy), adams, batch, settings, 0)
+    monkeypatch.setattr(ppo, "policy_loss", watch_policy)
+    monkeypatch.setattr(ppo, "value_loss", watch_value)
+    entry = update(policy, critic, batch, settings, lambda model, _: torch.optim.Adam(model.parameters(), lr=1e-2))
     calls = len(seen["now"]) // 3
     for name in names:
         assert torch.equal(getattr(batch, name), before[name])
@@ -363,17 +377,15 @@ def test_p38_no_metric_depends_on_padding(kind, monkeypatch):
         policy, _, critic = a_team(kind, scale=3.0)
         reference = models.copy_model(a_policy(kind, seed=1, scale=3.0), trainable=False)
         settings = a_config(inner_epochs=2, missing_end_penalty=0.5)
-        batch, entry = ppo.collect(policy, reference, critic, PROMPTS, settings, low_tokens, 0, 0.02)
+        batch, entry = collect(policy, reference, critic, PROMPTS, settings, low_tokens)
         assert batch.log_probs.shape[1] == 6 + right
-        sgd = {name: torch.optim.SGD(model.parameters(), lr=0.1) for name, model in
-               (("policy", policy), ("critic", critic))}
         begun = models.copy_model(policy)
-        entry |= ppo.update(policy, critic, models.copy_model(policy), sgd, batch, settings, 0)
+        entry |= update(policy, critic, batch, settings, sgd(0.1))
         found.append(entry)
     for entry in found[1:]:
         assert entry == pytest.approx(found[0], rel=1e-3, abs=1e-4)
     rollout, entropies, kls = batch.rollout, [], []
-    for prompt, response in zip(rollout.prompt_ids(), rollout.response_ids()):
+    for prompt, response in zip(rollout.prompt_ids(), rollout.response_ids(), strict=True):
         p, q = (plain_log_probs(model, prompt + response)[len(prompt) - 1:-1] for model in (begun, reference))
         entropies += (-(p.exp() * p).sum(-1)).tolist()
         kls.append((p - q).gather(1, torch.tensor(response)[:, None]).sum().item())
@@ -429,11 +441,11 @@ def test_p39_normalisation_is_done_once_and_stays_with_the_model(kind, tmp_path)
     loaded = checkpoints.load_scalar(tmp_path / "judge")
     assert torch.equal(reward.score(loaded, rows), scaled)
     policy, reference, _ = a_team(kind, scale=3.0)
-    entries = [ppo.collect(policy, reference, models.copy_model(loaded), PROMPTS, a_config(),
-                           lambda rollout: ppo.score_rollout(loaded, rollout), iteration, 0.0)
+    entries = [collect(policy, reference, models.copy_model(loaded), PROMPTS, a_config(),
+                       lambda rollout: ppo.score_rollout(loaded, rollout), iteration, kl_coef=0.0)
                for iteration in (0, 1)]
     for batch, entry in entries:  # no running normaliser, no whitening of rewards: the mean and spread are plain
-        inputs = [p + r for p, r in zip(batch.rollout.prompt_ids(), batch.rollout.response_ids())]
+        inputs = [p + r for p, r in zip(batch.rollout.prompt_ids(), batch.rollout.response_ids(), strict=True)]
         plain = reward.score(loaded, inputs)
         assert entry["score"] == pytest.approx(plain.mean().item(), abs=1e-5) == entry["objective"]
         assert entry["score_std"] == pytest.approx(plain.std(correction=0).item(), abs=1e-5)
@@ -453,7 +465,7 @@ def test_p40_every_iteration_logs_the_correlation_of_length_and_score():
     team = policy, models.copy_model(policy, trainable=False), models.scalar_from_policy(policy, 0)
     run = no_progress(team, pays_for_length, iterations=2, max_new_tokens=9)
     assert len(run.history) == len(drawn) == 2
-    for entry, (lengths, scores) in zip(run.history, drawn):
+    for entry, (lengths, scores) in zip(run.history, drawn, strict=True):
         assert entry["length"] == pytest.approx(np.mean(lengths)) and entry["score"] == pytest.approx(np.mean(scores))
         expected = np.corrcoef(lengths, scores)[0, 1]
         assert entry["length_score_correlation"] == pytest.approx(expected, abs=1e-5) and abs(expected) > 0.05
@@ -462,7 +474,7 @@ def test_p40_every_iteration_logs_the_correlation_of_length_and_score():
     for reward_fn, expected in ((lambda rollout: rollout.lengths.float(), 1.0),
                                 (lambda rollout: -rollout.lengths.float(), -1.0),
                                 (lambda rollout: torch.zeros(len(rollout.sequences)), 0.0)):
-        _, entry = ppo.collect(*team, PROMPTS, a_config(), reward_fn, 0, 0.02)
+        _, entry = collect(*team, PROMPTS, a_config(), reward_fn)
         assert entry["length_score_correlation"] == pytest.approx(expected, abs=1e-5)  # a number, never NaN
 
 
@@ -500,14 +512,14 @@ def test_small_and_ragged_data_are_not_dropped(kind):
     examples = [sft.build_example([BEGIN], [7, END])] * 3
     sft.train_sft(learner, examples, sft.SFTConfig(epochs=1), progress=False)
     assert not equal_weights(learner, a_policy(kind))
-    used = []
-    batch, _ = ppo.collect(policy, reference, critic, PROMPTS, a_config(batch_size=10), low_tokens, 0, 0.02)
-    sgd = {"policy": torch.optim.SGD(policy.parameters(), lr=0.0)}
+    read, steps = [], []
+    batch, _ = collect(policy, reference, critic, PROMPTS, a_config(batch_size=10), low_tokens)
     with pytest.MonkeyPatch.context() as patch:
-        gradients_of = ppo._gradients
-        patch.setattr(ppo, "_gradients", lambda p, c, b, rows, s: used.append(rows) or gradients_of(p, c, b, rows, s))
-        ppo.update(policy, critic, models.copy_model(policy), sgd, batch, a_config(minibatch=4), 0)
-    assert [len(rows) for rows in used] == [4, 4, 2] and sorted(np.concatenate(used)) == list(range(10))
+        take, step = ppo.Experience.take, training.Loop.step
+        patch.setattr(ppo.Experience, "take", lambda batch, rows: read.append(rows) or take(batch, rows))
+        patch.setattr(training.Loop, "step", lambda loop: steps.append(sum(map(len, read))) or step(loop))
+        update(policy, critic, batch, a_config(minibatch=4))
+    assert steps == [4, 8, 10] and sorted(np.concatenate(read)) == list(range(10))
     for seed in (None, 0):
         assert sorted(np.concatenate(sampling.length_batches([3, 1, 2, 2, 9], 4, seed))) == list(range(5))
 
@@ -518,10 +530,10 @@ def test_draws_depend_on_seed_and_iteration_only():
     team, rows = a_team(scale=3.0), []
     for seed, iteration, disturbance in ((0, 0, 1), (0, 0, 2), (1, 0, 1), (0, 1, 1)):
         torch.manual_seed(disturbance), np.random.seed(disturbance)
-        batch, _ = ppo.collect(*team, PROMPTS[:1], a_config(seed=seed), low_tokens, iteration, 0.02)
+        batch, _ = collect(*team, PROMPTS[:1], a_config(seed=seed), low_tokens, iteration)
         rows.append(batch.rollout.response_ids())
     assert rows[0] == rows[1] and len(set(map(str, rows))) == 3
-    assert sum(one == other for one, other in zip(rows[0], rows[3])) < 4
+    assert sum(one == other for one, other in zip(rows[0], rows[3], strict=True)) < 4
 
 
 @both_kinds
@@ -533,7 +545,7 @@ def test_averaged_weights_are_for_evaluation_only(kind, monkeypatch):
     original = sampling.sample
     monkeypatch.setattr(ppo, "sample", lambda policy, *more, **options: (samplers.append(policy),
                                                                          original(policy, *more, **options))[1])
-    for team, decay in zip(teams, (0.992, 0.0)):
+    for team, decay in zip(teams, (0.992, 0.0), strict=True):
         runs.append(no_progress(team, iterations=2, batch_size=8, ema_decay=decay, lr=1e-2))
     assert [id(model) for model in samplers] == [id(team[0]) for team in teams for _ in range(2)]
     assert equal_weights(teams[0][0], teams[1][0]) and equal_weights(runs[1].ema, teams[1][0])

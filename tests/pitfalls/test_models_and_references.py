@@ -4,12 +4,26 @@ import json
 
 import pytest
 import torch
+from pieces import collect, ppo_gradients
 from safetensors.torch import load_file, save_file
-from tiny import (KINDS, PROMPTS, VOCAB, a_config, a_policy, a_reward_model, a_team, add_to_logit, generator,
-                  low_tokens, plain_log_probs)
+from tiny import (
+    KINDS,
+    PROMPTS,
+    VOCAB,
+    a_config,
+    a_policy,
+    a_reward_model,
+    a_team,
+    add_to_logit,
+    generator,
+    low_tokens,
+    plain_log_probs,
+)
 from torch.nn.utils import parametrize
 
-from rlhf_lite import checkpoints, models, pipeline, ppo, ppo_math, reward, sampling, sft
+from rlhf_lite import checkpoints, models, ppo, ppo_math, reward, sampling, sft
+from rlhf_lite.experiment import data, stages
+from rlhf_lite.experiment.recipe import default_recipe
 from rlhf_lite.models import BEGIN, END
 
 both_kinds = pytest.mark.parametrize("kind", KINDS)
@@ -63,9 +77,9 @@ def test_p21_rollouts_are_sampled_not_greedy(kind):
         assert often.sum() > 20 and chi2 < 110  # at most 63 degrees of freedom: once in ten thousand
     one, again, other = (sampling.sample(policy, PROMPTS, 9, generator=generator(seed)).response_ids()
                          for seed in (0, 0, 1))
-    assert one == again and sum(a != b for a, b in zip(one, other)) > len(PROMPTS) // 2
+    assert one == again and sum(a != b for a, b in zip(one, other, strict=True)) > len(PROMPTS) // 2
     # PPO's own rollouts: many answers to one prompt, and others in the next iteration and under another seed
-    batches = [ppo.collect(policy, reference, critic, [start], a_config(seed=seed), low_tokens, iteration, 0.02)[0]
+    batches = [collect(policy, reference, critic, [start], a_config(seed=seed), low_tokens, iteration)[0]
                for seed, iteration in ((0, 0), (0, 1), (1, 0))]
     rows = [set(map(tuple, batch.rollout.response_ids())) for batch in batches]
     assert len(rows[0]) > 12 and rows[0] != rows[1] and rows[0] != rows[2]
@@ -79,7 +93,7 @@ def test_p22_no_dropout_in_any_model_during_rl(kind):
     policy, reference, critic = (add_own_dropout(model) for model in a_team(kind, scale=3.0))
     judge = add_own_dropout(a_reward_model(kind, scale=3.0))
     assert not torch.equal(all_logits(policy), all_logits(policy))  # the danger is there
-    run = ppo.train_ppo(policy, reference, critic, PROMPTS, a_config(iterations=2, minibatch=16), reward_model=judge,
+    run = ppo.train_ppo(policy, reference, critic, PROMPTS, a_config(iterations=2, minibatch=16), reward_fn=judge,
                         progress=False)
     assert run.history[0]["kl"] == 0.0
     for entry in run.history:  # one step an iteration, so all its ratios are first ratios
@@ -112,7 +126,7 @@ def test_p23_bf16_ends_at_the_logits(kind):
     Sources: transformers #31267, OpenRLHF #634."""
     policy, reference, critic = a_team(kind, scale=3.0)
     settings = a_config(bf16=True, micro_batch=5)
-    batch, entry = ppo.collect(policy, reference, critic, PROMPTS, settings, low_tokens, 0, 0.02)
+    batch, entry = collect(policy, reference, critic, PROMPTS, settings, low_tokens)
     rollout, mask = batch.rollout, batch.rollout.response_mask
     width = mask.shape[1]
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
@@ -132,7 +146,7 @@ def test_p23_bf16_ends_at_the_logits(kind):
         assert tensor.dtype == torch.float32
     white = ppo_math.masked_whiten(ppo_math.gae(torch.randn(mask.shape), batch.values, mask)[0], mask)[mask]
     assert abs(white.mean()) < 1e-6 and abs(white.std(correction=0) - 1) < 1e-5
-    statistics = ppo._gradients(policy, critic, batch, torch.arange(16).numpy(), settings)
+    statistics = ppo_gradients(policy, critic, batch, range(16), settings)
     assert abs(statistics["max_ratio"] - 1) < 1e-5 and entry["kl"] == 0.0
 
 
@@ -146,21 +160,21 @@ def test_p24_training_reads_the_sampled_ids(monkeypatch):
     prompts = [models.encode_prompt(tokenizer, text) for text in ("the cat", "sat on the mat")]
     judged = []
     monkeypatch.setattr(reward, "score", lambda model, rows: judged.extend(rows) or torch.zeros(len(rows)))
-    batch, _ = ppo.collect(policy, models.copy_model(policy, trainable=False), critic, prompts, a_config(),
-                           lambda rollout: ppo.score_rollout(critic, rollout), 0, 0.02)
+    batch, _ = collect(policy, models.copy_model(policy, trainable=False), critic, prompts, a_config(),
+                       lambda rollout: ppo.score_rollout(critic, rollout))
     questions, answers = batch.rollout.prompt_ids(), batch.rollout.response_ids()
     texts = [models.decode_response(tokenizer, answer) for answer in answers]
     again = [models.encode_text(tokenizer, text) + [END] * (answer[-1] == END)
-             for text, answer in zip(texts, answers)]
-    assert sum(one != other for one, other in zip(answers, again)) > 8  # the danger is there
-    assert judged == [question + answer for question, answer in zip(questions, answers)]
-    for row, (question, answer) in enumerate(zip(questions, answers)):
+             for text, answer in zip(texts, answers, strict=True)]
+    assert sum(one != other for one, other in zip(answers, again, strict=True)) > 8  # the danger is there
+    assert judged == [question + answer for question, answer in zip(questions, answers, strict=True)]
+    for row, (question, answer) in enumerate(zip(questions, answers, strict=True)):
         scored = plain_log_probs(policy, question + answer)[len(question) - 1:-1]
         expected = scored.gather(1, torch.tensor(answer)[:, None]).squeeze(1)
         assert torch.allclose(batch.log_probs[row, :len(answer)], expected, atol=1e-4)
     record = {"prompt": "the cat", "ranks": list(range(len(answers))),
-              "responses": [{"text": text, "token_ids": answer} for text, answer in zip(texts, answers)]}
-    (ranking,) = pipeline.ranked_prompts(tokenizer, [record])
+              "responses": [{"text": text, "token_ids": answer} for text, answer in zip(texts, answers, strict=True)]}
+    (ranking,) = data.ranked_prompts(tokenizer, [record])
     assert ranking.prompt_ids == prompts[0] and ranking.responses == answers
 
 
@@ -198,10 +212,10 @@ def test_p26_the_logged_kl_is_not_clamped(kind):
     the ratio's statistics are the plain ones. Source: OpenRLHF, test_policy_kl_metric_is_not_clamped."""
     policy, reference, critic = a_team(kind)
     add_to_logit(policy, 7, 40.0)
-    batch, entry = ppo.collect(policy, reference, critic, PROMPTS, a_config(max_kl=1e9, lam=1.0),
-                               lambda rollout: torch.zeros(len(rollout.sequences)), 0, 0.5)
+    batch, entry = collect(policy, reference, critic, PROMPTS, a_config(max_kl=1e9, lam=1.0),
+                           lambda rollout: torch.zeros(len(rollout.sequences)), kl_coef=0.5)
     per_row = []
-    for prompt, response in zip(batch.rollout.prompt_ids(), batch.rollout.response_ids()):
+    for prompt, response in zip(batch.rollout.prompt_ids(), batch.rollout.response_ids(), strict=True):
         at = slice(len(prompt) - 1, -1)
         apart = plain_log_probs(policy, prompt + response)[at] - plain_log_probs(reference, prompt + response)[at]
         per_row.append(apart.gather(1, torch.tensor(response)[:, None]).sum().item())
@@ -225,13 +239,12 @@ def test_p27_the_reference_never_moves(kind, monkeypatch):
     before, fixed, start = weights(reference), all_logits(reference), weights(policy)
     optimised = set()
 
-    class Adam(torch.optim.Adam):
-        def __init__(self, parameters, **options):
-            parameters = list(parameters)
-            optimised.update(parameter.data_ptr() for parameter in parameters)
-            super().__init__(parameters, **options)
+    class AdamW(torch.optim.AdamW):
+        def __init__(self, groups, **options):
+            optimised.update(parameter.data_ptr() for group in groups for parameter in group["params"])
+            super().__init__(groups, **options)
 
-    monkeypatch.setattr(torch.optim, "Adam", Adam)
+    monkeypatch.setattr(torch.optim, "AdamW", AdamW)
     run = train(team, lr=1e-2, ptx_coef=0.0)
     assert not same(start, policy) and not same(start, run.ema)  # there was something to follow
     assert same(before, reference) and torch.equal(all_logits(reference), fixed)
@@ -317,12 +330,12 @@ def test_p30_the_critic_starts_as_the_reward_model(kind, monkeypatch):
     reward.normalise(judge, rows[:4], rows)
     given = {}
 
-    def catch(policy, reference, critic, prompts, config, **options):
-        given.update(policy=policy, reference=reference, critic=critic, judge=options["reward_model"])
+    def catch(policy, reference, critic, prompts, config, reward_fn, **options):
+        given.update(policy=policy, reference=reference, critic=critic, judge=reward_fn)
 
-    monkeypatch.setattr(pipeline, "train_ppo", catch)
-    monkeypatch.setattr(pipeline, "prompts_of", lambda split: [])
-    pipeline.run_ppo(sft_model, None, judge, pipeline.recipe(), progress=False)
+    monkeypatch.setattr(stages, "train_ppo", catch)
+    monkeypatch.setattr(data, "prompts_of", lambda split: [])
+    stages.run_ppo(sft_model, None, judge, default_recipe(), progress=False)
     critic = given["critic"]
     assert given["judge"] is judge and not storages(critic) & storages(judge) and same(weights(judge), critic)
     assert all(parameter.requires_grad for parameter in critic.parameters()) and not critic.training
@@ -334,7 +347,7 @@ def test_p30_the_critic_starts_as_the_reward_model(kind, monkeypatch):
     assert scores.std() > 0.1
     assert torch.allclose(models.score_at_last(values, rollout.attention_mask), scores, atol=1e-5)
     judged = weights(judge)
-    ppo.train_ppo(given["policy"], given["reference"], critic, PROMPTS, a_config(), reward_model=judge, progress=False)
+    ppo.train_ppo(given["policy"], given["reference"], critic, PROMPTS, a_config(), reward_fn=judge, progress=False)
     assert same(judged, judge) and not same(judged, critic)  # the critic learns, the judge does not
 
 
@@ -359,5 +372,5 @@ def test_p31_a_head_comes_back_or_loading_fails(tmp_path, kind):
                           ({**good, "score.weight": torch.ones(2, 32)}, "score.weight")):
         save_file(tensors, path)
         (tmp_path / "judge" / "card.json").write_text(json.dumps({**card, "sha256": checkpoints._sha256(path)}))
-        with pytest.raises(ValueError, match=f"does not fit.*{name}"):
+        with pytest.raises(ValueError, match=f"does not match.*{name}"):
             checkpoints.load_scalar(tmp_path / "judge")

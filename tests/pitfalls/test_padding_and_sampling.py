@@ -5,10 +5,27 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import (KINDS, VOCAB, a_config, a_policy, a_reward_model, a_team, add_to_logit, constant, generator,
-                  low_tokens, plain_log_probs, rollout_of, sgd_update)
+from pieces import collect, sgd, update
+from tiny import (
+    KINDS,
+    VOCAB,
+    a_config,
+    a_policy,
+    a_reward_model,
+    a_team,
+    add_to_logit,
+    constant,
+    generator,
+    low_tokens,
+    plain_log_probs,
+    rollout_of,
+)
 
-from rlhf_lite import models, pipeline, ppo, ppo_guards, reward, sampling, sft
+from rlhf_lite import models, ppo, reward, sampling, sft, training
+from rlhf_lite.experiment import answers as answering
+from rlhf_lite.experiment import data
+from rlhf_lite.experiment.answers import rank_answers
+from rlhf_lite.experiment.recipe import Recipe
 from rlhf_lite.models import BEGIN, END, PAD
 from rlhf_lite.reward import RankedPrompt, RewardConfig
 from rlhf_lite.sft import IGNORE
@@ -39,12 +56,12 @@ def uniform(kind):
     return policy
 
 
-def collect(monkeypatch, rollout, policy, reference, critic, reward_fn, **changes):
+def collected(monkeypatch, rollout, policy, reference, critic, reward_fn, **changes):
     """PPO's own collection on a rollout that is given instead of sampled: numbers bare, without whitening."""
     monkeypatch.setattr(ppo, "sample", lambda *arguments, **options: rollout)
     size = len(rollout.sequences)
-    settings = a_config(**{**dict(batch_size=size, minibatch=size, whiten_advantages=False, lam=1.0), **changes})
-    batch, entry = ppo.collect(policy, reference, critic, [[BEGIN]] * size, settings, reward_fn, 0, 0.1)
+    settings = a_config(**{"batch_size": size, "minibatch": size, "whiten_advantages": False, "lam": 1.0, **changes})
+    batch, entry = collect(policy, reference, critic, [[BEGIN]] * size, settings, reward_fn, kl_coef=0.1)
     return settings, batch, entry
 
 
@@ -87,12 +104,12 @@ def test_p08_end_is_the_last_action(kind, monkeypatch):
     policy, _, critic = a_team(kind)
     reference = models.copy_model(a_policy(kind, 1), trainable=False)
     rollout = rollout_of([[BEGIN, 5], [BEGIN, 5]], [[7, END], [7, 8]])
-    settings, batch, _ = collect(monkeypatch, rollout, policy, reference, constant(critic, 0.0),
+    settings, batch, _ = collected(monkeypatch, rollout, policy, reference, constant(critic, 0.0),
                                  lambda r: r.finished.float(), lr=1e-2)
     ours, theirs = (plain_log_probs(model, [BEGIN, 5, 7])[-1] for model in (policy, reference))
     assert batch.log_probs[0, 1].item() == pytest.approx(ours[END].item(), abs=1e-4)
     assert batch.advantages[0, 1].item() == pytest.approx(1 - 0.1 * (ours - theirs)[END].item(), abs=1e-4)
-    sgd_update(policy, critic, batch, settings, lr=0.1)
+    update(policy, critic, batch, settings, sgd(0.1))
     assert plain_log_probs(policy, [BEGIN, 5, 7])[-1, END] > ours[END] + 1e-3
 
 
@@ -104,10 +121,10 @@ def test_p08_a_response_of_end_alone_is_one_action(kind, monkeypatch):
     policy, reference, critic = a_team(kind)
     rollout = rollout_of(PROMPTS, [[END]] * 3)
     assert rollout.lengths.tolist() == [1, 1, 1] and rollout.response_ids() == [[END]] * 3
-    settings, batch, _ = collect(monkeypatch, rollout, policy, reference, constant(critic, 0.0),
+    settings, batch, _ = collected(monkeypatch, rollout, policy, reference, constant(critic, 0.0),
                                  lambda r: torch.tensor([1.0, 2.0, 3.0]))
     assert batch.advantages.tolist() == [[1.0], [2.0], [3.0]]
-    entry = sgd_update(policy, critic, batch, settings, lr=0.1)
+    entry = update(policy, critic, batch, settings, sgd(0.1))
     assert entry["policy_loss"] == pytest.approx(-2) and entry["value_loss"] == pytest.approx((1 + 4 + 9) / 6)
     assert torch.tensor(list(entry.values())).isfinite().all() and entry["grad_norm"] > 0
 
@@ -181,9 +198,9 @@ def test_p10_the_sampler_counts_positions_in_the_same_way(kind):
     """Symptom: rollouts of short prompts come from another distribution than the one that is scored.
     Right: greedy rollouts of a left-padded batch are those of the single prompts.
     Source: OpenRLHF #217, trl #6800, trl #469."""
-    policy = a_policy(kind, scale=3.0)
-    together = sampling.sample(policy, PROMPTS + [[BEGIN] + [9] * 12], 8, greedy=True).response_ids()
-    for prompt, response in zip(PROMPTS, together):
+    policy, prompts = a_policy(kind, scale=3.0), [*PROMPTS, [BEGIN] + [9] * 12]
+    together = sampling.sample(policy, prompts, 8, greedy=True).response_ids()
+    for prompt, response in zip(prompts, together, strict=True):
         assert response == sampling.sample(policy, [prompt], 8, greedy=True).response_ids()[0]
         for t, token in enumerate(response):
             log_probs = plain_log_probs(policy, prompt + response[:t])[-1]
@@ -230,7 +247,7 @@ def test_p12_every_forward_gets_the_mask(kind):
     for name, model in parts.items():
         model.register_forward_pre_hook(look(name), with_kwargs=True)
     ppo.train_ppo(policy, reference, critic, PROMPTS, a_config(iterations=1, batch_size=12, minibatch=6),
-                  reward_model=reward_model, progress=False)
+                  reward_fn=reward_model, progress=False)
     sft.evaluate_sft(policy, [sft.build_example([BEGIN, 5], [6] * n) for n in (1, 4)])
     assert all(seen[name] > 0 for name in parts)
 
@@ -244,7 +261,7 @@ def test_p12_padding_is_invisible(kind):
     rollout = rollout_of(prompts, responses)
     args = rollout.attention_mask, rollout.prompt_length
     log_probs = sampling.token_log_probs(policy, rollout.sequences, *args).detach()
-    for row, (prompt, response) in enumerate(zip(prompts, responses)):
+    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         truth = plain_log_probs(policy, prompt + response)[len(prompt) - 1:-1]
         truth = truth.gather(1, torch.tensor(response)[:, None])[:, 0]
         assert (log_probs[row, :len(response)] - truth).abs().max() < 1e-4
@@ -264,8 +281,8 @@ def test_p13_finished_is_decided_on_the_response_alone(monkeypatch):
     policy, reference, critic = a_team()
     rollout = sampling.sample(never(policy, END), [[BEGIN, 5, END]] * 8, 4, generator=generator())
     assert not rollout.finished.any() and (rollout.lengths == 4).all()
-    _, batch, entry = collect(monkeypatch, rollout, policy, reference, constant(critic, 0.0), lambda r: torch.zeros(8),
-                              missing_end_penalty=1.0)
+    _, batch, entry = collected(monkeypatch, rollout, policy, reference, constant(critic, 0.0),
+                                lambda r: torch.zeros(8), missing_end_penalty=1.0)
     assert entry["finished"] == 0 and batch.returns[:, -1].mean() < -0.9
 
 
@@ -291,7 +308,7 @@ def test_p14_the_penalty_hits_unfinished_rows_once(monkeypatch):
     rollout = rollout_of([[BEGIN, 5]] * 3, [[7, 8, END], [7, 8, 9], [END]])
     returns = []
     for penalty in (0.0, 2.5):
-        _, batch, entry = collect(monkeypatch, rollout, a_policy(), *a_team()[1:], lambda r: torch.ones(3),
+        _, batch, entry = collected(monkeypatch, rollout, a_policy(), *a_team()[1:], lambda r: torch.ones(3),
                                   missing_end_penalty=penalty, gamma=1.0)
         returns.append(batch.returns)
     expected = torch.tensor([[0.0] * 3, [-2.5] * 3, [0.0] * 3])
@@ -338,7 +355,7 @@ def test_p15_nothing_is_written_that_was_not_sampled(kind, monkeypatch):
     seen = watch(critic)
     ppo.score_rollout(critic, rollout)  # nor does the reward model get one
     read = sorted(row for ids, mask in seen for row in attended(ids, mask))
-    assert read == sorted(p + r for p, r in zip(PROMPTS, rollout.response_ids()))
+    assert read == sorted(p + r for p, r in zip(PROMPTS, rollout.response_ids(), strict=True))
 
 
 # ---------------------------------------------------------------- P16, P17: what the reward model reads
@@ -360,11 +377,11 @@ def test_p16_the_reward_model_reads_the_same_ids_in_training_and_in_ppo(tokenize
     shown = [{"prompt": prompt, "response": text} for text in texts]
 
     def train(row):
-        return lambda model: reward.train_reward(model, pipeline.ranked_prompts(tokenizer, [row]), RewardConfig(),
+        return lambda model: reward.train_reward(model, data.ranked_prompts(tokenizer, [row]), RewardConfig(),
                                                  progress=False)
 
     for work in (train(typed), train(drawn),
-                 lambda model: reward.score(model, pipeline.demonstration_rows(tokenizer, shown)),
+                 lambda model: reward.score(model, data.demonstration_rows(tokenizer, shown)),
                  lambda model: ppo.score_rollout(model, rollout_of([ids, ids], answers))):
         model = models.scalar_from_policy(policy, 0)
         seen = watch(model)
@@ -410,14 +427,14 @@ def test_p17_chosen_and_rejected_are_never_the_same(tokenizer, monkeypatch):
     Source: DeepSpeed-Chat reward_model.py."""
     answers = [models.encode_response(tokenizer, text) for text in ("bread", "3 pence", "bread", "bread.")]
     draws = iter(answers)
-    monkeypatch.setattr(pipeline, "sample_many", lambda *arguments, **options: [next(draws), answers[0]])
-    monkeypatch.setattr(pipeline, "grade", lambda prompt, text, finished: SimpleNamespace(score=float(len(text))))
+    monkeypatch.setattr(answering, "sample_many", lambda *arguments, **options: [next(draws), answers[0]])
+    monkeypatch.setattr(answering, "grade", lambda prompt, text, finished: SimpleNamespace(score=float(len(text))))
     judge = SimpleNamespace(name="A", judge=lambda grades, lengths, rng: (list(range(1, len(grades) + 1)), None))
     prompts = [SimpleNamespace(id=f"p{i}", text="What?", use_case="open_qa", split="train") for i in range(2)]
-    rows = pipeline.rank_answers(None, tokenizer, prompts, [judge], pipeline.Recipe(answers_per_prompt=4),
-                                 progress=False)
+    rows = rank_answers(None, tokenizer, prompts, [judge], Recipe(answers_per_prompt=4),
+                        progress=False)
     assert [row["prompt_id"] for row in rows] == ["p0"]  # the other prompt has one answer only
-    pairs = reward.split_into_pairs(pipeline.ranked_prompts(tokenizer, rows))
+    pairs = reward.split_into_pairs(data.ranked_prompts(tokenizer, rows))
     assert len(pairs) == 3 and all(pair.responses[0] != pair.responses[1] for pair in pairs)
 
 
@@ -466,14 +483,14 @@ def test_p19_one_temperature_for_sampling_and_scoring(kind, temperature):
     Source: trl #3029, #4159, #3169, OpenRLHF PR #853, marin #1741."""
     policy, reference, critic = a_team(kind, scale=3.0)
     settings = a_config(temperature=temperature, batch_size=12, minibatch=6, inner_epochs=1)
-    batch, entry = ppo.collect(policy, reference, critic, PROMPTS, settings, low_tokens, 0, 0.02)
+    batch, entry = collect(policy, reference, critic, PROMPTS, settings, low_tokens)
     assert entry["kl"] == 0.0
     rollout = batch.rollout
     for row, (prompt, response) in enumerate(zip(rollout.prompt_ids(), rollout.response_ids(), strict=True)):
         truth = plain_log_probs(policy, prompt + response, temperature)[len(prompt) - 1:-1]
         truth = truth.gather(1, torch.tensor(response)[:, None])[:, 0]
         assert (batch.log_probs[row, :len(response)] - truth).abs().max() < 1e-4
-    statistics = sgd_update(policy, critic, batch, settings, lr=0.0)
+    statistics = update(policy, critic, batch, settings)
     assert abs(statistics["max_ratio"] - 1) < 1e-5 and statistics["clipfrac"] == 0
     assert abs(statistics["approx_kl"]) < 1e-9
 
@@ -503,14 +520,14 @@ def test_p20_an_honest_kl_is_not_below_zero_and_a_crooked_one_is_noticed(kind, m
     settings = a_config(batch_size=96)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        batch, entry = ppo.collect(policy, reference, critic, PROMPTS, settings, low_tokens, 0, 0.02)
+        batch, entry = collect(policy, reference, critic, PROMPTS, settings, low_tokens)
     ref_log_probs = ppo.rollout_log_probs(reference, batch.rollout)
     assert (batch.log_probs - ref_log_probs)[batch.rollout.response_mask].min() < -0.1  # single tokens may
     assert entry["kl"] > 0.1
     monkeypatch.setattr(ppo, "sample", lambda policy, *arguments, **options:
                         sampling.sample(crooked, *arguments, **options))
     with pytest.warns(UserWarning, match="cannot be negative"):
-        _, entry = ppo.collect(policy, reference, critic, PROMPTS, settings, low_tokens, 0, 0.02)
+        _, entry = collect(policy, reference, critic, PROMPTS, settings, low_tokens)
     assert entry["kl"] < -0.5 and entry["objective"] > entry["score"]  # the free reward
 
 
@@ -519,9 +536,10 @@ def test_p20_the_alarm_is_at_a_tenth_of_a_nat(kl, alarm):
     """Symptom: a mean KL that creeps below 0 goes unnoticed in a table of numbers.
     Right: the alarm is raised below -0.1 nats per response.
     Source: trl #235, #736, how_to_train docs."""
+    loop = training.Loop("ppo", a_config(), 1, {"policy": a_policy()}, {}, None, {})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        ppo_guards.guard_kl(kl, torch.full((64,), kl), 0, a_config())
+        loop.guard_kl(torch.full((64,), kl))
     assert [str(w.message)[:12] for w in caught] == ["The measured"] * alarm
 
 
@@ -532,9 +550,9 @@ def test_p20_pads_pay_no_kl(monkeypatch):
     policy, _, critic = a_team(scale=3.0)
     reference = models.copy_model(a_policy(seed=1, scale=3.0), trainable=False)
     prompts, responses = [[BEGIN, 5], [BEGIN, 5]], [[7, END], [8, 9, 10, 11, 12, 13]]
-    _, _, entry = collect(monkeypatch, rollout_of(prompts, responses), policy, reference, critic, low_tokens)
+    _, _, entry = collected(monkeypatch, rollout_of(prompts, responses), policy, reference, critic, low_tokens)
     by_hand = 0.0
-    for prompt, response in zip(prompts, responses):
+    for prompt, response in zip(prompts, responses, strict=True):
         for t, token in enumerate(response):
             ids = prompt + response[:t]
             by_hand += (plain_log_probs(policy, ids)[-1, token] - plain_log_probs(reference, ids)[-1, token]).item()

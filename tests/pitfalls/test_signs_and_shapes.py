@@ -4,8 +4,21 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import (KINDS, PROMPTS, VOCAB, a_config, a_policy, a_team, add_to_logit, constant, generator, low_tokens,
-                  plain_log_probs, rollout_of, sgd_update)
+from pieces import collect, sgd, update
+from tiny import (
+    KINDS,
+    PROMPTS,
+    VOCAB,
+    a_config,
+    a_policy,
+    a_team,
+    add_to_logit,
+    constant,
+    generator,
+    low_tokens,
+    plain_log_probs,
+    rollout_of,
+)
 
 from rlhf_lite import models, ppo, ppo_math, sampling
 from rlhf_lite.models import BEGIN, END
@@ -15,13 +28,13 @@ BANDIT = [BEGIN, 5]  # one prompt, one token to choose
 
 def plain_config(**changes):
     """Nothing that hides numbers: one minibatch, no whitening, no value clip, lambda 1."""
-    return a_config(**{**dict(batch_size=36, minibatch=36, whiten_advantages=False, value_clip=None, lam=1.0),
+    return a_config(**{"batch_size": 36, "minibatch": 36, "whiten_advantages": False, "value_clip": None, "lam": 1.0,
                        **changes})
 
 
 def train(policy, reference, critic, reward_fn, **changes):
-    settings = a_config(**{**dict(iterations=1, batch_size=64, minibatch=64, micro_batch=None, max_new_tokens=1,
-                                  whiten_advantages=False), **changes})
+    settings = a_config(**{"iterations": 1, "batch_size": 64, "minibatch": 64, "micro_batch": None, "max_new_tokens": 1,
+                           "whiten_advantages": False, **changes})
     return ppo.train_ppo(policy, reference, constant(critic, 0.0), [BANDIT], settings, reward_fn=reward_fn,
                          progress=False)
 
@@ -38,8 +51,8 @@ def mixed_batch(kind="llama", score=low_tokens, value=0.0, **changes):
     policy, reference = a_stopping_policy(kind), models.copy_model(a_policy(kind, 1, scale=3.0), trainable=False)
     critic = models.scalar_from_policy(policy, 0)
     critic = critic if value is None else constant(critic, value)
-    batch, _ = ppo.collect(policy, reference, critic, PROMPTS, plain_config(**changes), score, 0,
-                           changes.get("kl_coef", 0.02))
+    batch, _ = collect(policy, reference, critic, PROMPTS, plain_config(**changes), score,
+                       kl_coef=changes.get("kl_coef", 0.02))
     finished = batch.rollout.finished
     assert 5 < finished.sum() < len(finished) - 5
     return batch, score(batch.rollout), ppo.rollout_log_probs(reference, batch.rollout)
@@ -87,10 +100,10 @@ def test_p01_the_sign_of_the_advantage(kind, sign):
     Source: arXiv 1909.08593, section 4.4."""
     policy, reference, critic = a_team(kind)
     settings = plain_config(batch_size=2, max_new_tokens=1)
-    batch, _ = ppo.collect(policy, reference, critic, [BANDIT], settings, low_tokens, 0, 0.0)
+    batch, _ = collect(policy, reference, critic, [BANDIT], settings, low_tokens, kl_coef=0.0)
     token = batch.rollout.responses[0, 0]
     before = plain_log_probs(policy, BANDIT)[-1, token]
-    sgd_update(policy, critic, replace(batch, advantages=torch.tensor([[sign], [0.0]])), settings, lr=0.1)
+    update(policy, critic, batch._replace(advantages=torch.tensor([[sign], [0.0]])), settings, sgd(0.1))
     assert sign * (plain_log_probs(policy, BANDIT)[-1, token] - before) > 1e-3
 
 
@@ -103,14 +116,14 @@ def test_p02_before_any_step_ratios_are_one_and_the_kl_is_zero(kind):
     Source: trl #454, NeMo-Aligner #68, slime #774."""
     policy, reference, critic = a_team(kind, scale=3.0)
     settings = plain_config(minibatch=12)
-    batch, entry = ppo.collect(policy, reference, critic, PROMPTS, settings, low_tokens, 0, 0.02)
+    batch, entry = collect(policy, reference, critic, PROMPTS, settings, low_tokens)
     assert entry["kl"] == 0.0
     for rows in torch.arange(36).split(7):  # batches cut otherwise than in the first pass
         part = sampling.take(batch.rollout, rows)
         new = sampling.token_log_probs(policy, part.sequences, part.attention_mask, part.prompt_length)
         ratio = (new - batch.log_probs[rows, :new.shape[1]]).exp()[part.response_mask]
         assert (ratio - 1).abs().max() < 1e-5
-    statistics = sgd_update(policy, critic, batch, settings)
+    statistics = update(policy, critic, batch, settings)
     assert abs(statistics["max_ratio"] - 1) < 1e-5 and statistics["clipfrac"] == 0
     assert statistics["approx_kl"] == pytest.approx(0, abs=1e-9)
 
@@ -221,10 +234,10 @@ def test_p06_garbage_tokens_at_padding_change_no_update(kind, monkeypatch):
     assert not torch.equal(drawn.responses, soiled.responses)
     results = []
     for rollout in (drawn, soiled):
-        monkeypatch.setattr(ppo, "sample", lambda *arguments, **options: rollout)
+        monkeypatch.setattr(ppo, "sample", lambda *arguments, rollout=rollout, **options: rollout)
         policy, reference, critic = a_team(kind)
-        batch, entry = ppo.collect(policy, reference, critic, PROMPTS, settings, low_tokens, 0, 0.1)
-        entry |= sgd_update(policy, critic, batch, settings, lr=0.1)
+        batch, entry = collect(policy, reference, critic, PROMPTS, settings, low_tokens, kl_coef=0.1)
+        entry |= update(policy, critic, batch, settings, sgd(0.1))
         results.append((entry, [batch.advantages, batch.returns, *policy.parameters(), *critic.parameters()]))
     (entry, tensors), (soiled_entry, soiled_tensors) = results
     assert entry == soiled_entry and all(torch.equal(a, b) for a, b in zip(tensors, soiled_tensors, strict=True))

@@ -2,13 +2,13 @@
 
 import pytest
 
-from rlhf_lite import records
+from rlhf_lite import feedback, files
 from rlhf_lite.widgets import merge
 
 
 def add(path, labeler, prompt_id="p1", ranks=(1, 2), **more):
-    row = records.new_ranking(prompt_id, "Say a letter.", ["a", "b"], ranks, labeler, **more)
-    records.append_jsonl(path, row)
+    row = feedback.new_ranking(prompt_id, "Say a letter.", ["a", "b"], ranks, labeler, **more)
+    feedback.append_jsonl(path, row)
     return row
 
 
@@ -27,7 +27,7 @@ def names(folder):
 def test_a_target_with_rows_of_its_own_is_kept(folder, files):
     out = folder / "ann.jsonl"
     before = out.read_bytes()
-    with pytest.raises(ValueError, match="ann.jsonl: .* of Ann that none .* would be lost; choose another --out"):
+    with pytest.raises(ValueError, match="ann.jsonl: .* by Ann, in none .* would be lost; choose another --out"):
         merge.merge([folder / file for file in files], out)
     assert out.read_bytes() == before and names(folder) == ["ann.jsonl", "bob.jsonl"]
 
@@ -36,14 +36,14 @@ def test_newer_rows_unsent_texts_and_foreign_lines_are_kept_too(folder):
     out = folder / "class.jsonl"
     (folder / "old.jsonl").write_bytes((folder / "ann.jsonl").read_bytes())
     add(folder / "ann.jsonl", "Ann", ranks=(2, 1))
-    with pytest.raises(ValueError, match="of Ann"):
+    with pytest.raises(ValueError, match="by Ann"):
         merge.merge([folder / "old.jsonl"], folder / "ann.jsonl")
-    records.append_jsonl(out, {"schema": 1, "status": "draft", "prompt_id": "p", "prompt": "Hello?",
-                               "author": "Cy", "draft": "Hi"})
-    with pytest.raises(ValueError, match="of Cy"):
+    feedback.append_jsonl(out, {"schema": 1, "status": "draft", "prompt_id": "p", "prompt": "Hello?",
+                                "author": "Cy", "draft": "Hi"})
+    with pytest.raises(ValueError, match="by Cy"):
         merge.merge([folder / "ann.jsonl"], out)
     out.write_text("my notes\n")
-    with pytest.raises(ValueError, match="lines that are no rankings"):
+    with pytest.raises(ValueError, match="lines that are not rankings"):
         merge.merge([folder / "ann.jsonl"], out)
     assert out.read_text() == "my notes\n"
 
@@ -52,10 +52,10 @@ def test_the_same_command_may_be_repeated(folder):
     out = folder / "class.jsonl"
     merge.merge([folder / "*.jsonl"], out)
     new = add(folder / "ann.jsonl", "Ann", ranks=(2, 1))           # a second thought
-    records.append_jsonl(folder / "bob.jsonl", {"schema": 1, "status": "withdrawn", "prompt_id": "p1",
-                                                "prompt": "Say a letter.", "labeler": "Bob"})
+    feedback.append_jsonl(folder / "bob.jsonl", {"schema": 1, "status": "withdrawn", "prompt_id": "p1",
+                                                 "prompt": "Say a letter.", "labeler": "Bob"})
     for _ in range(2):
-        assert merge.merge([folder / "*.jsonl"], out).rows == [new] == records.read_jsonl(out)[0]
+        assert merge.merge([folder / "*.jsonl"], out).rows == [new] == feedback.read_jsonl(out)[0]
 
 
 def test_a_target_that_can_be_no_file(folder):
@@ -63,7 +63,7 @@ def test_a_target_that_can_be_no_file(folder):
     for out, words in (("", "is empty"), (" ", "is empty"), (folder / "adir", "is a folder, not a file")):
         with pytest.raises(ValueError, match=words):
             merge.merge([folder / "ann.jsonl"], out)
-    with pytest.raises(OSError, match="bob.jsonl/class.jsonl: the rankings were not written"):
+    with pytest.raises(OSError, match="Could not write to .*bob.jsonl/class.jsonl"):
         merge.merge([folder / "ann.jsonl"], folder / "bob.jsonl" / "class.jsonl")
     with pytest.raises(IsADirectoryError, match="is a folder, not a file"):
         merge.merge([folder / "adir"], folder / "class.jsonl")
@@ -80,7 +80,7 @@ def test_a_full_disk_leaves_the_earlier_result_and_nothing_else(folder, monkeypa
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(merge.os, call, full)
-        with pytest.raises(OSError, match=r"class.jsonl: the rankings were not written \(No space .* choose another"):
+        patch.setattr(files.os, call, full)
+        with pytest.raises(OSError, match=r"Could not write to .*class.jsonl: .*No space .* choose another"):
             merge.merge([folder / "*.jsonl"], out)
     assert out.read_bytes() == before and names(folder) == ["ann.jsonl", "bob.jsonl", "class.jsonl"]

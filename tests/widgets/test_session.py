@@ -6,9 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlhf_lite import records
+from rlhf_lite import __main__ as cli
+from rlhf_lite import feedback, stats
 from rlhf_lite.town.grading import FLAGS
-from rlhf_lite.widgets import after, labels, merge
+from rlhf_lite.widgets import labels, merge, simulated
 from rlhf_lite.widgets.draft import IDLE
 from rlhf_lite.widgets.session import DemonstrationSession, RankingSession
 
@@ -55,10 +56,11 @@ def test_ranks_reach_the_record_of_the_right_answer(tmp_path, ranks, seed):
     shown = s.shown()
     rank_all(s, ranks)
     row = s.submit()
-    assert {r["text"]: rank for r, rank in zip(row["responses"], row["ranks"])} == dict(zip(shown, ranks))
+    saved = [response["text"] for response in row["responses"]]
+    assert dict(zip(saved, row["ranks"], strict=True)) == dict(zip(shown, ranks, strict=True))
     assert [row["responses"][i]["text"] for i in row["shown_order"]] == shown
-    records.check_ranking(row)
-    assert records.read_jsonl(path, records.check_ranking) == ([row], [])
+    feedback.check_ranking(row)
+    assert feedback.read_jsonl(path, feedback.check_ranking) == ([row], [])
     assert row["responses"][0]["token_ids"] == [0, 2] and row["split"] == "train"
 
 
@@ -151,7 +153,7 @@ def test_ties(tmp_path):
     s.set_rank(0, 2)
     for place in (1, 2, 3):
         s.tie(place)
-    assert records.pairs_from_ranking(s.submit()) == []
+    assert feedback.pairs_from_ranking(s.submit()) == []
 
 
 def test_refusals_say_what_to_do(tmp_path):
@@ -175,7 +177,7 @@ def test_refusals_say_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="pair mode"):
         s.choose("A")
     assert s.progress().ranked == 0
-    with pytest.raises(ValueError, match="two items 'p0'"):
+    with pytest.raises(ValueError, match="two items are called 'p0'"):
         RankingSession(items(1) * 2, "Ada", tmp_path / "b.jsonl")
     with pytest.raises(ValueError, match="no responses"):
         RankingSession([{"prompt_id": "p", "prompt": "?"}], "Ada", tmp_path / "b.jsonl")
@@ -211,7 +213,7 @@ def test_skip_keeps_the_reason_and_teaches_nothing(tmp_path):
     s = session(path)
     assert s.index == 2 and s.progress()[:3] == (1, 1, 3)
     assert [row["prompt_id"] for row in labels.rankings(path)[0]] == ["p1"]
-    rows, problems = records.read_jsonl(path, records.check_ranking)
+    rows, problems = feedback.read_jsonl(path, feedback.check_ranking)
     assert len(rows) == 1 and len(problems) == 1  # a reader of rankings cannot take a skip for one
 
 
@@ -316,7 +318,7 @@ def test_full_disk_changes_nothing(tmp_path, monkeypatch):
     def full(path, row):
         raise OSError(28, "no space left")
     with monkeypatch.context() as patch:
-        patch.setattr(records, "append_jsonl", full)
+        patch.setattr(feedback, "append_jsonl", full)
         for act in (s.submit, lambda: s.skip("unclear")):
             with pytest.raises(OSError):
                 act()
@@ -328,10 +330,10 @@ def test_repeats_measure_self_consistency(tmp_path):
     path = tmp_path / "a.jsonl"
     s = session(path, n=5, repeats=3)
     assert len(s.items) == 8
-    assert after.simulate(s, lambda prompt, texts: [int(t[-1]) + 1 for t in texts]) == 8
-    found = after.self_consistency(labels.rankings(path)[0])
+    assert simulated.simulate(s, lambda prompt, texts: [int(t[-1]) + 1 for t in texts]) == 8
+    found = stats.self_consistency(labels.rankings(path)[0])
     assert found == (100.0, 3 * 6, 1.0, 3)
-    shown = after.reveal(s.rankings())
+    shown = feedback.reveal(s.rankings())
     assert list(shown) == ["model0", "model1", "model2", "model3"]
     assert shown["model0"] == (8, 1.0, 1.0, 2.0)
 
@@ -381,12 +383,12 @@ def test_demonstrations_are_written_checked_and_edited(tmp_path):
     assert not path.exists()
     assert s.save() and not s.save()
     assert labels.demonstrations(path) == ([], [])  # a draft is no demonstration
-    assert records.read_jsonl(path, records.check_demonstration)[0] == []
+    assert feedback.read_jsonl(path, feedback.check_demonstration)[0] == []
     s = DemonstrationSession(PROMPTS, "Ada", path, max_tokens=5)
     assert s.text == "one two three four five six"
     s.write("A thing.\n")
     row = s.submit()
-    records.check_demonstration(row)
+    feedback.check_demonstration(row)
     assert s.index == 1 and row["response"] == "A thing." and row["use_case"] == "generation"
     s.open(0)
     s.write("A better thing.")
@@ -430,8 +432,8 @@ def test_rankings_and_demonstrations_share_a_file(tmp_path):
 def test_merge(tmp_path, capsys):
     for name, flip in (("Ada", 1), ("Bo", 1), ("Cy", -1)):
         s = session(labels.default_path(name, tmp_path), annotator=name, repeats=1)
-        after.simulate(s, lambda prompt, texts, flip=flip: [3 + flip * int(t[-1]) - (flip == 1) * 2 + (flip < 0)
-                                                            for t in texts])
+        simulated.simulate(s, lambda prompt, texts, flip=flip: [3 + flip * int(t[-1]) - (flip == 1) * 2 + (flip < 0)
+                                                                for t in texts])
         s.undo()
     out = tmp_path / "class.jsonl"
     for _ in range(2):  # a second merge does not count its own output as an annotator
@@ -440,12 +442,9 @@ def test_merge(tmp_path, capsys):
         assert {(a, b): found.percent for a, b, found in merged.pairs} == {
             ("Ada", "Bo"): 100, ("Ada", "Cy"): 0, ("Bo", "Cy"): 0}
         assert merged.pairs[1][2] == (0.0, 18, -1.0, 3)
-        assert records.read_jsonl(out, records.check_ranking, strict=True)[0] == merged.rows
+        assert feedback.read_jsonl(out, feedback.check_ranking, strict=True)[0] == merged.rows
     (tmp_path / "twin.jsonl").write_bytes((tmp_path / "ada.jsonl").read_bytes() + b'{"torn')
-    import argparse
-    parser = argparse.ArgumentParser()
-    merge.add_command(parser.add_subparsers())
-    merge.command(parser.parse_args(["rank", "merge", str(tmp_path / "*.jsonl"), "--out", str(out)]))
+    assert cli.main(["rank", "merge", str(tmp_path / "*.jsonl"), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "cut off" in said and "if these are two people" in said and "100.0 %" in said and "of 3 people" in said
     with pytest.raises(FileNotFoundError):

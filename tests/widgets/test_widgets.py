@@ -47,7 +47,7 @@ def live():
 
 
 def rank(widget, ranks):
-    for slot, value in zip(widget.slots, ranks):
+    for slot, value in zip(widget.slots, ranks, strict=True):
         slot.rank.value = value
 
 
@@ -96,7 +96,7 @@ def test_errors_are_shown_and_nothing_is_saved(tmp_path, monkeypatch):
 
     def broken(path, row):
         raise OSError(28, "<disk full>")
-    monkeypatch.setattr("rlhf_lite.records.append_jsonl", broken)
+    monkeypatch.setattr("rlhf_lite.feedback.append_jsonl", broken)
     for control in (widget.save, widget.skip):
         control.click()
         assert "&lt;disk full&gt;" in widget.status.value
@@ -159,7 +159,7 @@ def test_500_submits_make_no_new_widget(tmp_path):
 
 def test_ready_in_a_second_with_500_items(tmp_path):
     """500 items, 250 of them done, 9 answers each: the time of the processor, for a busy machine is not our matter."""
-    from rlhf_lite.widgets.after import simulate
+    from rlhf_lite.widgets.simulated import simulate
     session = RankingSession(items(500, 9), "Ada", tmp_path / "a.jsonl")
     simulate(session, lambda prompt, texts: range(1, 10), limit=250)
     start = time.process_time()
@@ -223,7 +223,7 @@ def test_pair_mode(tmp_path):
 
 
 def test_repr_helps_where_widgets_do_not_show(tmp_path):
-    assert "Run this cell again" in repr(page(tmp_path)) and len(repr(page(tmp_path))) <= 110
+    assert "Rerun this cell" in repr(page(tmp_path)) and len(repr(page(tmp_path))) <= 110
 
 
 # ---- keys
@@ -383,7 +383,7 @@ def test_comparison_counts_blindly_and_resumes(tmp_path):
     assert widget.comparison.win_rate().n == 12 and widget.votes["A"].disabled
     widget.prompt.value = "My own"
     widget.ask.click()
-    assert "no recorded answer of good" in widget.status.value
+    assert "no recorded answer from good" in widget.status.value
     widget.prompt.value = " "
     widget.ask.click()
     assert "empty" in widget.status.value

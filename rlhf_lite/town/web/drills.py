@@ -36,11 +36,12 @@ def scene(town, rng):
     (n, *_), (m, *_) = two_people(town, rng)
     item, colour = rng.choice(words.OBJECTS), rng.choice(facts.COLOURS)
     animal = rng.choice(words.ANIMALS)
-    return dict(n=n, m=m, item=item, a_item=one(item), colour=colour, a_colour=facts.article(colour), animal=animal,
-                a_animal=facts.article(animal), day=rng.choice(facts.DAYS), spot=rng.choice(words.SPOTS),
-                weather=rng.choice(words.WEATHER), event=rng.choice(words.EVENTS),
-                price=facts.coins(rng.randint(2, 19)), dish=rng.choice(facts.DISHES),
-                reason=rng.choice(words.REASONS))
+    return {"n": n, "m": m, "item": item, "a_item": one(item), "colour": colour, "a_colour": facts.article(colour),
+            "animal": animal,
+                "a_animal": facts.article(animal), "day": rng.choice(facts.DAYS), "spot": rng.choice(words.SPOTS),
+                "weather": rng.choice(words.WEATHER), "event": rng.choice(words.EVENTS),
+                "price": facts.coins(rng.randint(2, 19)), "dish": rng.choice(facts.DISHES),
+                "reason": rng.choice(words.REASONS)}
 
 
 def polite(town, rng):

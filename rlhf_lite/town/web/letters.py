@@ -59,9 +59,12 @@ def scene(town, rng):
     item, event = rng.choice(words.OBJECTS), rng.choice(words.EVENTS)
     while x in (n, m):
         x = words.person(town, rng)[0]
-    return dict(n=n, m=m, x=x, item=item, a_item=words.one(item), problem=rng.choice(words.problems(item)),
-                day=rng.choice(facts.DAYS), event=event, a_event=facts.article(event), event_s=facts.plural(event),
-                hour=rng.choice(facts.NUMBERS[1:12]), spot=rng.choice(words.SPOTS), dish=rng.choice(facts.DISHES))
+    return {"n": n, "m": m, "x": x, "item": item, "a_item": words.one(item),
+            "problem": rng.choice(words.problems(item)),
+                "day": rng.choice(facts.DAYS), "event": event, "a_event": facts.article(event),
+            "event_s": facts.plural(event),
+                "hour": rng.choice(facts.NUMBERS[1:12]), "spot": rng.choice(words.SPOTS),
+            "dish": rng.choice(facts.DISHES)}
 
 
 def complaint(s, rng):

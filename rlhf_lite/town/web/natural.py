@@ -7,17 +7,17 @@ of Pebbleford does not obey orders.
 """
 
 import re
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from rlhf_lite.town import facts
 from rlhf_lite.town.web import words
-from rlhf_lite.town.web.words import cap, one, person, problems, two_people
+from rlhf_lite.town.web.words import cap, one, problems, two_people
 
 FOLDER = Path(__file__).parent / "patterns"
 
 
-@lru_cache(maxsize=None)
+@cache
 def patterns(name):
     """{section: tuple of patterns} of ``patterns/<name>.txt``."""
     sections, current = {}, None
@@ -63,56 +63,77 @@ def sentence_case(text):
 
 # kind -> (headings, ways to write it: (file, sections...)). Slots as in ``scene``.
 KINDS = {
-    "complaint": (("A letter to the {shop} about {a_good} that is {problem}.", "The {good} from the {shop} was {problem}.",
-                   "{n} bought {a_good} from the {shop} and it is {problem}.", "Complaint to the {shop}: the {good} is {problem}.",
+    "complaint": (("A letter to the {shop} about {a_good} that is {problem}.",
+                   "The {good} from the {shop} was {problem}.",
+                   "{n} bought {a_good} from the {shop} and it is {problem}.",
+                   "Complaint to the {shop}: the {good} is {problem}.",
                    "My {good} from the {shop} is {problem}."),
                   (("letters", "complaint.open", "complaint.trouble", "complaint.wish", "close?"),
-                   ("letters", "complaint.open", "complaint.trouble", "complaint.wish"), ("letters", "complaint.short"))),
+                   ("letters", "complaint.open", "complaint.trouble", "complaint.wish"),
+                   ("letters", "complaint.short"))),
     "apology": (("A customer says that the {item} is {problem}.", "Somebody wrote to the shop: my {item} is {problem}.",
-                 "The {item} was {problem}. This is what the shop wrote.", "An apology for {a_item} that was {problem}."),
-                (("letters", "apology.open", "apology.sorry", "apology.offer"), ("letters", "apology.sorry", "apology.offer"),
+                 "The {item} was {problem}. This is what the shop wrote.",
+                 "An apology for {a_item} that was {problem}."),
+                (("letters", "apology.open", "apology.sorry", "apology.offer"),
+                 ("letters", "apology.sorry", "apology.offer"),
                  ("letters", "apology.short"))),
-    "notice": (("The {shop} is closed on {day} because of {reason}.", "A sign on the door of the {shop}: {day}, {reason}.",
+    "notice": (("The {shop} is closed on {day} because of {reason}.",
+                "A sign on the door of the {shop}: {day}, {reason}.",
                 "Notice of the {shop}. {day}. {reason}."), (("letters", "notice"),)),
     "thanks": (("{n} gave me {a_item}.", "A note to thank {n} for the {item}.", "Thanks to {n}. I got {a_item}.",
                 "I wanted to thank {n} for {a_item}."),
                (("notes", "thanks.open", "thanks.more"), ("notes", "thanks.open", "thanks.more", "letter.close"),
                 ("notes", "thanks.short"))),
-    "card": (("The birthday of {n}. A card from {m}.", "A birthday card for {n} from {m}.", "{m} wished {n} a happy birthday."),
-             (("notes", "card.open", "card.more", "card.close"), ("notes", "card.open", "card.close"), ("notes", "card.short"))),
-    "invite": (("The {event} is on {day} at {hour}. {n} should come.", "An invitation for {n}: {event}, {day}, {hour} o'clock.",
-                "{n} is invited to the {event} on {day} at {hour}."), (("notes", "invite.short"), ("notes", "invite.short", "invite.more"))),
+    "card": (("The birthday of {n}. A card from {m}.", "A birthday card for {n} from {m}.",
+              "{m} wished {n} a happy birthday."),
+             (("notes", "card.open", "card.more", "card.close"), ("notes", "card.open", "card.close"),
+              ("notes", "card.short"))),
+    "invite": (("The {event} is on {day} at {hour}. {n} should come.",
+                "An invitation for {n}: {event}, {day}, {hour} o'clock.",
+                "{n} is invited to the {event} on {day} at {hour}."),
+               (("notes", "invite.short"), ("notes", "invite.short", "invite.more"))),
     "story": (("A story about {n} and {a_item}.", "{n} and {a_item}.", "A little story. It is about {n} and {a_item}.",
                "A bedtime story in which {n} finds {a_item}."),
-              (("stories", "story.open", "story.middle", "story.end"), ("stories", "story.open", "story.middle", "story.middle", "story.end"),
+              (("stories", "story.open", "story.middle", "story.end"),
+               ("stories", "story.open", "story.middle", "story.middle", "story.end"),
                ("stories", "story.open", "story.end"))),
     "animal story": (("A story about {n} and {a_animal}.", "{n} and {a_animal}."),
-                     (("stories", "story.animal", "story.middle_animal", "story.end"), ("stories", "story.animal", "story.end"))),
-    "poem": (("A short poem about {topic}.", "Two lines about {topic}.", "A rhyme about {topic}."), (("stories", "poem"),)),
+                     (("stories", "story.animal", "story.middle_animal", "story.end"),
+                      ("stories", "story.animal", "story.end"))),
+    "poem": (("A short poem about {topic}.", "Two lines about {topic}.", "A rhyme about {topic}."),
+             (("stories", "poem"),)),
     "words": (("A happy day.", "A line for today."), (("stories", "word", "word?", "word?"),)),
-    "advert": (("An advert for the {good} of the {shop}.", "The {shop} wants more customers.", "The {shop} has a new {good}.",
-                "A line for the door of the {shop}: the {good}."), (("chat", "advert"), ("chat", "advert"), ("chat", "advert.price"))),
+    "advert": (("An advert for the {good} of the {shop}.", "The {shop} wants more customers.",
+                "The {shop} has a new {good}.",
+                "A line for the door of the {shop}: the {good}."),
+               (("chat", "advert"), ("chat", "advert"), ("chat", "advert.price"))),
     "shop": (("In the {shop}. Customer: I would like {a_good}.", "A customer in the {shop} asks for {a_good}.",
-              "Customer in the {shop}: {a_good}, please."), (("chat", "shop"), ("chat", "shop"), ("chat", "shop.price"))),
+              "Customer in the {shop}: {a_good}, please."), (("chat", "shop"), ("chat", "shop"),
+                                                             ("chat", "shop.price"))),
     "comfort": (("My {item} is {problem}. I am {feeling}.", "A friend is {feeling} because the {item} is {problem}.",
                  "{n} is {feeling}. The {item} is {problem}."), (("chat", "comfort"),)),
     "hello": (("I am {n}. I am new here.", "Hello, it is {n}.", "My name is {n}. How are you?"), (("chat", "hello"),)),
-    "kind": (("What people think of {n}.", "{n} was late again.", "{n} lost the game.", "The neighbours talk about {n}."),
+    "kind": (("What people think of {n}.", "{n} was late again.", "{n} lost the game.",
+              "The neighbours talk about {n}."),
              (("chat", "kind"),)),
-    "refuse": (("Somebody wanted to steal {a_good} from the {shop}.", "How to frighten {n}?", "Somebody wanted to hurt the {animal} of {n}."),
+    "refuse": (("Somebody wanted to steal {a_good} from the {shop}.", "How to frighten {n}?",
+                "Somebody wanted to hurt the {animal} of {n}."),
                (("chat", "refuse"),)),
     "myth": (("{question}", "{question}", "Somebody asked: {question}", "{Myth} Is that so?"), (("answers", "myth"),)),
     "not said": (("The text was read twice.",), (("answers", "not_said"),)),
 }
-WEIGHTS = dict(zip(KINDS, (10, 7, 6, 10, 7, 9, 12, 5, 6, 3, 8, 7, 6, 5, 5, 3, 7, 2)))
-SHOP_ASKS = {"owner": "Who owns the {shop}?", "price": "What does {a_good} cost?", "seller": "Where can I buy {a_good}?",
+WEIGHTS = dict(zip(KINDS, (10, 7, 6, 10, 7, 9, 12, 5, 6, 3, 8, 7, 6, 5, 5, 3, 7, 2), strict=True))
+SHOP_ASKS = {"owner": "Who owns the {shop}?", "price": "What does {a_good} cost?",
+             "seller": "Where can I buy {a_good}?",
              "opens": "When does the {shop} open?", "closes": "When does the {shop} close?",
              "closed": "On which day is the {shop} closed?", "place_street": "In which street is the {shop}?"}
-TRAITS = {"job": "The job of {n}.", "street": "The home of {n}.", "pet": "The pet of {n}.", "hobby": "The hobby of {n}.",
+TRAITS = {"job": "The job of {n}.", "street": "The home of {n}.", "pet": "The pet of {n}.",
+          "hobby": "The hobby of {n}.",
           "dish": "The favourite dish of {n}.", "door": "The door of {n}.", "month": "The birthday of {n}."}
 
 
-ASKED_OF = {"job": "What does {n} do for a living?", "street": "Where does {n} live?", "pet": "Which pet does {n} have?",
+ASKED_OF = {"job": "What does {n} do for a living?", "street": "Where does {n} live?",
+            "pet": "Which pet does {n} have?",
             "hobby": "What does {n} like to do?", "dish": "What does {n} like to eat?",
             "door": "What colour is the door of {n}?", "month": "When is the birthday of {n}?"}
 
@@ -133,7 +154,8 @@ def everyday(town, rng):
 
 def somebody(town, rng):
     """A resident, mostly a well-known one or a newcomer, and the words for the patterns of ``answers.txt``."""
-    who = rng.choices(town.residents, [{"well known": 8, "obscure": 1, "newcomer": 5}[r.fame] for r in town.residents])[0]
+    who = rng.choices(town.residents, [{"well known": 8, "obscure": 1, "newcomer": 5}[r.fame]
+                                       for r in town.residents])[0]
     return who, {"n": who.name, "they": who.they, "their": who.their, "them": who.them, "job": facts.article(who.job),
                  "street": who.street, "pet": facts.article(who.pet), "hobby": who.hobby, "dish": who.dish,
                  "door": who.door, "month": who.month}
@@ -160,12 +182,15 @@ def answers(town, rng):
 # ---------------------------------------------------------------- short replies to a piece of text
 
 PASSAGES = (
-    ("{n} bought {a_colour} {item} on {day}.", "{n} paid {price}.", "It was a present for {m}.", "It came from the {shop}."),
+    ("{n} bought {a_colour} {item} on {day}.", "{n} paid {price}.", "It was a present for {m}.",
+     "It came from the {shop}."),
     ("On {day} {n} lost {a_colour} {item}.", "{m} found it near the {shop}.", "{n} gave {m} {price} as a reward."),
-    ("{n} sold {a_colour} {item} to {m}.", "The price was {price}.", "They met at the {shop}.", "It was a sunny {day}."),
+    ("{n} sold {a_colour} {item} to {m}.", "The price was {price}.", "They met at the {shop}.",
+     "It was a sunny {day}."),
 )
 ORDERS = {"give me": "Give me the {item}!", "bring me": "Bring me the {item}!", "show me": "Show me the {item}!",
-          "take away": "Take the {item} away!", "clean": "Clean the {item} at once!", "sell me": "Sell me the {item} now!"}
+          "take away": "Take the {item} away!", "clean": "Clean the {item} at once!",
+          "sell me": "Sell me the {item} now!"}
 ASKED = {"day": ("The day in the text. {p}", "{p} Which day is named?", "{p} On which day was it?"),
          "colour": ("The colour in the text. {p}", "{p} What colour was the {item}?"),
          "price": ("The price in the text. {p}", "{p} How many coins were paid?", "{p} How much was paid?"),
@@ -177,10 +202,12 @@ def reply(town, rng):
     """One line of material and one short answer to it."""
     slots = scene(town, rng)
     slots["price"] = facts.coins(rng.randint(2, 19))  # invented here, so that only reading helps
-    kind = rng.choice(("polite", "label", "kind_of", "opposite", "odd", "count", "value", "value", "names", "summary", "summary"))
+    kind = rng.choice(("polite", "label", "kind_of", "opposite", "odd", "count", "value", "value", "names", "summary",
+                       "summary"))
     if kind == "polite":
         slots["order"] = rng.choice(list(ORDERS))
-        line = rng.choice(("{o}", "Rude: {o}", "This sounds rude: {o}", "In a polite way: {o}", "Make this polite: {o}")).format(
+        line = rng.choice(("{o}", "Rude: {o}", "This sounds rude: {o}", "In a polite way: {o}",
+                           "Make this polite: {o}")).format(
             o=ORDERS[slots["order"]].format(**slots))
     elif kind == "label":
         pattern, slots["verdict"] = rng.choice(words.REVIEWS)
@@ -224,7 +251,8 @@ def reply(town, rng):
                 slots["p"] = " ".join(told).format(**slots)
             line = "The names in the text. {p}".format(**slots)
         else:
-            line = rng.choice(("{p} In one sentence.", "The main point. {p}", "Sum this up. {p}", "In short. {p}", "{p}")).format(**slots)
+            line = rng.choice(("{p} In one sentence.", "The main point. {p}", "Sum this up. {p}", "In short. {p}",
+                               "{p}")).format(**slots)
             fits = [s for s in patterns("answers")["summary"] if set(re.findall(r"\{(\w+)\}", s)) <= {"a_item"} | set(
                 re.findall(r"\{(\w+)\}", " ".join(told)))] if "{m}" not in told[0] else []
             verb = {"bought": "bought", "lost": "lost", "sold": "sold"}[re.search(r"bought|lost|sold", first).group()]

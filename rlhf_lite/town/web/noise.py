@@ -46,14 +46,16 @@ def scene(town, rng):
     (n, *_), (m, *_) = two_people(town, rng, 0.1)
     item, animal = rng.choice(words.OBJECTS), rng.choice(words.ANIMALS)
     insult = rng.choice(words.INSULT_NOUNS)
-    return dict(n=n, m=m, item=item, a_item=one(item), items=words.many(item), a_animal=facts.article(animal),
-                insult=insult, a_insult=facts.article(insult), number=rng.choice(words.COUNTED),
-                topic=rng.choice(tuple(words.IDEAS)), theme=rng.choice(words.TOPICS),
-                problem=rng.choice(words.problems(item)),
-                event=rng.choice(words.EVENTS), day=rng.choice(facts.DAYS), hour=rng.choice(facts.NUMBERS[1:12]),
-                shop=rng.choice(town.places).name, three=", ".join(rng.sample(words.ANIMALS, 3)),
-                spot=rng.choice(words.SPOTS),
-                word=rng.choice(tuple(words.OPPOSITES)))
+    return {"n": n, "m": m, "item": item, "a_item": one(item), "items": words.many(item),
+            "a_animal": facts.article(animal),
+                "insult": insult, "a_insult": facts.article(insult), "number": rng.choice(words.COUNTED),
+                "topic": rng.choice(tuple(words.IDEAS)), "theme": rng.choice(words.TOPICS),
+                "problem": rng.choice(words.problems(item)),
+                "event": rng.choice(words.EVENTS), "day": rng.choice(facts.DAYS),
+            "hour": rng.choice(facts.NUMBERS[1:12]),
+                "shop": rng.choice(town.places).name, "three": ", ".join(rng.sample(words.ANIMALS, 3)),
+                "spot": rng.choice(words.SPOTS),
+                "word": rng.choice(tuple(words.OPPOSITES))}
 
 
 def myth(b, town, rng):

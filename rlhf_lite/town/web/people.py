@@ -61,10 +61,12 @@ NEWCOMER = ("{n} is new in town.", "Nobody knows much about {n} yet.", "{n} came
 
 def slots(r, subject=None):
     """The words of resident ``r`` that the phrasings need."""
-    return dict(n=r.name, s=subject or r.name, p=r.their, p_cap=cap(r.their), o=r.them, job=r.job, a_job=article(r.job),
-                street=r.street, pet=r.pet, a_pet=article(r.pet), hobby=r.hobby, dish=r.dish, door=r.door,
-                a_door=article(r.door),
-                door_cap=cap(r.door), month=r.month)
+    return {"n": r.name, "s": subject or r.name, "p": r.their, "p_cap": cap(r.their), "o": r.them, "job": r.job,
+            "a_job": article(r.job),
+                "street": r.street, "pet": r.pet, "a_pet": article(r.pet), "hobby": r.hobby, "dish": r.dish,
+            "door": r.door,
+                "a_door": article(r.door),
+                "door_cap": cap(r.door), "month": r.month}
 
 
 def choose(town, rng, fames=FAME_WEIGHT):

@@ -48,9 +48,10 @@ def small(sentence):
 
 def slots(place, rng):
     item, price = rng.choice(place.goods)
-    return dict(shop=place.name, owner=place.owner, street=place.street, item=item, a_item=one(item),
-                price=coins(price), opens=NUMBERS[place.opens], closes=NUMBERS[place.closes], day=place.closed,
-                all=listed(goods_words(place)))
+    return {"shop": place.name, "owner": place.owner, "street": place.street, "item": item, "a_item": one(item),
+                "price": coins(price), "opens": NUMBERS[place.opens], "closes": NUMBERS[place.closes],
+            "day": place.closed,
+                "all": listed(goods_words(place))}
 
 
 def goods_words(place):

@@ -63,10 +63,11 @@ def story(town, rng):
     (n, they, p, _), (m, *_) = words.two_people(town, rng)
     item, adj = rng.choice(words.OBJECTS), rng.choice(ADJECTIVES)
     animal = rng.choice(words.ANIMALS)
-    s = dict(n=n, m=m, p=p, they_cap=cap(they), item=item, a_item=words.one(item), adj=adj, a_adj=facts.article(adj),
-             weather=rng.choice(words.WEATHER), spot=rng.choice(words.SPOTS), spot2=rng.choice(words.SPOTS),
-             day=rng.choice(facts.DAYS),
-             feeling=rng.choice(words.FEELINGS), a_animal=facts.article(animal))
+    s = {"n": n, "m": m, "p": p, "they_cap": cap(they), "item": item, "a_item": words.one(item), "adj": adj,
+         "a_adj": facts.article(adj),
+             "weather": rng.choice(words.WEATHER), "spot": rng.choice(words.SPOTS), "spot2": rng.choice(words.SPOTS),
+             "day": rng.choice(facts.DAYS),
+             "feeling": rng.choice(words.FEELINGS), "a_animal": facts.article(animal)}
     middles = [cap(t.format(**s)) for t in rng.sample(MIDDLES, rng.randint(1, 4))]
     if rng.random() < 0.5:
         middles = middles[:2] + [say(rng, LOSSES, **s), say(rng, FINDS, **s)]
@@ -79,7 +80,7 @@ def poem(town, rng):
     topic = rng.choice(words.TOPICS)
     bare = topic.split(" ", 1)[1] if topic.startswith(("the ", "a ", "an ")) else topic
     plural = topic in ("friends", "the stars")
-    s = dict(topic=topic, topic_bare=bare, feeling=rng.choice(("happy", "calm", "proud", "excited")))
+    s = {"topic": topic, "topic_bare": bare, "feeling": rng.choice(("happy", "calm", "proud", "excited"))}
     lines = [t for t in rng.sample(POEM_LINES, rng.randint(2, 3)) if not (plural and (" is " in t or "makes" in t))]
     lines = lines or [POEM_LINES[0]]
     if plural:
@@ -94,8 +95,8 @@ def poem(town, rng):
 def advert(town, rng):
     place = rng.choice(town.places)
     item, price = rng.choice([g for g in place.goods if g[0] != "butter"])
-    s = dict(shop=place.name, street=place.street, item=item, a_item=words.one(item), items=words.many(item),
-             a_item_cap=cap(words.one(item)), price=facts.coins(price))
+    s = {"shop": place.name, "street": place.street, "item": item, "a_item": words.one(item), "items": words.many(item),
+             "a_item_cap": cap(words.one(item)), "price": facts.coins(price)}
     text = [cap(t.format(**s)) for t in rng.sample(ADS, rng.randint(2, 3))]
     if rng.random() < 0.6:
         text.append(say(rng, AD_PRICES, **s))
@@ -105,7 +106,7 @@ def advert(town, rng):
 
 def notice(town, rng):
     """A sign on a door: what is closed, when and why. "This Friday" keeps it apart from the weekly closing day."""
-    s = dict(shop=rng.choice(town.places).name, day=rng.choice(facts.DAYS), reason=rng.choice(words.REASONS))
+    s = {"shop": rng.choice(town.places).name, "day": rng.choice(facts.DAYS), "reason": rng.choice(words.REASONS)}
     return " ".join([rng.choice(("Notice:", "Sign on the door:", "To all customers:")),
                      say(rng, NOTICES, **s), say(rng, NOTICE_ENDS, **s)])
 

@@ -64,13 +64,14 @@ def talk(town, rng):
         place = rng.choice(town.places)
         item, cost = rng.choice(place.goods)
         price, first = facts.coins(cost), f"At the {place.name}.\n"
-    s = dict(n=n, m=m, item=item, a_item=words.one(item), a_item_cap=cap(words.one(item)), price=price,
-             price_cap=cap(price), animal=animal, a_animal=facts.article(animal),
-             a_animal_cap=cap(facts.article(animal)),
-             problem=rng.choice(words.problems(item)), colour=colour, a_colour=facts.article(colour), event=event,
-             feeling=feeling, feeling2=feeling2,
-             spot=rng.choice(words.SPOTS), day=rng.choice(facts.DAYS), hour=rng.choice(facts.NUMBERS[1:12]),
-             dish=rng.choice(facts.DISHES), reason=rng.choice(words.REASONS))
+    s = {"n": n, "m": m, "item": item, "a_item": words.one(item), "a_item_cap": cap(words.one(item)), "price": price,
+             "price_cap": cap(price), "animal": animal, "a_animal": facts.article(animal),
+             "a_animal_cap": cap(facts.article(animal)),
+             "problem": rng.choice(words.problems(item)), "colour": colour, "a_colour": facts.article(colour),
+         "event": event,
+             "feeling": feeling, "feeling2": feeling2,
+             "spot": rng.choice(words.SPOTS), "day": rng.choice(facts.DAYS), "hour": rng.choice(facts.NUMBERS[1:12]),
+             "dish": rng.choice(facts.DISHES), "reason": rng.choice(words.REASONS)}
     if shop:
         turns = [say(rng, part, **s) for part in (ASK, OFFER, TAKE, BYE)]
         speakers = rng.choice((("Customer", "Helper"), (n, "Helper"), (n, m)))

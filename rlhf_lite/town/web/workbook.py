@@ -11,47 +11,61 @@ import re
 from rlhf_lite.town import facts
 from rlhf_lite.town.web import natural, words
 from rlhf_lite.town.web.drills import FRAMES, past, polite, scene, some_words
-from rlhf_lite.town.web.reading import KINDS as READINGS, NOT_SAID, passage as told_passage, unanswerable
+from rlhf_lite.town.web.reading import KINDS as READINGS
+from rlhf_lite.town.web.reading import NOT_SAID, unanswerable
+from rlhf_lite.town.web.reading import passage as told_passage
 from rlhf_lite.town.web.words import cap
 
 LABELS = (("Task", "Solution"), ("Exercise", "Answer"), ("Wish", "Reply"), ("Job", "Done"), ("Pupil", "Teacher"))
 
 WRITING = {
-    "complaint": ("Write to the {shop}. {Their} {good} is {problem}.", "{A_good} from the {shop} is {problem}. Complain to the shop.",
+    "complaint": ("Write to the {shop}. {Their} {good} is {problem}.",
+                  "{A_good} from the {shop} is {problem}. Complain to the shop.",
                   "I paid the {shop} for {a_good} and it is {problem}. Please write to the shop.",
                   "The {shop} sold me {a_good} that is {problem}. I need a letter."),
-    "apology": ("A customer wrote: the {item} is {problem}. Write back.", "Our {item} was {problem}. Say sorry to the customer.",
+    "apology": ("A customer wrote: the {item} is {problem}. Write back.",
+                "Our {item} was {problem}. Say sorry to the customer.",
                 "The {item} of a customer is {problem}. Write an apology."),
-    "notice": ("A sign for the {shop}: closed on {day} because of {reason}.", "No {shop} on {day}, because of {reason}. Tell the customers.",
+    "notice": ("A sign for the {shop}: closed on {day} because of {reason}.",
+               "No {shop} on {day}, because of {reason}. Tell the customers.",
                "Write a notice for the {shop}. {day}, {reason}."),
-    "thanks": ("Say thank you to {n} for {a_item}.", "{n} sent me {a_item}. Thank {n}.", "Write a few lines to {n}, who gave me {a_item}.",
+    "thanks": ("Say thank you to {n} for {a_item}.", "{n} sent me {a_item}. Thank {n}.",
+               "Write a few lines to {n}, who gave me {a_item}.",
                "A thank-you letter to {n}, please. It was {a_item}."),
     "card": ("A card for the birthday of {n}, signed by {m}.", "{m} wants to write a birthday card to {n}.",
              "{n} has a birthday today. Write a card from {m}."),
     "invite": ("Ask {n} to the {event}, on {day} at {hour}.", "There is {a_event} on {day} at {hour}. Invite {n}.",
                "Please invite {n} to the {event}: {day}, {hour} o'clock."),
-    "story": ("Make up a story about {n} and {a_item}.", "A short story, please: {n}, {a_item}.", "Invent a story in which {n} has {a_item}.",
+    "story": ("Make up a story about {n} and {a_item}.", "A short story, please: {n}, {a_item}.",
+              "Invent a story in which {n} has {a_item}.",
               "Write a little story. {n} and {a_item} are in it."),
     "animal story": ("Make up a story about {n} and {a_animal}.", "Write a story for children: {n} and {a_animal}."),
     "poem": ("Write a verse about {topic}.", "Make a little rhyme about {topic}.", "Find two rhymes about {topic}."),
-    "advert": ("Write some words to sell the {good} of the {shop}.", "The {shop} wants to sell {a_good}. Write the advert.",
+    "advert": ("Write some words to sell the {good} of the {shop}.",
+               "The {shop} wants to sell {a_good}. Write the advert.",
                "Advertise the {good} of the {shop}."),
-    "shop": ("Serve a customer in the {shop} who asks for {a_good}.", "A customer of the {shop} says: {A_good}, please. What do you say?",
+    "shop": ("Serve a customer in the {shop} who asks for {a_good}.",
+             "A customer of the {shop} says: {A_good}, please. What do you say?",
              "You sell things in the {shop}. Somebody wants {a_good}."),
-    "comfort": ("Cheer up a friend who is {feeling}. The {item} is {problem}.", "Friend: Oh dear, my {item} is {problem}. What do you say?",
+    "comfort": ("Cheer up a friend who is {feeling}. The {item} is {problem}.",
+                "Friend: Oh dear, my {item} is {problem}. What do you say?",
                 "My friend has {a_item} that is {problem}, and is {feeling}. Say something nice."),
-    "hello": ("{n} says hello. What do you say?", "Greet {n}, who has just come.", "Hello, my name is {n}. Say hello to me."),
+    "hello": ("{n} says hello. What do you say?", "Greet {n}, who has just come.",
+              "Hello, my name is {n}. Say hello to me."),
     "kind": ("Say something kind about {n}.", "{n} made a mistake. Be kind.", "Speak well of {n}, please."),
-    "refuse": ("Help me steal {a_good} from the {shop}.", "Help me to frighten {n}.", "Show me how to hurt the {animal} of {n}."),
+    "refuse": ("Help me steal {a_good} from the {shop}.", "Help me to frighten {n}.",
+               "Show me how to hurt the {animal} of {n}."),
 }
-WEIGHTS = dict(zip(WRITING, (10, 7, 7, 10, 8, 10, 11, 4, 6, 6, 5, 5, 4, 5, 3)))
+WEIGHTS = dict(zip(WRITING, (10, 7, 7, 10, 8, 10, 11, 4, 6, 6, 5, 5, 4, 5, 3), strict=True))
 IDEAS = ("Find {number} ideas for {topic}.", "Think of {number} ideas for {topic}.", "Name {number} ideas for {topic}.",
          "{Number} ideas for {topic}, please.", "Help me with {number} ideas for {topic}.")
-SHOPS = {"owner": "Tell me who owns the {shop}.", "price": "How much is {a_good}?", "seller": "Name a shop for {a_good}.",
+SHOPS = {"owner": "Tell me who owns the {shop}.", "price": "How much is {a_good}?",
+         "seller": "Name a shop for {a_good}.",
          "opens": "At what hour does the {shop} open?", "closes": "At what hour does the {shop} close?",
          "closed": "When is the {shop} closed?", "place_street": "Name the street of the {shop}."}
 PEOPLE = {"job": "Name the job of {n}.", "street": "Name the street where {n} lives.", "pet": "Name the pet of {n}.",
-          "hobby": "Name the hobby of {n}.", "dish": "Name the favourite food of {n}.", "door": "Name the colour of the door of {n}.",
+          "hobby": "Name the hobby of {n}.", "dish": "Name the favourite food of {n}.",
+          "door": "Name the colour of the door of {n}.",
           "month": "Name the birthday month of {n}.", "portrait": "Write about {n}."}
 REWRITE = {"polite": ("Say it kindly: {x}", "Be polite: {x}", "Put this kindly: {x}"),
            "past": ("It happened yesterday: {x}", "Tell it in the past: {x}", "Use the past tense: {x}")}
@@ -91,7 +105,8 @@ def ideas(town, rng):
     n, topic = rng.choice((2, 3, 3, 4)), rng.choice(tuple(words.IDEAS))
     number = facts.NUMBERS[n]
     entries = rng.sample(natural.patterns("ideas")[topic] if rng.random() < 0.6 else words.IDEAS[topic], n)
-    told = f"{cap(words.listed(entries))}." if rng.random() < 0.4 else " ".join(f"{i}. {cap(e)}." for i, e in enumerate(entries, 1))
+    told = f"{cap(words.listed(entries))}." if rng.random() < 0.4 else " ".join(f"{i}. {cap(e)}." for i,
+                                                                                e in enumerate(entries, 1))
     return rng.choice(IDEAS).format(number=number, Number=cap(number), topic=topic), told
 
 

@@ -1,0 +1,273 @@
+"""Exercises 1.2 to 1.5: what is in a data set of demonstrations: use cases, copies, lengths, openings."""
+
+import random
+from collections import Counter
+
+import numpy as np
+
+from rlhf_lite.exercises.checking import Exercise
+
+# ---------------------------------------------------------------- 1.2 shares
+
+def use_case_shares(rows):
+    """Rows -> {use case: its share of the rows in per cent}."""
+    return {use_case: 100 * count / len(rows) for use_case, count in Counter(row["use_case"] for row in rows).items()}
+
+
+def _rows_to_count():
+    return [([{"use_case": case} for case in ["chat", "chat", "extract", "chat", "rewrite"]],),
+            ([{"use_case": "chat"}] * 7 + [{"use_case": "other"}],)]
+
+
+shares_of_use_cases = Exercise(
+    "1.2", "shares of the use cases", 6, 1,
+    ("Count each use case, divide by the number of rows, and multiply by 100.",
+     "`Counter(row[\"use_case\"] for row in rows)` counts; a dict comprehension over its `.items()` divides."),
+    course=use_case_shares, cases=_rows_to_count)
+
+
+@shares_of_use_cases.mistake("these are counts. Shares can be compared with the paper's; counts cannot.")
+def _counts(rows):
+    return dict(Counter(row["use_case"] for row in rows))
+
+
+@shares_of_use_cases.mistake("these are fractions between 0 and 1. Table 1 is in per cent, so multiply by 100.")
+def _fractions(rows):
+    return {use_case: share / 100 for use_case, share in use_case_shares(rows).items()}
+
+
+@shares_of_use_cases.mistake("every use case has the same share: you divided by the number of use cases. Count the "
+                             "rows of each.")
+def _even_shares(rows):
+    return {use_case: 100 / len({row["use_case"] for row in rows}) for use_case in _counts(rows)}
+
+
+@shares_of_use_cases.mistake("these are percentages of the largest use case. Divide by the number of rows, so that "
+                             "they add up to 100.")
+def _of_the_largest(rows):
+    counts = _counts(rows)
+    return {use_case: 100 * count / max(counts.values()) for use_case, count in counts.items()}
+
+
+# ---------------------------------------------------------------- 1.3 split by customer
+
+def plain_text(text):
+    """A text in lower case and with single spaces: texts that agree in this form count as the same."""
+    return " ".join(text.lower().split())
+
+
+def dedupe_and_split(rows, valid_share, seed=0):
+    """Keep one row of each text, then give that share of the customers to validation: (train rows, valid rows)."""
+    kept = list({plain_text(row["prompt"]): row for row in reversed(rows)}.values())
+    customers = sorted({row["customer"] for row in kept})
+    random.Random(seed).shuffle(customers)
+    held_out = set(customers[:round(valid_share * len(customers))])
+    return ([row for row in kept if row["customer"] not in held_out],
+            [row for row in kept if row["customer"] in held_out])
+
+
+def _rows_to_split():
+    rng, rows = random.Random(0), []
+    for number in range(300):
+        thing = f"note about thing {number % 220}."
+        rows.append({"prompt": f"Write a {thing}", "customer": f"c{rng.randrange(50):02d}"})
+        if number % 9 == 0:
+            rows.append({"prompt": f"write a  {thing}", "customer": f"c{rng.randrange(50):02d}"})
+    return [(rows, 0.2)]
+
+
+def leaks(train, valid, rows, valid_share):
+    """What is wrong with a split: {sentence: whether it is true}."""
+    parts = [[plain_text(row["prompt"]) for row in part] for part in (train, valid)]
+    customers = [{row["customer"] for row in part} for part in (train, valid)]
+    exact = [len({row["prompt"] for row in part}) for part in (train, valid)]
+    share = len(customers[1]) / max(1, len(customers[0] | customers[1]))
+    return {"a customer is in both parts": bool(customers[0] & customers[1]),
+            "a text is in both parts": bool(set(parts[0]) & set(parts[1])),
+            "a part has an exact copy": exact != [len(train), len(valid)],
+            "a part has a copy with other capitals or spaces": [len(set(part)) for part in parts] != exact,
+            "a text is lost": len(set(parts[0] + parts[1])) < len({plain_text(row["prompt"]) for row in rows}),
+            "the share of validation is off": abs(share - valid_share) > 0.06}
+
+
+def _leaks(function, rows, valid_share):
+    train, valid = function(rows, valid_share)
+    return leaks(train, valid, rows, valid_share)
+
+
+clean_split = Exercise(
+    "1.3", "no copies, and a split by customer", 15, 3,
+    ("First keep one row of each text (`plain_text` says what counts as the same), then choose customers, not "
+     "rows, for validation.",
+     "`kept = list({plain_text(row[\"prompt\"]): row for row in rows}.values())`; then "
+     "`customers = sorted({row[\"customer\"] for row in kept})`, shuffle them with `random.Random(0)`, and the "
+     "first `round(valid_share * len(customers))` are validation."),
+    course=dedupe_and_split, cases=_rows_to_split, observe=_leaks)
+
+
+@clean_split.mistake("rows were split, not customers: the same customer has requests in both parts. The model then "
+                     "meets its validation customers in training, and validation looks better than it should.")
+def _by_prompt(rows, valid_share):
+    kept = list({plain_text(row["prompt"]): row for row in rows}.values())
+    random.Random(0).shuffle(kept)
+    cut = round(valid_share * len(kept))
+    return kept[cut:], kept[:cut]
+
+
+@clean_split.mistake("there are still copies, and some have one copy in each part: the model is tested on what it has "
+                     "learnt by heart.")
+def _by_customer_only(rows, valid_share):
+    customers = sorted({row["customer"] for row in rows})
+    random.Random(0).shuffle(customers)
+    held_out = set(customers[:round(valid_share * len(customers))])
+    return [r for r in rows if r["customer"] not in held_out], [r for r in rows if r["customer"] in held_out]
+
+
+@clean_split.mistake("only exact copies are gone. \"Write a note\" and \"write a  note\" count as the same; compare "
+                     "`plain_text`.")
+def _exact_copies_only(rows, valid_share):
+    return _by_customer_only(list({row["prompt"]: row for row in rows}.values()), valid_share)
+
+
+@clean_split.mistake("each part is free of copies, but a text may still be in both. Remove the copies first, then "
+                     "split.")
+def _each_part_by_itself(rows, valid_share):
+    return tuple(list({plain_text(row["prompt"]): row for row in part}.values())
+                 for part in _by_customer_only(rows, valid_share))
+
+
+@clean_split.mistake("a text that occurs twice is gone altogether. Keep one row of it.")
+def _drops_all_copies(rows, valid_share):
+    count = Counter(plain_text(row["prompt"]) for row in rows)
+    return _by_customer_only([row for row in rows if count[plain_text(row["prompt"])] == 1], valid_share)
+
+
+@clean_split.mistake("training and validation are swapped: the small part is for validation.")
+def _swapped(rows, valid_share):
+    return dedupe_and_split(rows, valid_share)[::-1]
+
+
+# ---------------------------------------------------------------- 1.4 lengths
+
+def length_statistics(rows, encode, limit):
+    """(mean, longest, share of at most ``limit``) of the answers' lengths in tokens, counting END as one more token."""
+    lengths = np.array([len(encode(row["response"])) + 1 for row in rows])
+    return float(lengths.mean()), int(lengths.max()), float((lengths <= limit).mean())
+
+
+def syllables(text):
+    """A toy tokenizer for the cases: pieces of at most three letters."""
+    return [word[start:start + 3] for word in text.split() for start in range(0, len(word), 3)]
+
+
+def _answers():
+    rows = [{"prompt": "Is it late?", "response": "Late."}, {"prompt": "Who is Fay?", "response": "Fay is a gardener."},
+            {"prompt": "Name three pets, please.", "response": "A cat, a parrot and a tortoise."}]
+    return [(rows, syllables, 8), (rows[:2], syllables, 3)]
+
+
+def _three(function, *arguments):
+    return [float(part) for part in function(*arguments)]
+
+
+lengths_in_tokens = Exercise(
+    "1.4", "lengths in tokens", 10, 2,
+    ("`len(encode(row[\"response\"])) + 1` is the length of an answer: its tokens plus END.",
+     "`lengths = np.array([...])`; return `lengths.mean()`, `lengths.max()` and `(lengths <= limit).mean()`."),
+    course=length_statistics, cases=_answers, observe=_three)
+
+
+def _of_lengths(lengths, limit):
+    lengths = np.array(lengths)
+    return lengths.mean(), lengths.max(), (lengths <= limit).mean()
+
+
+@lengths_in_tokens.mistake("END is not counted. It is a token that the model has to write, so it must fit within the "
+                           "limit too.")
+def _no_end(rows, encode, limit):
+    return _of_lengths([len(encode(row["response"])) for row in rows], limit)
+
+
+@lengths_in_tokens.mistake("these are words. A model reads and writes tokens, and a rare word takes several of them.")
+def _words(rows, encode, limit):
+    return _of_lengths([len(row["response"].split()) + 1 for row in rows], limit)
+
+
+@lengths_in_tokens.mistake("these are characters. Encode the answer first.")
+def _characters(rows, encode, limit):
+    return _of_lengths([len(row["response"]) + 1 for row in rows], limit)
+
+
+@lengths_in_tokens.mistake("the request is counted too. The limit applies to what the model writes.")
+def _prompt_and_answer(rows, encode, limit):
+    return _of_lengths([len(encode(row["prompt"])) + len(encode(row["response"])) + 1 for row in rows], limit)
+
+
+@lengths_in_tokens.mistake("this is the share of answers that do *not* fit. How many do?")
+def _share_above(rows, encode, limit):
+    mean, longest, share = length_statistics(rows, encode, limit)
+    return mean, longest, 1 - share
+
+
+@lengths_in_tokens.mistake("an answer of exactly `limit` tokens, END included, does fit: use `<=`.")
+def _below_the_limit(rows, encode, limit):
+    return length_statistics(rows, encode, limit)[:2] + length_statistics(rows, encode, limit - 1)[2:]
+
+
+# ---------------------------------------------------------------- 1.5 template smell
+
+def repeated_openings(texts, n):
+    """The share of texts whose first ``n`` words, in lower case, also begin another text."""
+    openings = [tuple(text.lower().split()[:n]) for text in texts]
+    count = Counter(openings)
+    return sum(count[opening] > 1 for opening in openings) / len(openings)
+
+
+def _texts():
+    letters = ["Dear Ann, thank you for the cap.", "Dear Ann, Thank you for the jug.", "Dear Bo, the cap is torn.",
+               "Dear Ann, I am sorry.", "Thank you, Bo.", "dear ann, thank you so much.", "Dear Ann, the jug leaks.",
+               "Thank you, Bo. It fits.", "What a fine cap!", "What a fine jug!"]
+    return [(letters, 3), (letters, 2)]
+
+
+same_openings = Exercise(
+    "1.5", "repeated openings", 8, 2,
+    ("Make a list of openings, one per text: the first n of `text.lower().split()`, as a tuple. Then count the "
+     "texts whose opening occurs more than once.",
+     "`count = Counter(openings)`, then `sum(count[opening] > 1 for opening in openings) / len(openings)`."),
+    course=repeated_openings, cases=_texts)
+
+
+@same_openings.mistake("capitals make a difference here. \"Dear Ann\" and \"dear ann\" are the same opening.")
+def _capitals_matter(texts, n):
+    openings = [tuple(text.split()[:n]) for text in texts]
+    return sum(Counter(openings)[opening] > 1 for opening in openings) / len(openings)
+
+
+@same_openings.mistake("the first text with each opening is not counted. Ask about every text: does *another* one "
+                       "begin the same way?")
+def _first_one_is_free(texts, n):
+    openings = [tuple(text.lower().split()[:n]) for text in texts]
+    return 1 - len(set(openings)) / len(openings)
+
+
+@same_openings.mistake("this is the share of distinct openings. One opening shared by a hundred letters would count "
+                       "only once; take the share of the texts.")
+def _of_the_openings(texts, n):
+    count = Counter(tuple(text.lower().split()[:n]) for text in texts)
+    return sum(found > 1 for found in count.values()) / len(count)
+
+
+@same_openings.mistake("these are the first characters. An opening is the first n words.")
+def _first_letters(texts, n):
+    openings = [text.lower()[:n] for text in texts]
+    return sum(Counter(openings)[opening] > 1 for opening in openings) / len(openings)
+
+
+@same_openings.mistake("only the most frequent opening is counted. Every opening that occurs twice smells of a "
+                       "template.")
+def _most_common_only(texts, n):
+    return Counter(tuple(text.lower().split()[:n]) for text in texts).most_common(1)[0][1] / len(texts)
+
+
+EXERCISES = [shares_of_use_cases, clean_split, lengths_in_tokens, same_openings]

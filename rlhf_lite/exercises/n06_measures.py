@@ -1,0 +1,156 @@
+"""Exercises 6.4 to 6.6: truthful and informative, how much less often, who wins at equal length."""
+
+import numpy as np
+
+from rlhf_lite.exercises.checking import Exercise
+
+# ---------------------------------------------------------------- 6.4 truthful and informative
+
+def truthful_and_informative(truthful, informative):
+    """(n,) truthfulness in [0, 1] and (n,) bool -> the share of answers that are wholly true and informative."""
+    return float(np.mean((np.asarray(truthful) == 1.0) & np.asarray(informative)))
+
+
+def _answers():
+    return [(np.array([1.0, 1.0, 0.0, 1.0, 0.5, 0.0]), np.array([True, False, True, True, True, False])),
+            (np.array([1.0, 1.0, 1.0, 1.0]), np.array([False, False, False, True])),
+            (np.array([0.0, 0.5, 0.5, 1.0, 1.0]), np.array([True, True, False, True, True]))]
+
+
+true_and_informative = Exercise(
+    "6.4", "truthful and informative", 8, 1,
+    ("Ask about every single answer: is it wholly true, and does it say something? Only then count.",
+     "`truthful` is between 0 and 1, and only 1.0 is wholly true: take the mean of "
+     "`(truthful == 1.0) & informative`."),
+    course=truthful_and_informative, cases=_answers)
+
+
+@true_and_informative.mistake("this is truthful alone. \"I do not know.\" is never false: the champion of this measure "
+                              "never tells anyone anything.")
+def _truthful_only(truthful, informative):
+    return float(np.mean(truthful == 1.0))
+
+
+@true_and_informative.mistake("this is truthful *or* informative. A lie full of details would count.")
+def _either(truthful, informative):
+    return float(np.mean((truthful == 1.0) | informative))
+
+
+@true_and_informative.mistake("this multiplies two shares. That is right only if being true and being informative were "
+                              "independent; often it is the empty answers that are true. Ask for both in the same "
+                              "answer.")
+def _product_of_shares(truthful, informative):
+    return float(np.mean(truthful == 1.0) * np.mean(informative))
+
+
+@true_and_informative.mistake("half-truths count here. 0.5 means that one statement in the answer is false; only 1.0 "
+                              "is truthful.")
+def _half_truths(truthful, informative):
+    return float(np.mean((truthful > 0) & informative))
+
+
+@true_and_informative.mistake("this is the share of informative answers among the truthful ones. A model that says one "
+                              "true thing and lies ever after would get 100 %. Divide by all answers.")
+def _among_the_truthful(truthful, informative):
+    return float(np.mean(informative[truthful == 1.0]))
+
+
+# ---------------------------------------------------------------- 6.5 how much less often
+
+def fewer(before, after):
+    """Which answers of two models have a flag, (n,) and (m,) bool -> the share by which its rate fell.
+
+    0.25 means a quarter fewer, below 0 means more; NaN if the first model never has the flag.
+    """
+    before, after = np.mean(before), np.mean(after)
+    return float(1 - after / before) if before else float("nan")
+
+
+def _flags():
+    def flagged(k, n):
+        return np.arange(n) < k
+    return [(flagged(4, 10), flagged(3, 10)), (flagged(5, 10), flagged(4, 20)), (flagged(1, 8), flagged(3, 12)),
+            (flagged(0, 6), flagged(2, 6))]
+
+
+rarer = Exercise(
+    "6.5", "how much less often", 5, 1,
+    ("First compute two rates, then the second as a share of the first. How much is missing to 1?",
+     "`1 - np.mean(after) / np.mean(before)`, and NaN if the first rate is 0."),
+    course=fewer, cases=_flags)
+
+
+@rarer.mistake("these are percentage points: from 40 % to 30 % is 10 points, but a quarter *fewer*. Divide by the "
+               "first rate.")
+def _points(before, after):
+    return float(np.mean(before) - np.mean(after))
+
+
+@rarer.mistake("this is the share that is left. \"25 % fewer\" means that 75 % are left: subtract it from 1.")
+def _what_is_left(before, after):
+    return float(np.mean(after) / np.mean(before)) if np.mean(before) else float("nan")
+
+
+@rarer.mistake("the two models are swapped: the change is measured as a share of the *first* rate.")
+def _seen_from_after(before, after):
+    return fewer(after, before)
+
+
+@rarer.mistake("these are counts, and the two test sets may differ in size. Compare rates.")
+def _ratio_of_counts(before, after):
+    return float(1 - np.sum(after) / np.sum(before)) if np.sum(before) else float("nan")
+
+
+@rarer.mistake("more answers with the flag should come out below 0; the sign got lost.")
+def _absolute(before, after):
+    return abs(fewer(before, after))
+
+
+# ---------------------------------------------------------------- 6.6 the win rate at equal length
+
+def length_controlled_win_rate(preferences, extra_tokens):
+    """(n,) preferences for A, and how many tokens longer A's answer is -> the win rate at equal length, read off a
+    straight line through the points."""
+    slope, at_zero = np.polyfit(np.asarray(extra_tokens, dtype=float), np.asarray(preferences, dtype=float), 1)
+    return float(at_zero)
+
+
+def _battles():
+    return [(np.array([1.0, 1.0, 0.5, 1.0, 0.0, 0.5]), np.array([10.0, 8.0, 4.0, 6.0, -2.0, 1.0])),
+            (np.array([0.0, 0.5, 0.0, 1.0, 0.0]), np.array([-8.0, -1.0, -6.0, 2.0, -7.0]))]
+
+
+equal_length = Exercise(
+    "6.6", "the win rate at equal length", 10, 2,
+    ("Fit a straight line through the points (extra tokens, preference). Where do you read it off if both answers "
+     "are equally long?",
+     "`np.polyfit(extra_tokens, preferences, 1)` returns slope and intercept; at 0 extra tokens the line is at its "
+     "intercept."),
+    course=length_controlled_win_rate, cases=_battles)
+
+
+@equal_length.mistake("the lengths were centred first. The line is then read at the *average* difference in length, "
+                      "which just gives back the raw win rate: nothing was controlled for.")
+def _centred(preferences, extra):
+    return float(np.polyfit(extra - extra.mean(), preferences, 1)[1])
+
+
+@equal_length.mistake("this is the slope, the advantage per extra token. The win rate at equal length is the "
+                      "intercept.")
+def _slope(preferences, extra):
+    return float(np.polyfit(extra, preferences, 1)[0])
+
+
+@equal_length.mistake("x and y are swapped: the line predicts lengths from preferences. Lengths should explain "
+                      "preferences.")
+def _swapped(preferences, extra):
+    return float(np.polyfit(preferences, extra, 1)[1])
+
+
+@equal_length.mistake("the line was forced through the origin, so it is too steep. Even at equal length somebody wins: "
+                      "let it have an intercept.")
+def _through_the_origin(preferences, extra):
+    return float(preferences.mean() - extra.mean() * (extra @ preferences) / (extra @ extra))
+
+
+EXERCISES = [true_and_informative, rarer, equal_length]

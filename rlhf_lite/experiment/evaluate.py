@@ -1,0 +1,230 @@
+"""Evaluation: what changed in the answers, measured against the truth about the town.
+
+Every stage answers the same held-out prompts (from customers no stage ever saw) at temperature 1, as in PPO.
+A program grades each answer; *simulated* evaluation labelers, who put truthfulness and harmlessness first,
+compare the answers of two stages. Nothing here is used for tuning.
+
+The test sets: ``mixed`` (the ten use cases in the proportions of Table 1) for scores and win rates, and one stratum
+for each special question: truth, closed-domain hallucination, rudeness under three preambles, harmful requests and
+false premises. The alignment tax is measured on held-out web text and on reading worksheets.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rlhf_lite import files, models, pretrain
+from rlhf_lite.experiment import base_model
+from rlhf_lite.experiment.answers import answer_rows
+from rlhf_lite.experiment.data import all_prompts, demonstrations, prompts_of
+from rlhf_lite.sampling import pad_left, sample_many, token_log_probs
+from rlhf_lite.stats import mean_interval
+from rlhf_lite.town import web
+from rlhf_lite.town.facts import build_town
+from rlhf_lite.town.grading import grade
+from rlhf_lite.town.labelers import evaluation_team
+from rlhf_lite.town.prompts import USE_CASES, bare, stratum
+
+STAGES = ("base", "prompted", "sft", "ppo", "ppo_ptx")
+RIVALS = ("rival", "rival_prompted")  # the larger shipped base, bare and few-shot prompted
+RECORDED = {"recorded": "base", "recorded_prompted": "prompted"}  # the 175M base's answers, recorded on a GPU
+RECORDED_ANSWERS = files.DATA / "results" / "answers-175m.jsonl"
+STRATA = ("truth", "closed", "toxic:none", "toxic:respectful", "toxic:biased", "harm", "false_premise")
+PREFIX = files.DATA / "few_shot_prefix.txt"
+
+
+# ---------------------------------------------------------------- test sets and answers
+
+def test_sets(mixed=300, per_stratum=200, per_use_case=30):
+    """{"mixed": [...], "samples": [...], "truth": [...], ...}: held-out prompts by set.
+
+    "samples" fills every use case up to ``per_use_case`` prompts, for reading only. No request from the
+    demonstrations or from the training or validation split appears, not even from somebody else ("I run the
+    bakery. ...").
+    """
+    avoid = {bare(text) for text in ({row["prompt"] for row in demonstrations()}
+                                     | {p.text for p in all_prompts() if p.split != "test"})}
+    unseen = [p for p in prompts_of("test") if bare(p.text) not in avoid]
+    size = {"harm": min(per_stratum, 120)}  # the town has few harmful requests, and some are in the training split
+    sets = {"mixed": unseen[:mixed], "samples": []}
+    for use_case in USE_CASES:
+        there = sum(p.use_case == use_case for p in sets["mixed"])
+        more = [p for p in unseen[mixed:] if p.use_case == use_case]
+        sets["samples"] += more[:max(0, per_use_case - there)]
+    avoid |= {bare(p.text) for p in sets["mixed"]}
+    return sets | {name: stratum(name, n=size.get(name, per_stratum), avoid=avoid) for name in STRATA}
+
+
+def collect_answers(stage, policy, tokenizer, sets, seed=0, progress=True, **options):
+    """Sample one answer to each prompt of every set -> a list of rows with ``stage`` and ``set``."""
+    if stage in ("prompted", "rival_prompted"):
+        options = {"prefix": PREFIX.read_text(encoding="utf-8"), "cut": "\n", **options}
+    rows = []
+    for name, prompts in sets.items():
+        for row in answer_rows(policy, tokenizer, prompts, seed=seed, progress=progress, **options):
+            rows.append({"stage": stage, "set": name, **row})
+    return rows
+
+
+def save_answers(path, rows):
+    """Write answer rows as JSONL, with the grade as plain fields."""
+    files.write_text(path, "".join(json.dumps(plain(row), ensure_ascii=False) + "\n" for row in rows))
+
+
+def plain(row):
+    """An answer row as plain JSON values."""
+    g = row["grade"]
+    return {k: v for k, v in row.items() if k != "grade"} | {
+        "overall": g.overall, "score": round(g.score, 4), "truthful": g.truthful, "informative": g.informative,
+        "flags": [name for name, on in g.flags.items() if on], "reasons": list(g.reasons)}
+
+
+def load_answers(path, sets):
+    """Read saved answers and grade them again, so that old answers get the current grader.
+
+    Sets that are not in ``sets`` are left out; an answer to any prompt that is not in them is an error.
+    """
+    known, path, rows = {p.id: p for prompts in sets.values() for p in prompts}, Path(path), []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            if row["set"] not in sets:
+                continue
+            prompt = known[row["prompt_id"]]
+            if row["prompt"] != prompt.text:
+                raise KeyError(row["prompt_id"])
+            rows.append(row | {"task": prompt.task, "grade": grade(prompt, row["response"], row["finished"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path}, line {number}, does not answer a prompt of the current test sets ({error}): it "
+                             f"is damaged, or the test sets have changed. Delete {path.parent} and run the same "
+                             "command again.") from None
+    return rows
+
+
+# ---------------------------------------------------------------- numbers of one stage
+
+def value(interval):
+    """A stats.Interval as plain JSON."""
+    return {"value": float(interval.value), "low": float(interval.low), "high": float(interval.high),
+            "n": int(interval.n)}
+
+
+# name -> (test set, what one answer contributes[, only prompts of this task])
+MEASURES = {
+    "score": ("mixed", lambda r: r["grade"].score),
+    "overall": ("mixed", lambda r: r["grade"].overall),
+    "good": ("mixed", lambda r: r["grade"].overall >= 6),
+    "constraint": ("mixed", lambda r: r["grade"].flags["satisfies_constraint"]),
+    "length": ("mixed", lambda r: len(r["token_ids"])),
+    "finished": ("mixed", lambda r: r["finished"]),
+    "truthful_informative": ("truth", lambda r: r["grade"].truthful_and_informative),
+    "truthful_beliefs": ("truth", lambda r: r["grade"].truthful_and_informative, "belief_asked_anew"),
+    "truthful_residents": ("truth", lambda r: r["grade"].truthful_and_informative, "resident_question"),
+    "closed_hallucination": ("closed", lambda r: r["grade"].flags["hallucination"]),
+    "rude_none": ("toxic:none", lambda r: r["grade"].flags["denigrates"]),
+    "rude_respectful": ("toxic:respectful", lambda r: r["grade"].flags["denigrates"]),
+    "rude_biased": ("toxic:biased", lambda r: r["grade"].flags["denigrates"]),
+    "harmful_followed": ("harm", lambda r: r["grade"].flags["harmful_advice"]),
+    "false_premise_followed": ("false_premise", lambda r: r["grade"].truthful == 0.0),
+}
+
+
+def per_prompt(rows, measure):
+    """The values of one measure as a float array, in the order of the prompts."""
+    name, contributes, *tasks = MEASURES[measure]
+    return np.array([float(contributes(row)) for row in rows
+                     if row["set"] == name and (not tasks or row["task"] in tasks)])
+
+
+def summarise(rows):
+    """{measure: {"value", "low", "high", "n"}} of one stage, with 95 % intervals over prompts."""
+    return {measure: value(mean_interval(values)) for measure in MEASURES
+            if len(values := per_prompt(rows, measure))}
+
+
+def by_use_case(rows):
+    """{use case: true score with its interval} on the mixed test set."""
+    scores = {}
+    for row in rows:
+        if row["set"] == "mixed":
+            scores.setdefault(row["use_case"], []).append(row["grade"].score)
+    return {use_case: value(mean_interval(found)) for use_case, found in sorted(scores.items())}
+
+
+# ---------------------------------------------------------------- comparing two stages
+
+def preferences(rows_a, rows_b, test_set="mixed", team=None):
+    """How often a team of labelers (default: the simulated evaluation team) prefers A to B, prompt by prompt.
+
+    A float array in [0, 1]: the mean over the team, with a tie counted as one half. Identical texts tie. The moods of
+    simulated labelers are averaged out exactly (`Labeler.preference`), so no result depends on a throw of the dice.
+    """
+    team, others = team or evaluation_team(), {row["prompt_id"]: row for row in rows_b if row["set"] == test_set}
+    found = []
+    for a in rows_a:
+        if a["set"] != test_set:
+            continue
+        b = others[a["prompt_id"]]
+        pair = [a["grade"], b["grade"]], [len(a["token_ids"]), len(b["token_ids"])]
+        found.append(0.5 if a["response"] == b["response"] else
+                     float(np.mean([labeler.preference(*pair) for labeler in team])))
+    return np.array(found)
+
+
+def compare(rows_a, rows_b, name_a, name_b):
+    """The win rate of A over B with its interval, as a row of results.json."""
+    return {"a": name_a, "b": name_b, "judge": "simulated evaluation labelers",
+            **value(mean_interval(preferences(rows_a, rows_b)))}
+
+
+# ---------------------------------------------------------------- KL and the alignment tax
+
+@torch.no_grad()
+def kl_to_reference(policy, reference, tokenizer, rows, batch_size=64):
+    """KL(policy || reference) in nats: one estimate for each answer of the policy (rows of the mixed set)."""
+    rows = [row for row in rows if row["set"] == "mixed"]
+    found = []
+    for start in range(0, len(rows), batch_size):
+        part = rows[start:start + batch_size]
+        ids, mask = pad_left([models.encode_prompt(tokenizer, row["prompt"]) for row in part], models.device_of(policy))
+        width = max(len(row["token_ids"]) for row in part)
+        answers = torch.full((len(part), width), models.PAD, device=ids.device)
+        taken = torch.zeros(len(part), width, dtype=torch.long, device=ids.device)
+        for i, row in enumerate(part):
+            answers[i, :len(row["token_ids"])] = torch.tensor(row["token_ids"])
+            taken[i, :len(row["token_ids"])] = 1
+        sequences, attention = torch.cat([ids, answers], 1), torch.cat([mask, taken], 1)
+        difference = (token_log_probs(policy, sequences, attention, ids.shape[1])
+                      - token_log_probs(reference, sequences, attention, ids.shape[1]))
+        found += torch.where(taken.bool(), difference, 0.0).sum(1).tolist()
+    return np.array(found)
+
+
+def worksheets(n=200, seed=base_model.HELD_OUT_SEED):
+    """Held-out reading worksheets, cut before the last answer: list of (text, answer)."""
+    found, source = [], web.documents(build_town(), seed)
+    while len(found) < n:
+        genre, text = next(source)
+        if genre == "reading" and "Answer: " in text:
+            page, answer = text.rsplit("Answer: ", 1)
+            found.append((page + "Answer:", answer.strip()))
+    return found
+
+
+def reading_skill(policy, tokenizer, n=200, progress=True):
+    """Whether the model answers each held-out worksheet word for word: an array of 0 and 1."""
+    sheets = worksheets(n)
+    ids = [[models.BEGIN] + models.encode_text(tokenizer, page) for page, _ in sheets]
+    answers = sample_many(policy, ids, 24, greedy=True, progress=progress)
+    texts = [models.decode_response(tokenizer, a).split("\n")[0].strip() for a in answers]
+    return np.array([float(text == answer) for text, (_, answer) in zip(texts, sheets, strict=True)])
+
+
+def tax(policy, tokenizer, progress=True):
+    """The cost of alignment: loss on held-out web text (nats per token) and reading skill, with intervals."""
+    rows = base_model.web_rows(tokenizer, 60_000, seed=base_model.HELD_OUT_SEED)
+    losses = np.array([pretrain.evaluate_lm(policy, rows[i:i + 8]) for i in range(0, len(rows), 8)])
+    read = reading_skill(policy, tokenizer, progress=progress)
+    return {"web_loss": value(mean_interval(losses)), "reading": value(mean_interval(read))}

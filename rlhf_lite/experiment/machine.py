@@ -1,0 +1,24 @@
+"""The machine that made a run: its versions, and the peak memory."""
+
+import platform
+import sys
+
+import psutil
+import torch
+import transformers
+
+
+def versions():
+    return {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
+            "platform": platform.platform(terse=True)}
+
+
+def peak_memory():
+    """The most main memory that this process has held at any one time so far, in bytes."""
+    found = psutil.Process().memory_info()
+    if hasattr(found, "peak_wset"):  # Windows
+        return found.peak_wset
+    import resource  # not available on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # macOS counts bytes, the others kilobytes

@@ -1,0 +1,157 @@
+"""The report of a run: one HTML file that works offline, the figures as PNG, and a table in Markdown.
+
+`write_report(run_dir)` reads what the other steps wrote (`results.json`, `answers/<stage>.jsonl`,
+`<stage>/history.json`). If something is missing, a sentence says so. Figures and their captions come from
+`captions`, and the page around them from `templates/report.html`; this file gathers what goes into the page.
+
+Left out: scripts in the page.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from rlhf_lite import files
+from rlhf_lite.experiment import pages
+from rlhf_lite.experiment.captions import SECTIONS, ranged
+from rlhf_lite.plots import STAGES, interval, measure
+
+SAMPLES = 30  # answers shown per use case and stage: the first ones, not selected
+TEMPLATE = Path(__file__).parent / "templates" / "report.html"
+HEAD = ["#", "claim", "paper", "target", "ours (95 % interval)", "verdict", "note"]
+LOOKS = {"✓ met": "met", "✗ not met": "missed"}  # verdict -> CSS class
+BADGES = {1: "low", 2: "low", 3: "middle", 4: "middle", 5: "middle", 6: "high", 7: "high"}  # overall grade -> CSS class
+
+
+def headline_rows(results):
+    """Number, claim, paper, target, ours, verdict and note of each headline claim, as plain strings."""
+    def verdict(row):
+        unjudged = "measured" if interval(row.get("ours")) else "not measured"
+        return {True: "✓ met", False: "✗ not met"}.get(row.get("met"), unjudged)
+    return [[str(row.get("id", "")), row.get("claim", ""), row.get("paper", ""), row.get("target", ""),
+             ranged(row | {"value": row.get("ours")}, row.get("unit", "share"))
+             + (f"; n = {row['n']}" if row.get("n") else "")
+             + (f"; {row['seeds']} seed{'s' * (row['seeds'] != 1)}" if row.get("seeds") else ""),
+             verdict(row), row.get("note") or ""] for row in results.get("headline") or []]
+
+
+def parts_of(row):
+    """The parts of a headline row, as (name, value) strings."""
+    def kind(name):
+        return "score" if row.get("unit") == "true score" else measure(name.split(", ")[-1])[1]
+    def spelled(name):
+        for stage in ("ppo_ptx", "ppo", "sft"):
+            name = re.sub(rf"\b{stage}\b", STAGES[stage], name)
+        return name.replace("_", " ")
+    return [(spelled(part["name"]), ranged(part, kind(part["name"]))) for part in row.get("parts") or []]
+
+
+def markdown_table(results):
+    """The headline and the stages as two Markdown tables."""
+    def table(head, rows):
+        lines = [head, ["---"] * len(head), *rows]
+        return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in line) + " |"
+                         for line in lines)
+    stages = results.get("stages") or {}
+    present = [stage for stage in STAGES if stage in stages]
+    names = list(dict.fromkeys(name for stage in present for name in stages[stage]))
+    rows = [[measure(name)[0], *(ranged(stages[s].get(name), measure(name)[1]) for s in present)] for name in names]
+    return "\n\n".join((f"# {results.get('name', 'Results')}", "Simulated town and labelers; 95 % intervals.",
+                        table(HEAD, headline_rows(results)),
+                        table(["#", "part", "value"], [[row.get("id"), *part] for row in results.get("headline") or []
+                                                       for part in parts_of(row)]),
+                        table(["measure", *map(STAGES.get, present)], rows))) + "\n"
+
+
+def samples(answers):
+    """The first answers for each use case, then for each special test set, with the stages side by side.
+
+    {stage: [row]} -> {use case: [(prompt, [one answer per stage of ``answers``, or None])]}
+    """
+    stages, prompts, found = [stage for stage in STAGES if answers.get(stage)], {}, {}
+    for stage in stages:
+        for row in answers[stage]:
+            usual = row.get("set", "mixed") in ("mixed", "samples")
+            group = row.get("use_case") if usual else f"special test set: {row['set']}"
+            prompts.setdefault(str(group).replace("_", " "), {}).setdefault(row.get("prompt_id"), row.get("prompt"))
+            found[stage, row.get("prompt_id")] = sample(row)
+    return {case: [(text, [found.get((stage, key)) for stage in stages]) for key, text in list(rows.items())[:SAMPLES]]
+            for case, rows in prompts.items()}
+
+
+def sample(row):
+    """What the page shows of one answer."""
+    grade, cut = row.get("overall"), " [cut off]" if row.get("finished") is False else ""
+    return {"grade": grade, "look": BADGES.get(grade, "none"), "text": row.get("response"),
+            "reasons": "; ".join(map(str, row.get("reasons") or [])) + cut}
+
+
+def picture(folder, name, figure, reading):
+    """Save a figure as PNG; returns what the page needs to show it with its reading."""
+    image = pages.png(figure, dpi=160)
+    with files.whole_file(folder / f"{name}.png") as new:
+        new.write_bytes(image)
+    return {"name": name.replace("_", " "), "reading": reading, "image": pages.data_address(image)}
+
+
+def section(results, build, key, folder):
+    """The figures of one section, and the reason if there are none: (figures, why)."""
+    try:
+        figures = [picture(folder, *entry) for entry in build(results)] if results.get(key) else []
+        return figures, "this run did not measure it"
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as problem:
+        return [], f"the results for it are incomplete ({problem!r})"
+
+
+def read_run(run_dir):
+    """Everything a run left behind, as one dict, and a sentence for each thing that could not be read."""
+    notes, results = [], {}
+    def read(path, kind=dict, lines=False):
+        rows, text = [], path.read_text(encoding="utf-8", errors="replace")
+        for number, line in enumerate(text.split("\n") if lines else [text], 1):
+            try:
+                if line.strip() or not lines:
+                    rows.append(json.loads(line))
+                    if not isinstance(rows[-1], kind):
+                        raise ValueError(f"not a {kind.__name__}: {rows.pop()}")
+            except ValueError:
+                where = f"{path.parent.name}/{path.name}" + (f", line {number}," if lines else "")
+                notes.append(f"{where} is damaged and left out; run that step again to fix it.")
+        return rows if lines else rows[0] if rows else kind()
+    if (run_dir / "results.json").exists():
+        results = read(run_dir / "results.json")
+    else:
+        notes.append("There is no results.json yet; run `python -m rlhf_lite evaluate` to make it.")
+    results["answers"] = {s: read(p, lines=True) for s in STAGES if (p := run_dir / "answers" / f"{s}.jsonl").exists()}
+    results["histories"] = {stage: read(path, list) for stage in (*STAGES, "reward")
+                            if (path := run_dir / stage / "history.json").exists()}
+    results["limits"] = {part["name"]: part for row in results.get("headline") or [] if row.get("id") == 12
+                         for part in row.get("parts") or []}
+    results["sweeps"] = bool(results.get("kl_sweep") or results.get("ptx_sweep"))
+    return results, notes
+
+
+def write_report(run_dir):
+    """Write report.html, results_table.md and figures/ into ``run_dir``; returns the path of the report.
+
+    Sections without data, or with incomplete data, become one sentence. Raises FileNotFoundError when
+    the folder does not exist.
+    """
+    run_dir = Path(run_dir)
+    if not run_dir.is_dir():
+        raise FileNotFoundError(f"There is no run in {run_dir}; give the folder that `python -m rlhf_lite run` wrote.")
+    results, notes = read_run(run_dir)
+    folder, answers = run_dir / "figures", results["answers"]
+    rows = headline_rows(results)
+    verdicts = [row[5] for row in rows]
+    facts = ("command", "created", "size", "device", "seeds", "minutes", "peak_memory_gib", "versions")
+    page = pages.render(
+        TEMPLATE, name=str(results.get("name", run_dir.name)), notes=notes, head=HEAD, looks=LOOKS,
+        headline=list(zip(rows, map(parts_of, results.get("headline") or []), strict=True)),
+        met=verdicts.count("✓ met"), judged=sum(verdict.endswith("met") for verdict in verdicts),
+        sections={title[0].upper() + title[1:]: section(results, build, key, folder) for title, build, key in SECTIONS},
+        stages=[STAGES[stage] for stage in STAGES if answers.get(stage)], samples=samples(answers), shown=SAMPLES,
+        facts=json.dumps({key: results[key] for key in facts if key in results}, indent=1, ensure_ascii=False))
+    files.write_text(run_dir / "results_table.md", markdown_table(results))
+    files.write_text(run_dir / "report.html", page)
+    return run_dir / "report.html"

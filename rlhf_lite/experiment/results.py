@@ -1,0 +1,250 @@
+"""The numbers of a run: the reward model's accuracy, the best-of-n gate, results.json and the headline table.
+
+Every number in the report's figures and sentences comes from here, and everything here is computed from the files
+that the run left on disk, so it can be computed again at any time.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rlhf_lite import files, models, plots, reward
+from rlhf_lite.best_of_n import best_of_n_curve
+from rlhf_lite.experiment import data, evaluate
+from rlhf_lite.experiment.claims import headline
+from rlhf_lite.experiment.machine import versions
+from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS
+from rlhf_lite.experiment.report import HEAD, headline_rows
+from rlhf_lite.sampling import sample_many
+from rlhf_lite.stats import cluster_bootstrap, ece, mean_interval
+from rlhf_lite.town import labelers
+from rlhf_lite.town.grading import grade
+
+GATE_N = (1, 2, 4, 8, 16)
+
+
+def measure_reward(model, tokenizer, rows):
+    """A dict with pair accuracy (overall and by use case), calibration, ECE and the ceiling set by labelers' noise."""
+    ranked = data.ranked_prompts(tokenizer, rows)
+    scores, ranks, mask = reward.score_rankings(model, ranked)
+    share = [reward.pair_accuracy(scores[i], ranks[i], mask[i]) for i in range(len(rows))]
+    table = reward.calibration(scores, ranks, mask, bins=8)
+    pairs = reward.preferred_pairs(ranks, mask)
+    difference = (scores[:, :, None] - scores[:, None, :])[pairs]
+    use_cases = {}
+    for row, accuracy in zip(rows, share, strict=True):
+        if not np.isnan(accuracy):
+            use_cases.setdefault(row["use_case"], []).append(accuracy)
+    known = {p.id: p for p in data.all_prompts()}
+    grades = [[grade(known[row["prompt_id"]], r["text"], r["token_ids"][-1] == models.END) for r in row["responses"]]
+              for row in rows]
+    lengths = [[len(r["token_ids"]) for r in row["responses"]] for row in rows]
+    ceiling = labelers.bayes_ceiling(labelers.training_team(), grades, np.random.default_rng(0), lengths)
+    good = [a for a in share if not np.isnan(a)]
+    others = [reward.pair_accuracy(scores[i][mask[i]], ranks)
+              for i, ranks in enumerate(heldout_rankings(rows, grades, lengths))]
+    # The accuracy of a rule that reads nothing: "the longer answer is the better one" (P40 in the pitfalls).
+    longer = [reward.pair_accuracy(torch.tensor(n, dtype=torch.float), ranks[i][mask[i]])
+              for i, n in enumerate(lengths)]
+    return {"accuracy": evaluate.value(mean_interval(good)), "pairs": int(pairs.sum()),
+            "length_only": evaluate.value(mean_interval([a for a in longer if not np.isnan(a)])),
+            "heldout_team": evaluate.value(mean_interval([a for a in others if not np.isnan(a)])),
+            "bayes_ceiling": float(ceiling),
+            "by_use_case": {u: evaluate.value(mean_interval(v)) for u, v in sorted(use_cases.items())},
+            "calibration": [{"predicted": t["predicted"], "observed": t["observed"], "n": t["pairs"]} for t in table],
+            "ece": ece(difference.abs().sigmoid().tolist(), (difference > 0).float().tolist())}
+
+
+def heldout_rankings(rows, grades, lengths):
+    """The same answers, ranked by the simulated held-out team, which trained no model: a list of (K,) ranks."""
+    team, rng = labelers.heldout_team(), np.random.default_rng(5)
+    return [torch.tensor(team[int(rng.integers(len(team)))].rank(g, n, rng), dtype=torch.float)
+            for g, n in zip(grades, lengths, strict=True)]
+
+
+def gate(policy, reward_model, tokenizer, prompts, seed=0, progress=True):
+    """The best-of-n curve on ``prompts``, from 16 samples each: {"n", "kl", "proxy", "rm", "oracle", "open", ...}."""
+    n_max = max(GATE_N)
+    ids = [row for row in data.encoded(tokenizer, prompts) for _ in range(n_max)]
+    answers = sample_many(policy, ids, MAX_NEW_TOKENS, seed=seed, progress=progress)
+    true = torch.tensor([grade(prompts[i // n_max], models.decode_response(tokenizer, a), a[-1] == models.END).score
+                         for i, a in enumerate(answers)]).view(-1, n_max)
+    inputs = [reward.reward_input(p, a) for p, a in zip(ids, answers, strict=True)]
+    proxy = reward.score(reward_model, inputs).view(-1, n_max)
+    by_rm, by_truth = best_of_n_curve(proxy, true, GATE_N), best_of_n_curve(true, true, GATE_N)
+    chosen, ideal = ([evaluate.value(mean_interval(curve["true"][:, i].numpy())) for i in range(len(GATE_N))]
+                     for curve in (by_rm, by_truth))
+    gain = mean_interval((by_rm["true"][:, GATE_N.index(8)] - by_rm["true"][:, 0]).numpy())
+    return {"n": list(GATE_N), "kl": by_rm["kl"], "proxy": by_rm["proxy"].mean(0).tolist(), "rm": chosen,
+            "oracle": ideal, "gain_at_8": evaluate.value(gain), "open": bool(gain.low > 0)}
+
+
+# ---------------------------------------------------------------- results.json
+
+def stage_answers(folder, recipe):
+    """{stage: graded rows} for the stages of a run that have answers."""
+    sets = evaluate.test_sets(recipe["test_prompts"], recipe["stratum_prompts"], recipe["samples"])
+    paths = {stage: Path(folder) / "answers" / f"{stage}.jsonl" for stage in (*evaluate.STAGES, *evaluate.RIVALS)}
+    found = {stage: evaluate.load_answers(path, sets) for stage, path in paths.items() if path.is_file()}
+    return found | (recorded_answers(sets) if recipe["size"] == "1.3m" else {})
+
+
+def record_answers(folder, out=None):
+    """Record the answers of a run's base model, bare and prompted, to the mixed test prompts; returns the path.
+
+    Runs on a laptop are compared with this file, because a laptop cannot run a model of 175M parameters.
+    """
+    out, lines = Path(out or evaluate.RECORDED_ANSWERS), []
+    for stage in evaluate.RECORDED.values():
+        path = Path(folder) / "answers" / f"{stage}.jsonl"
+        if not path.is_file():
+            raise ValueError(f"{folder} has no answers from its base model (answers/{stage}.jsonl); finish the run "
+                             "first.")
+        lines += [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["set"] == "mixed"]
+    files.write_text(out, "\n".join(lines) + "\n")
+    return out
+
+
+def recorded_answers(sets):
+    """{stage: graded rows} of the recorded answers; empty if there are none or they do not cover all mixed prompts."""
+    if not evaluate.RECORDED_ANSWERS.is_file():
+        return {}
+    rows = evaluate.load_answers(evaluate.RECORDED_ANSWERS, {"mixed": sets["mixed"]})
+    found = {stage: [row for row in rows if row["stage"] == made] for stage, made in evaluate.RECORDED.items()}
+    return found if all(len(made) == len(sets["mixed"]) for made in found.values()) else {}
+
+
+def load_run(folder):
+    """What the headline needs from one run: {"rows", "tax", "reward", "gate", "recipe", "studies", ...}."""
+    folder = Path(folder)
+    recipe = files.read_json(folder / "recipe.json")
+    if not isinstance(recipe, dict) or "size" not in recipe:
+        raise ValueError(f"{folder} does not contain a run (no recipe in recipe.json); give the folder of a finished "
+                         "run.")
+    lacking = [name for name in ("reward.json", *(f"answers/{stage}.jsonl" for stage in evaluate.STAGES))
+               if not (folder / name).is_file()]
+    if lacking:
+        dials = f"--size {recipe['size']} --seed {recipe['seed']} --name {folder.name}"
+        raise ValueError(f"{folder} is not finished ({lacking[0]} is missing); finish it first: "
+                         f"python -m rlhf_lite run {dials}")
+    rows = stage_answers(folder, recipe)
+    measured = {stage: files.read_json(folder / "measured" / f"{stage}.json", {}) for stage in rows}
+    return {"rows": rows, "recipe": recipe, "reward": files.read_json(folder / "reward.json", {}),
+            "gate": files.read_json(folder / "gate.json", {}), "studies": load_studies(folder),
+            "tax": {stage: m["tax"] for stage, m in measured.items() if "tax" in m},
+            "kl": {stage: m["kl"] for stage, m in measured.items() if "kl" in m}}
+
+
+def load_studies(folder):
+    """The finished studies of a run: {name: result}."""
+    return {path.stem: files.read_json(path) for path in sorted((Path(folder) / "studies").glob("*.json"))}
+
+
+def collect_results(run):
+    """Everything measured in a run, as one dict: the content of results.json."""
+    found = load_run(run.folder)
+    rows, recipe = found["rows"], run.recipe
+    own = {stage: r for stage, r in rows.items() if stage in evaluate.STAGES}
+    order = evaluate.STAGES.index
+    wins = [evaluate.compare(own[a], own[b], a, b) for a in own for b in own if order(a) > order(b)]
+    rivals = {stage.replace("rival_", "").replace("rival", "base"): r for stage, r in rows.items()
+              if stage in evaluate.RIVALS}
+    wins += [evaluate.compare(own[a], rows[b], a, b) for a in own for b in rows if b not in own]
+    return {
+        "name": run.name, "command": f"python -m rlhf_lite run --size {recipe.size} --seed {recipe.seed}",
+        "size": recipe.size, "seeds": [recipe.seed], "device": str(run.device), "versions": versions(),
+        "created": time.strftime("%Y-%m-%d"), "minutes": files.read_json(run.folder / "minutes.json", {}),
+        "peak_memory_gib": files.read_json(run.folder / "memory.json", {}),
+        "stages": {stage: evaluate.summarise(r) | {"kl": found["kl"].get(stage)} for stage, r in own.items()},
+        "win_rates": wins,
+        "use_cases": {stage: evaluate.by_use_case(r) for stage, r in own.items()},
+        "reward": found["reward"], "gate": found["gate"], "tax": found["tax"], **found["studies"],
+        "by_size": {size: {stage: evaluate.compare(r, own["sft"], stage, "sft") for stage, r in made.items()}
+                    for size, made in ((recipe.size, own), ("6m", rivals)) if made},
+        "headline": headline([found])}
+
+
+def write_headline(folders, out, page=None):
+    """Combine several runs (one per seed) in the folder ``out``: headline.json, one figure, and each run's results.
+
+    The table is about the size of the first run; runs of other sizes only join row 4 and the figure. ``page``: a
+    Markdown file in which the part between the marks "results:begin" and "results:end" is replaced. Returns the
+    table as Markdown.
+    """
+    folders, out, by_size, made = [Path(folder) for folder in folders], Path(out), {}, {}
+    if page and Path(page).read_text(encoding="utf-8").count("<!-- results:begin -->") != 1:
+        raise ValueError(f'{page} has no place for the table; write the line "<!-- results:begin -->" where it should '
+                         'begin and "<!-- results:end -->" where it should end.')
+    loaded = [load_run(folder) for folder in folders]
+    _check_runs(folders, [run["recipe"] for run in loaded])
+    for folder, run in zip(folders, loaded, strict=True):
+        by_size.setdefault(run["recipe"]["size"], []).append(run)
+        made.setdefault(run["recipe"]["size"], []).append(files.read_json(folder / "results.json", {}))
+    size, runs = next(iter(by_size.items()))
+    others = {other: found for other, found in by_size.items() if other != size}
+    content = {"headline": headline(runs, others), "created": time.strftime("%Y-%m-%d"),
+               "versions": versions(), "size": size, "seeds": [run["recipe"]["seed"] for run in runs],
+               "other_sizes": {other: [run["recipe"]["seed"] for run in found] for other, found in others.items()},
+               "device": made[size][0].get("device"), "minutes": [m.get("minutes") for m in made[size]],
+               "peak_memory_gib": [m.get("peak_memory_gib") for m in made[size]],
+               "command": "python -m rlhf_lite results " + " ".join(f"runs/{folder.name}" for folder in folders)}
+    files.write_json(out / "headline.json", content)
+    for folder in folders:
+        files.write_json(out / f"{folder.name}.json", files.read_json(folder / "results.json", {}))
+
+    def over_sft(found, stage):  # against the SFT models of the table's size: Figure 1 has one rival for all sizes
+        shares = [evaluate.preferences(run["rows"][stage], runs[i % len(runs)]["rows"]["sft"])
+                  for i, run in enumerate(found)]
+        return evaluate.value(cluster_bootstrap(np.array(shares)))
+
+    figure = plots.win_rate_by_size({
+        name: {stage: over_sft(found, stage) for stage in evaluate.STAGES if all(stage in run["rows"] for run in found)}
+        for name, found in by_size.items()}, f"the {size.upper()} SFT model")
+    figure.savefig(out / "win_rate.png", dpi=110, bbox_inches="tight")
+    figure_path = Path(os.path.relpath(out / "win_rate.png", Path(page).parent)).as_posix() if page else "win_rate.png"
+    text = markdown(content, figure_path)
+    if page:
+        whole = Path(page).read_text(encoding="utf-8")
+        before, rest = whole.split("<!-- results:begin -->", 1)
+        _, after = rest.split("<!-- results:end -->", 1)
+        files.write_text(page, f"{before}<!-- results:begin -->\n{text}\n<!-- results:end -->{after}")
+    return text
+
+
+def _check_runs(folders, settings):
+    """Raise ValueError unless the runs differ only in their seed: no run counts twice, and each size has one recipe."""
+    names, seeds, recipes = set(), {}, {}
+    for folder, recipe in zip(folders, settings, strict=True):
+        size, seed = recipe["size"], recipe["seed"]
+        if (size, seed) in seeds:
+            raise ValueError(f"{folder} and {seeds[size, seed]} both have size {size} and seed {seed}; a seed "
+                             "counts only once, so give only one of them.")
+        if folder.name in names or folder.name == "headline":
+            raise ValueError(f"Two results would be called {folder.name}.json; rename the folder {folder}.")
+        same = {key: value for key, value in recipe.items() if key not in ("seed", "ppo")} | {
+            f"ppo.{key}": value for key, value in recipe.get("ppo", {}).items() if key != "seed"}
+        changed = sorted(key for key, value in recipes.setdefault(size, same).items() if same.get(key) != value)
+        if changed:
+            raise ValueError(f"{folder} and the first run of size {size} have different settings "
+                             f"({', '.join(changed)}); the runs in one table may differ only in their seed.")
+        seeds[size, seed] = folder
+        names.add(folder.name)
+
+
+def markdown(content, figure):
+    """The headline table as Markdown, with the seeds, machine and versions behind it; figure: the path to link to."""
+    cells = [HEAD[:-1], ["---"] * (len(HEAD) - 1)] + [row[:-1] for row in headline_rows(content)]
+    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    sizes = {content["size"]: content["seeds"]} | content["other_sizes"]
+    said = (f"{size}: {len(seeds)} training seed{'s' * (len(seeds) > 1)} ({', '.join(map(str, seeds))})"
+            for size, seeds in sizes.items())
+    lines += ["", "Size " + ", ".join(said) + "; "
+              f"{content['device']}, torch {content['versions']['torch']}, transformers "
+              f"{content['versions']['transformers']}, {content['created']}. Labelers and judges are simulated. "
+              f"Regenerate: `{content['command']}`.",
+              "", f"![How often simulated labelers prefer each stage to SFT]({figure})"]
+    return "\n".join(lines)

@@ -1,0 +1,142 @@
+"""Where the data is kept, and how to write a file so that it is the old one or the new one, never half of each.
+
+The idea: write under another name beside the target, sync, and rename. Renaming is a single step for the operating
+system, so a crash, a full disk or a second program never leaves half of anything. Use `whole_file` to write a file
+and `whole_folder` to write a folder; files that grow row by row are in `feedback`.
+"""
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+MODELS = DATA / "models"
+
+
+class NotWritten(OSError):
+    """One sentence that says what could not be written and what to do about it."""
+
+
+@contextlib.contextmanager
+def writing(place, *errors):
+    """Turn the errors of a full or read-only disk inside the block (OSError, and `errors`) into one sentence."""
+    try:
+        yield
+    except NotWritten:  # an inner block has already said it
+        raise
+    except (OSError, *errors) as error:
+        raise NotWritten(f"Could not write to {place}: {error}. Free some disk space or choose another folder; "
+                         "whatever was saved there before is unchanged.") from error
+
+
+@contextlib.contextmanager
+def whole_file(path, *errors):
+    """Yield the path of a new file beside `path`; if the block succeeds, the new file replaces `path`."""
+    path = Path(path)
+    with writing(path, *errors):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f".{path.name}.{os.getpid()}.new")  # another process may be writing here too
+        try:
+            yield new
+            fsync(new)
+            os.replace(new, path)
+            fsync(path.parent)
+        finally:
+            new.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(folder, *errors, replaces=()):
+    """Yield a new empty folder beside `folder`; if the block succeeds, the new folder replaces `folder`.
+
+    replaces: names of the files that the block writes; everything else in the old folder is kept.
+    """
+    folder = Path(folder)
+    with writing(folder, *errors):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        settle(folder)
+        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
+        try:
+            os.chmod(new, 0o755)  # mkdtemp makes the folder private
+            yield new
+            for path in new.rglob("*"):
+                if path.is_file():
+                    fsync(path)
+            if folder.exists():
+                shutil.copytree(folder, new, copy_function=_link, dirs_exist_ok=True,
+                                ignore=shutil.ignore_patterns(*replaces))
+                os.replace(folder, _previous(folder))
+            os.replace(new, folder)
+            fsync(folder.parent)
+        except BaseException:
+            settle(folder)
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        shutil.rmtree(_previous(folder), ignore_errors=True)
+
+
+def settle(folder):
+    """Undo a `whole_folder` that was interrupted between its two renames; call it before reading such a folder."""
+    if _previous(folder).exists() and not folder.exists():
+        os.replace(_previous(folder), folder)
+    elif _previous(folder).exists():
+        shutil.rmtree(_previous(folder), ignore_errors=True)
+
+
+def _previous(folder):
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _link(source, target):
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def fsync(path):
+    """Wait until a file, or the names in a folder, have reached the disk. Windows cannot sync folders, nor need it."""
+    if os.path.isdir(path) and not hasattr(os, "O_DIRECTORY"):
+        return
+    flags = os.O_RDONLY if os.path.isdir(path) else os.O_RDWR  # Windows syncs only what it is allowed to write
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# ---------------------------------------------------------------- text and JSON
+
+def write_text(path, text):
+    """Write a whole text file, in UTF-8 with plain newlines on every system."""
+    with whole_file(path) as new:
+        new.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path, content):
+    """Write a whole file of strict JSON: NaN and infinities become null, NumPy numbers become plain numbers."""
+    write_text(path, json.dumps(_strict(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _strict(value):
+    if isinstance(value, dict):
+        return {key: _strict(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(v) for v in value]
+    if hasattr(value, "item"):  # a NumPy number
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_json(path, default=None):
+    """The content of a JSON file, or `default` if there is no file; ValueError in one sentence when it is damaged."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else default
+    except ValueError as error:  # broken JSON, or not UTF-8
+        raise ValueError(f"{path} is damaged ({error}); delete it and run the command that made it again.") from None

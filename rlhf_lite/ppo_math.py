@@ -33,7 +33,7 @@ def masked_whiten(values: Float[Tensor, "batch response"], mask: Bool[Tensor, "b
 
 
 def explained_variance(values: Float[Tensor, "batch response"], returns: Float[Tensor, "batch response"],
-                       mask: Bool[Tensor, "batch response"]) -> float:
+                       mask: Bool[Tensor, "batch response"] | Int[Tensor, "batch response"]) -> float:
     """1 − Var(returns − values) / Var(returns) over the True places: 1 is a perfect critic, 0 a constant one."""
     mask = mask.bool()
     real = returns[mask].double()

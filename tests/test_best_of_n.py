@@ -64,3 +64,10 @@ def test_errors():
 
 def test_the_first_of_equally_good_samples_is_kept():
     assert best_of_n.best_of_n_indices(torch.tensor([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]])).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("probabilities, scores", [([0.5, 0.6], [1, 2]), ([1.5, -0.5], [1, 2]),
+                                                   ([0.5, float("nan")], [1, 2]), ([0.5, 0.5], [1, float("nan")])])
+def test_what_is_no_distribution_has_no_kl(probabilities, scores):
+    with pytest.raises(ValueError, match="sum to 1"):
+        best_of_n.kl_best_of_n(4, probabilities, scores)

@@ -1,5 +1,7 @@
 """The mathematics of PPO against numbers worked out by hand."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -154,3 +156,20 @@ def test_returns_at_padding_are_not_learnt():
     mask, zeros = torch.tensor([[True, False]]), torch.zeros(1, 2)
     for garbage in (9.0, float("nan")):
         assert ppo_math.value_loss(zeros, zeros, torch.tensor([[1.0, garbage]]), mask).item() == pytest.approx(0.5)
+
+
+# ---------------------------------------------------------------- at the edge
+
+def test_a_ratio_too_large_for_a_number_does_no_harm_where_the_advantage_is_zero():
+    """exp(99) is infinite in float32, and 0 · ∞ is not a number."""
+    new, old = torch.tensor([[-1.0, -1.0]], requires_grad=True), torch.tensor([[-100.0, -1.0]])
+    loss, statistics = ppo_math.policy_loss(new, old, torch.tensor([[0.0, 1.0]]), torch.ones(1, 2, dtype=torch.bool))
+    loss.backward()
+    assert loss.item() == pytest.approx(-0.5) and new.grad[0].tolist() == pytest.approx([0.0, -0.5])
+    assert math.isfinite(statistics["max_ratio"]) and statistics["max_ratio"] > 1e9  # the guard of PPO sees it
+
+
+def test_explained_variance_takes_a_mask_of_integers():
+    values, returns, mask = torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[1.5, 2.0, 5.0]]), torch.tensor([[1, 1, 0]])
+    assert ppo_math.explained_variance(values, returns, mask) == ppo_math.explained_variance(
+        values, returns, mask.bool())

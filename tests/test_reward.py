@@ -238,3 +238,11 @@ def test_equal_responses_ranked_apart_are_refused():
     with pytest.raises(ValueError, match="Ranking 0 gives two identical responses different ranks"):
         reward.train_reward(models.scalar_from_policy(models.new_policy("tiny", 0), 0), [ranking],
                             reward.RewardConfig(), progress=False)
+
+
+def test_tied_infinite_scores_leave_no_trace_in_the_gradient():
+    """∞ − ∞ is not a number; a tie is no pair, so it must not reach the others' gradients."""
+    scores = torch.tensor([float("inf"), float("inf"), 1.0], requires_grad=True)
+    loss = reward.kwise_loss(scores, torch.tensor([1.0, 1.0, 2.0]))
+    loss.backward()
+    assert loss.item() == 0 and scores.grad.tolist() == [0, 0, 0]

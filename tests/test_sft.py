@@ -154,3 +154,10 @@ def test_losses_are_measured_without_dropout_whatever_the_batches():
     assert losses[0] == pytest.approx(losses[1], rel=1e-5) and policy.training
     losses = [pretrain.evaluate_lm(policy, WEB[:3], batch_size) for batch_size in (3, 2)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5) and policy.training
+
+
+def test_double_precision_stays_double():
+    logits = torch.randn(1, 4, 9, dtype=torch.float64)
+    labels = torch.tensor([[sft.IGNORE, 5, 6, sft.IGNORE]])
+    assert sft.sft_loss(logits, labels).dtype == torch.float64
+    assert sft.sft_loss(logits.bfloat16(), labels).dtype == torch.float32

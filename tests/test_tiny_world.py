@@ -405,3 +405,12 @@ def test_kwise_loss_is_least_at_the_scores_that_made_the_rankings():
     for seed in range(5):
         other = true + 0.3 * torch.randn(4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         assert loss_and_gradient(other)[0] > least
+
+
+def test_best_of_n_of_a_response_that_is_hardly_ever_written():
+    """e^−200 is 0 in float32; its logarithm is not lost."""
+    log_p = torch.tensor([[-200.0, 0.0]])
+    worst, best = tw.best_of_n(log_p, torch.tensor([[1.0, 2.0]]), 4)[0].tolist()
+    assert worst == pytest.approx(-800) and best == pytest.approx(0)  # all four draws must be that response
+    _, rare_but_best = tw.best_of_n(log_p.flip(1), torch.tensor([[1.0, 2.0]]), 4)[0].tolist()
+    assert rare_but_best == pytest.approx(-200 + math.log(4), abs=1e-4)

@@ -89,8 +89,11 @@ def warm_up():
     """Import all that is slow to import and none of the code under test."""
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", MPLBACKEND="Agg",
                       HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    import beartype  # noqa: F401
     import hypothesis
+    import jaxtyping  # noqa: F401
     import pytest  # noqa: F401
+    import scipy.stats  # noqa: F401
     import torch
     import torch._dynamo  # noqa: F401
     import tqdm.auto  # noqa: F401

@@ -13,10 +13,10 @@ from rlhf_lite.town.facts import ATTRIBUTES, COLOURS, DAYS, NUMBERS, article, bu
 from rlhf_lite.town.grading import FLAGS, grade
 from rlhf_lite.town.prompts import Prompt, make_prompts, stratum
 from rlhf_lite.town.reading_text import denies, vocabulary, words
-from rlhf_lite.town.rules import TOWN
 from rlhf_lite.town.tasks import ASK
 from rlhf_lite.town.web import corpus, natural
-from rlhf_lite.town.web.words import IDEAS
+from rlhf_lite.town.web.words import IDEAS, REASONS, one
+from rlhf_lite.town.writing import TOWN
 
 TOWN_PROMPTS = [p for p in make_prompts(n=3000) if "\n" not in p.text]
 DEMONSTRATIONS = Path(__file__).parents[1] / "data" / "demonstrations.jsonl"
@@ -56,7 +56,8 @@ def good(p):
     if "constraint" in s:
         return None
     if p.task == "story":
-        return f"One day {must[0]} found a {must[1]} near the river. It was a happy day, and they went home together."
+        return f"One day {must[0]} found {one(must[1])} near the river. It was a happy day, and they " \
+               "went home together."
     if p.task == "advert":
         return f"Come to the {must[0]} today! Our {must[1]} is the best in town."
     if p.task == "complaint":
@@ -70,7 +71,8 @@ def good(p):
     if p.task == "invite":
         return f"Dear {must[0]}, please come to the {must[1]} on {must[2]} at {must[3]}. See you there!"
     if p.task == "notice":
-        return f"Dear guests, the {must[0]} is closed on {must[1]} because of {must[2]}. We are sorry."
+        reason = next(r for r in REASONS if r.split()[-1] == must[2])
+        return f"Dear guests, the {must[0]} is closed on {must[1]} because of {reason}. We are sorry."
     if p.task == "opinion_chat":
         return f"I think that {must[0]} is a kind neighbour with a warm smile."
     if p.task == "shop_chat":
@@ -83,11 +85,11 @@ def good(p):
     if kind in ("fact", "closed"):
         if s["unknown"]:
             return "I do not know that." if kind == "fact" else "The text does not say that."
-        return f"The answer is {s['answer'][0]}."
+        return f"{s['answer'][0][:1].upper()}{s['answer'][0][1:]}."
     if kind == "label":
-        return f"It is {s['answer'][0]}."
+        return f"{s['answer'][0].capitalize()}."
     if kind == "extract":
-        return " and ".join(must).join(["It says ", "."])
+        return f"{' and '.join(must)}."[:1].upper() + f"{' and '.join(must)}."[1:]
     if kind == "belief":
         return f"No. {belief(p).truth}"
     if kind == "transform":
@@ -95,7 +97,8 @@ def good(p):
     if kind == "refuse":
         return "I am sorry, but I cannot help with that."
     if kind == "polite":
-        return f"Could you please {s['must'][2][0]} the {must[0]} for me?"
+        order = p.spec["passage"].rstrip("!").removesuffix(" now").removesuffix(" at once")
+        return f"Could you please {order[0].lower()}{order[1:]}?"
     if kind == "list":
         chosen = IDEAS[s["topic"]][:s["count"]]
         return " ".join(f"{i}. {idea[:1].upper() + idea[1:]}." for i, idea in enumerate(chosen, 1))
@@ -121,7 +124,6 @@ def test_truth_is_good_and_myth_is_bad_in_any_dress(index):
 
     def low(s):
         return s[0].lower() + s[1:]
-
     for answer in (f"No. {truth}.", f"No, {low(truth)}.", f"{truth}.", f"That is a myth. {truth}."):
         assert grade(p, answer).overall >= 6, (answer, grade(p, answer))
     for answer in (f"{myth}.", f"Yes. {myth}.", "Yes.", f"No, {low(myth)}.", f"{myth}, and {low(truth)}.",
@@ -319,7 +321,6 @@ def test_wrong_price_hours_and_days_in_adverts():
 
     def open_day(p):
         return next(d for d in DAYS if d != shop_of(p).closed)
-
     assert_low(prompts, lambda p: f"Come to the {shop_of(p).name} for the best {p.spec['must'][1][0]}! "
                                   f"We are closed on {open_day(p)}.", bound=4)
 
@@ -374,7 +375,6 @@ def test_portraits():
 
     def elsewhere(p):
         return "Hill Street" if person(p).street != "Hill Street" else "Bridge Road"
-
     assert_low(prompts, lambda p: f"{p.spec['about']} is a nice person.")
     assert_low(prompts, lambda p: f"{p.spec['about']} is not a {person(p).job}.")
     assert_low(prompts, lambda p: f"{p.spec['about']} lives on {elsewhere(p)}.")

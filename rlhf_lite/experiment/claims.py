@@ -106,9 +106,15 @@ def has(runs, *stages):
     return all(stage in run["rows"] for run in runs for stage in stages)
 
 
-def wins(runs, a, b):
-    """How often stage a is preferred to stage b: (value, low, high, n)."""
-    return interval([evaluate.preferences(run["rows"][a], run["rows"][b]) for run in runs])
+def wins(runs, a, b, test_set="mixed"):
+    """How often stage a is preferred to stage b: (value, low, high, n). On "best", each at its best temperature."""
+    return interval([evaluate.preferences(run["rows"][a], run["rows"][b], test_set) for run in runs])
+
+
+def at_best(runs, a, b):
+    """`wins` at the best temperatures, as a part of a row: a list of one, or of none where these were not sampled."""
+    found = [evaluate.preferences(run["rows"][a], run["rows"][b], "best") for run in runs]
+    return [part(f"{a} over {b}, best temperatures", interval(found))] if all(map(len, found)) else []
 
 
 def values(runs, stage, measure):
@@ -141,6 +147,7 @@ def over_a_larger_base(runs, others):
                     for rival, way in zip(evaluate.RECORDED, ways, strict=True)]
     strength = [part(f"the 1.3M base against the 6M base, {way}", wins(runs, own, rival))
                 for own, rival, way in zip(("base", "prompted"), evaluate.RIVALS, ways, strict=True) if has(runs, own)]
+    against += [found for rival in evaluate.RIVALS for found in at_best(runs, "ppo_ptx", rival)]
     hardest = min(against, key=lambda p: p["value"])
     return Finding(tuple(hardest[key] for key in ("value", "low", "high", "n")), all(p["low"] > 0.5 for p in against),
                    parts=against + strength, note="The last parts show how strong the rival is." + (
@@ -148,13 +155,13 @@ def over_a_larger_base(runs, others):
 
 
 def over_the_base(runs, others):
-    found = wins(runs, "ppo_ptx", "base")
-    return Finding(found, found[0] >= 0.85)
+    found, cold = wins(runs, "ppo_ptx", "base"), at_best(runs, "ppo_ptx", "base")
+    return Finding(found, found[0] >= 0.85 and all(p["value"] >= 0.85 for p in cold), parts=cold)
 
 
 def over_the_prompted_base(runs, others):
-    found = wins(runs, "ppo_ptx", "prompted")
-    return Finding(found, found[0] >= 0.71)
+    found, cold = wins(runs, "ppo_ptx", "prompted"), at_best(runs, "ppo_ptx", "prompted")
+    return Finding(found, found[0] >= 0.71 and all(p["value"] >= 0.71 for p in cold), parts=cold)
 
 
 def in_order(runs, others):
@@ -165,8 +172,9 @@ def in_order(runs, others):
         at = f"{size}: " if size else ""
         better = [part(f"{at}{a} over {b}", wins(made, a, b)) for a, b in preferred]
         equal = part(f"{at}ppo_ptx over ppo", wins(made, "ppo_ptx", "ppo"))
+        better += [found for pair in preferred for found in at_best(made, *pair)]
         met = met and all(p["low"] > 0.5 for p in better) and 0.45 <= equal["value"] <= 0.55
-        parts += [*better, equal]
+        parts += [*better, equal, *at_best(made, "ppo_ptx", "ppo")]
     return Finding(wins(runs, "ppo", "sft"), met, parts=parts, note=" ".join(
         f"Also at {size} ({len(made)} seed{'s' * (len(made) > 1)})." for size, made in others.items()))
 

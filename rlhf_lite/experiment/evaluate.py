@@ -33,6 +33,7 @@ RECORDED = {"recorded": "base", "recorded_prompted": "prompted"}  # the 175M bas
 RECORDED_ANSWERS = files.DATA / "results" / "answers-175m.jsonl"
 STRATA = ("truth", "closed", "toxic:none", "toxic:respectful", "toxic:biased", "harm", "false_premise")
 PREFIX = files.DATA / "few_shot_prefix.txt"
+STOP = "\n"  # where an answer of a base model ends for its user; the trained stages end their answers themselves
 
 
 # ---------------------------------------------------------------- test sets and answers
@@ -53,16 +54,32 @@ def test_sets(mixed=300, per_stratum=200, per_use_case=30):
         there = sum(p.use_case == use_case for p in sets["mixed"])
         more = [p for p in unseen[mixed:] if p.use_case == use_case]
         sets["samples"] += more[:max(0, per_use_case - there)]
+    sets["best"] = sets["mixed"]  # once more, each stage at its best temperature
     avoid |= {bare(p.text) for p in sets["mixed"]}
     return sets | {name: stratum(name, n=size.get(name, per_stratum), avoid=avoid) for name in STRATA}
 
 
-def collect_answers(stage, policy, tokenizer, sets, seed=0, progress=True, **options):
-    """Sample one answer to each prompt of every set -> a list of rows with ``stage`` and ``set``."""
+def as_used(stage):
+    """How the user of a stage samples from it, as options of `answer_rows`: any base with a stop sequence, the few-shot
+    prompted one with its examples in front."""
+    options = {}
+    if stage in (*RIVALS, "base", "prompted"):
+        options["cut"] = STOP
     if stage in ("prompted", "rival_prompted"):
-        options = {"prefix": PREFIX.read_text(encoding="utf-8"), "cut": "\n", **options}
+        options["prefix"] = PREFIX.read_text(encoding="utf-8")
+    return options
+
+
+def collect_answers(stage, policy, tokenizer, sets, seed=0, best=None, progress=True):
+    """One answer per prompt of every set -> list of rows with ``stage`` and ``set``.
+
+    best: how to sample the set "best", as options of `answer_rows`; it is left out without them.
+    """
     rows = []
     for name, prompts in sets.items():
+        if name == "best" and best is None:
+            continue
+        options = as_used(stage) | (best if name == "best" else {})
         for row in answer_rows(policy, tokenizer, prompts, seed=seed, progress=progress, **options):
             rows.append({"stage": stage, "set": name, **row})
     return rows
@@ -114,6 +131,7 @@ def value(interval):
 # name -> (test set, what one answer contributes[, only prompts of this task])
 MEASURES = {
     "score": ("mixed", lambda r: r["grade"].score),
+    "score_at_best": ("best", lambda r: r["grade"].score),
     "overall": ("mixed", lambda r: r["grade"].overall),
     "good": ("mixed", lambda r: r["grade"].overall >= 6),
     "constraint": ("mixed", lambda r: r["grade"].flags["satisfies_constraint"]),
@@ -173,10 +191,10 @@ def preferences(rows_a, rows_b, test_set="mixed", team=None):
     return np.array(found)
 
 
-def compare(rows_a, rows_b, name_a, name_b):
-    """The win rate of A over B with its interval, as a row of results.json."""
+def compare(rows_a, rows_b, name_a, name_b, test_set="mixed"):
+    """Win rate of A over B with its interval, as a row of results.json."""
     return {"a": name_a, "b": name_b, "judge": "simulated evaluation labelers",
-            **value(mean_interval(preferences(rows_a, rows_b)))}
+            **value(mean_interval(preferences(rows_a, rows_b, test_set)))}
 
 
 # ---------------------------------------------------------------- KL and the alignment tax

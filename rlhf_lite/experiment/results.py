@@ -136,7 +136,8 @@ def load_run(folder):
     return {"rows": rows, "recipe": recipe, "reward": files.read_json(folder / "reward.json", {}),
             "gate": files.read_json(folder / "gate.json", {}), "studies": load_studies(folder),
             "tax": {stage: m["tax"] for stage, m in measured.items() if "tax" in m},
-            "kl": {stage: m["kl"] for stage, m in measured.items() if "kl" in m}}
+            "kl": {stage: m["kl"] for stage, m in measured.items() if "kl" in m},
+            "temperatures": {stage: m["temperature"] for stage, m in measured.items() if "temperature" in m}}
 
 
 def load_studies(folder):
@@ -151,6 +152,8 @@ def collect_results(run):
     own = {stage: r for stage, r in rows.items() if stage in evaluate.STAGES}
     order = evaluate.STAGES.index
     wins = [evaluate.compare(own[a], own[b], a, b) for a in own for b in own if order(a) > order(b)]
+    at_best = [evaluate.compare(own[a], own[b], a, b, "best") for a in own for b in own if order(a) > order(b)
+               and all(stage in found["temperatures"] for stage in (a, b))]
     rivals = {stage.replace("rival_", "").replace("rival", "base"): r for stage, r in rows.items()
               if stage in evaluate.RIVALS}
     wins += [evaluate.compare(own[a], rows[b], a, b) for a in own for b in rows if b not in own]
@@ -160,7 +163,7 @@ def collect_results(run):
         "created": time.strftime("%Y-%m-%d"), "minutes": files.read_json(run.folder / "minutes.json", {}),
         "peak_memory_gib": files.read_json(run.folder / "memory.json", {}),
         "stages": {stage: evaluate.summarise(r) | {"kl": found["kl"].get(stage)} for stage, r in own.items()},
-        "win_rates": wins,
+        "win_rates": wins, "win_rates_at_best": at_best, "temperatures": found["temperatures"],
         "use_cases": {stage: evaluate.by_use_case(r) for stage, r in own.items()},
         "reward": found["reward"], "gate": found["gate"], "tax": found["tax"], **found["studies"],
         "by_size": {size: {stage: evaluate.compare(r, own["sft"], stage, "sft") for stage, r in made.items()}

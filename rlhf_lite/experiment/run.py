@@ -18,6 +18,7 @@ from rlhf_lite.experiment import base_model, data, evaluate, machine, results, s
 from rlhf_lite.experiment.answers import answer_rows, rank_answers
 from rlhf_lite.experiment.recipe import recipe_settings
 from rlhf_lite.experiment.report import write_report
+from rlhf_lite.experiment.temperatures import at, best_temperature, temperature_curve
 from rlhf_lite.files import read_json, write_json
 from rlhf_lite.stats import mean_interval
 from rlhf_lite.town import labelers
@@ -176,9 +177,12 @@ def make_answers(run, stage):
     sets = evaluate.test_sets(run.recipe.test_prompts, run.recipe.stratum_prompts,
                               run.recipe.samples)
     policy = run.policy(stage)
-    rows = evaluate.collect_answers(stage, policy, run.tokenizer, sets, seed=100 + run.recipe.seed,
+    curve = temperature_curve(stage, policy, run.tokenizer, data.prompts_of("valid", run.recipe.gate_prompts),
+                              seed=200 + run.recipe.seed, progress=run.progress)
+    best = best_temperature(curve)
+    rows = evaluate.collect_answers(stage, policy, run.tokenizer, sets, seed=100 + run.recipe.seed, best=at(best),
                                     progress=run.progress)
-    extra = {}
+    extra = {"temperature": {"curve": curve, "best": best}}
     if stage not in ("prompted", "rival", "rival_prompted"):
         extra["tax"] = evaluate.tax(policy, run.tokenizer, progress=run.progress)
     if stage in ("sft", "ppo", "ppo_ptx"):

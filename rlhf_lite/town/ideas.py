@@ -4,8 +4,12 @@ An idea fits when one of its content words is among those of the topic's known i
 the hand-written list here. Names for a pet are free: any single name will do. Left out: whether an idea is good.
 """
 
+import re
+from collections import Counter
 from functools import cache
 
+from rlhf_lite.town.fluency import classes
+from rlhf_lite.town.web.natural import patterns
 from rlhf_lite.town.web.words import FOODS, IDEAS, OBJECTS
 
 FRUIT_AND_BREAD = """
@@ -89,8 +93,47 @@ def fitting_words(topic):
     return frozenset(fits - FILLER)
 
 
+@cache
+def known_words(topic):
+    """Words that may stand in an idea for ``topic`` though they do not make it fit: those of the web's own ideas for
+    it, and those that stand in ideas for two topics or more ("together", "evening")."""
+    lines = {name: frozenset(re.findall(r"[a-z]+", re.sub(r"\{\w+\}", " ", " ".join(rows).lower())))
+             for name, rows in patterns("ideas").items()}
+    common = Counter(word for found in lines.values() for word in found)
+    return fitting_words(topic) | lines.get(topic, frozenset()) | {word for word, n in common.items() if n > 1}
+
+
+STRANGE = ("NOUN", "NOUNS", "FOOD", "VERB", "ING", "PAST")  # the classes whose words carry an idea
+
+
+def strange_words(topic, content):
+    """The nouns and verbs of an idea that no idea for ``topic`` has."""
+    return {w for w in content - known_words(topic) if classes(w)[0] in STRANGE
+            and w.removesuffix("s") not in known_words(topic)}
+
+
+def is_deed(item):
+    """Whether an idea tells to do something: "learn to juggle"."""
+    first = next((w for w in re.findall(r"[a-z']+", item.lower()) if w not in ("you", "can", "could", "to", "go", "and",
+                                                                              "or", "let's", "us")), "")
+    return first and classes(first)[1] in ("VERB", "ING")
+
+
+def turned_round(item):
+    """"Chicken cold": a short idea with the adjective behind its noun, or one that ends in the middle."""
+    kinds = [classes(word)[0] for word in re.findall(r"[a-z']+", item.lower())]
+    if not 1 < len(kinds) <= 4:
+        return False
+    return kinds[-1] in ("with", "of", "a", "the") or (
+        kinds[-1] in ("ADJECTIVE", "COLOUR") and kinds[-2] in ("NOUN", "NOUNS", "FOOD")
+        and not kinds[0].startswith("VERB"))
+
+
 def fits(topic, item, content):
     """Whether ``item`` (a string) is an idea for ``topic``; ``content``: its content words, lower case."""
     if topic == "a pet name":
         return item.split()[-1][:1].isupper() and len(item.split()) <= 8 and bool(content)
-    return not content.isdisjoint(fitting_words(topic))
+    if any(name in item.lower() for name in IDEAS if name != topic and len(name.split()) > 1):
+        return False  # "swim in a jar for making friends"
+    strange = strange_words(topic, content)
+    return not content.isdisjoint(fitting_words(topic)) and not (len(strange) >= 2 and 2 * len(strange) >= len(content))

@@ -201,7 +201,7 @@ def test_selection_and_company():
                  "She planted a rose and wrote a song."):
         assert not selection.impossible_object(text), text
     assert selection.nonsense("portrait", "Lena is a spoon.") and not selection.nonsense("portrait", "Lena is a baker.")
-    assert company.pairs("Cook a hot soup, and read.") == ["cook hot", "hot soup"]
+    assert company.pairs("Cook a thick soup, and read.") == ["cook thick", "thick soup"]
     assert company.strange("Porridge with an egg on free grass.") == "free gras"
     assert not company.strange("Porridge with an egg on free grass.", asked=company.stems("Free grass?"))
 

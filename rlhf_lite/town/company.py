@@ -30,8 +30,8 @@ LIGHT = frozenset("""is are was were be been have has had do does did be can wil
 get gets
 wonderful lovely great fine beautiful nice happy best better kind small special many much
 got give gives gave make makes made take takes took say says said know knows knew good new nice old little big anna red
-monday june seven thing things one ones put let see sees saw like likes liked want wants please thank thanks dear
-street lane
+warm cold hot red monday june seven thing things one ones put let see sees saw like likes liked want wants please
+thank thanks dear street lane
 avenue road square""".split())
 
 

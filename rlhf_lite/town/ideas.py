@@ -116,7 +116,7 @@ def is_deed(item):
     """Whether an idea tells to do something: "learn to juggle"."""
     first = next((w for w in re.findall(r"[a-z']+", item.lower()) if w not in ("you", "can", "could", "to", "go", "and",
                                                                               "or", "let's", "us")), "")
-    return first and classes(first)[1] in ("VERB", "ING")
+    return bool(first) and classes(first)[1] in ("VERB", "ING")
 
 
 def turned_round(item):

@@ -48,7 +48,7 @@ def grade_list(m, prompt, text):
         m.cost(0.3, f"words in the wrong order: {turned}")
     if len(items) != spec["count"]:
         m.cost(0.4, f"{len(items)} ideas instead of {spec['count']}")
-    doing = sum(bool(k) and ideas.is_deed(item) for k, item in zip(keys, items, strict=True) if k not in good)
+    doing = sum(bool(k and ideas.is_deed(item)) for k, item in zip(keys, items, strict=True) if k not in good)
     if len(good) < spec["count"] and (good and len(good) == spec["count"] - 1
                                       or len(items) == spec["count"] == len(good) + doing):
         m.doubt(0.55, f"only {len(good)} different ideas that fit")

@@ -11,11 +11,12 @@ import torch
 
 from rlhf_lite import __main__ as cli
 from rlhf_lite import checkpoints, files, models
-from rlhf_lite.experiment import base_model, claims, data, evaluate, results, run, stages, studies
+from rlhf_lite.experiment import base_model, data, evaluate, findings, results, run, stages, studies
 from rlhf_lite.experiment.answers import answer_rows
 from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, Recipe
 from rlhf_lite.ppo import PPOConfig
-from rlhf_lite.town import labelers
+from rlhf_lite.town import labelers, tasks, web
+from rlhf_lite.town.facts import build_town
 from rlhf_lite.town.prompts import bare
 
 
@@ -282,9 +283,9 @@ def test_recorded_answers_of_a_larger_base_join_row_1(finished, tmp_path, monkey
         return results.headline([results.load_run(folder)])[0]
 
     monkeypatch.setattr(evaluate, "RECORDED_ANSWERS", tmp_path / "answers-175m.jsonl")
-    assert len(first()["parts"]) == 4 and "has not been run yet" in first()["note"]
+    assert len(first()["parts"]) == 6 and "has not been run yet" in first()["note"]
     # how strong the rival is: here the very same answers
-    assert [p["value"] for p in first()["parts"][2:]] == [0.5, 0.5]
+    assert [p["value"] for p in first()["parts"][4:]] == [0.5, 0.5]
     lines = results.record_answers(finished).read_text().splitlines()
     assert len(lines) == 2 * len([r for r in results.load_run(folder)["rows"]["base"] if r["set"] == "mixed"])
     found = first()
@@ -293,7 +294,7 @@ def test_recorded_answers_of_a_larger_base_join_row_1(finished, tmp_path, monkey
     assert [p["value"] for p in found["parts"][2:4]] == [p["value"] for p in found["parts"][:2]]
     assert "has not been run yet" not in found["note"]
     evaluate.RECORDED_ANSWERS.write_text(lines[0] + "\n")  # half a record is none
-    assert len(first()["parts"]) == 4
+    assert len(first()["parts"]) == 6
 
 
 def test_what_waits_for_a_gpu_says_so_and_its_commands_exist():
@@ -377,7 +378,7 @@ def test_an_answer_that_is_cut_is_as_long_as_what_is_left(tiny_models):
 
 def test_a_measure_may_be_of_one_task_only():
     prompts = {p.task: p for p in evaluate.test_sets(60, 40)["truth"]}
-    assert set(prompts) == {"belief_asked_anew", "resident_question"}
+    assert set(prompts) == {"belief_asked_anew", "resident_asked_anew"}
     rows = [row(task, "I do not know.", evaluate.grade(p, "I do not know."), "truth") | {"task": task}
             for task, p in prompts.items()]
     counts = [len(evaluate.per_prompt(rows, f"truthful_{name}")) for name in ("informative", "beliefs", "residents")]
@@ -389,9 +390,36 @@ def test_test_sets_share_no_text_with_training():
     seen = {bare(p.text) for p in data.all_prompts() if p.split != "test"}
     seen |= {bare(d["prompt"]) for d in data.demonstrations()}
     for name, prompts in sets.items():
-        assert len({p.text for p in prompts}) == len(prompts) == {"mixed": 60, "samples": 240}.get(name, 40)
+        assert len({p.text for p in prompts}) == len(prompts) == {"mixed": 60, "best": 60, "samples": 240}.get(name, 40)
         assert not seen & {bare(p.text) for p in prompts}, name
     assert bare("I run the bakery. Write a card.") == "Write a card." == bare("Write a card.")
+
+
+def test_the_mixed_test_set_has_the_use_cases_of_table_1():
+    mixed = evaluate.test_sets(300, 40)["mixed"]
+    for use_case, (percent, _) in tasks.USE_CASES.items():
+        assert abs(sum(p.use_case == use_case for p in mixed) - 3 * percent) < 1, use_case
+    with pytest.raises(ValueError, match="not enough unseen prompts for a test set of 40000"):
+        evaluate.in_shares(mixed, 40_000)
+
+
+def test_questions_of_the_truth_test_stand_nowhere_on_the_web_or_in_the_demonstrations():
+    asked = {bare(p.text) for p in evaluate.test_sets(60, 200)["truth"]}
+    read = "\n".join([*web.corpus(build_town(), 8000, seed=base_model.WEB_SEED),
+                      *(d["prompt"] for d in data.demonstrations())])
+    assert len(asked) == 200 and not [text for text in asked if text in read]
+
+
+def test_what_a_closed_answer_makes_up_has_a_kind():
+    prompt = next(p for p in evaluate.test_sets(60, 60)["closed"] if p.task == "reading_question"
+                  and not p.spec["unknown"])
+
+    def kind(text):
+        return evaluate.made_up({"grade": evaluate.grade(prompt, text)})
+    assert kind(f"{prompt.spec['answer'][0].capitalize()}.") is None
+    assert kind(f"{prompt.spec['wrong'][0].capitalize()}.") == "wrong"
+    assert {kind(f"{prompt.spec['answer'][0].capitalize()}. {text}") for text in
+            ("It was on the moon with twelve dragons.", "The town library burned down.")} <= {"added", "wrong", None}
 
 
 def test_kl_to_itself_is_zero(tiny_models):
@@ -479,18 +507,34 @@ def test_pretrain_command(tmp_path, capsys):
     assert isinstance(checkpoints.load_policy(tmp_path / "b").get_input_embeddings().weight, torch.Tensor)
 
 
-def test_kl_sweeps_of_several_seeds_are_averaged():
-    """Coefficients that one of the sweeps lacks are left out; the ends must be below the best, with their intervals."""
-    def sweep(**scores):
-        return [{"kl_coef": float(name[1:].replace("_", ".")), "score": {"value": v, "low": v - 0.05, "high": v + 0.05,
-                                                                         "n": 300}} for name, v in scores.items()]
+def test_kl_sweeps_choose_on_some_prompts_and_are_read_on_others():
+    """Coefficients that a sweep lacks are left out; on fresh prompts, the best must clearly beat both ends."""
+    def sweep(fresh=None, **scores):
+        return [{"kl_coef": float(name[1:].replace("_", ".")), "proxy": 0.0, "scores": [v - 0.05, v + 0.05] * 50,
+                 "fresh_scores": [(fresh or {}).get(name, v)] * 100} for name, v in scores.items()]
 
     def found(*sweeps):
-        return claims.kl_coefficient([{}, *({"studies": {"kl_sweep": made}} for made in sweeps)], {})
+        return findings.kl_coefficient([{}, *({"studies": {"kl_sweep": made}} for made in sweeps)], {})
     joined = found(sweep(k2=0.5, k0=0.2, k0_1=0.7), sweep(k0=0.3, k0_1=0.6, k2=0.5, k0_4=0.9))
-    assert joined.measured == pytest.approx((0.65, 0.60, 0.70, 300))
-    assert joined.met is True and joined.seeds == 2 and joined.note.startswith("Best at kl_coef 0.1.")
-    assert [p["name"] for p in joined.parts] == ["kl_coef 0.0", "kl_coef 0.1", "kl_coef 2.0"]
-    assert found(sweep(k2=0.62, k0=0.2, k0_1=0.65)).met is False  # not clearly above an end
+    assert joined.measured[0] == pytest.approx(0.65) and joined.met is True and joined.seeds == 2
+    assert joined.note.startswith("Best at kl_coef 0.1 ")
+    assert [p["name"] for p in joined.parts] == [
+        "kl_coef 0.0", "kl_coef 0.1", "kl_coef 2.0",
+        *(f"0.1 minus {which}, fresh prompts" for which in ("the next smaller (0.0)", "the next larger (2.0)",
+                                                            "the smallest (0.0)", "the largest (2.0)"))]
+    assert joined.parts[3]["value"] == pytest.approx(0.4) and joined.parts[4]["value"] == pytest.approx(0.15)
+    assert found(sweep({"k0_1": 0.4}, k2=0.5, k0=0.2, k0_1=0.7)).met is False  # not above an end on fresh prompts
     assert found(sweep(k2=0.5, k0=0.9, k0_1=0.7)).met is False
     assert found().met is None and found().measured is None
+
+
+def test_without_a_penalty_the_proxy_rises_and_the_truth_falls():
+    def run(free, held):
+        points = [{"kl_coef": coef, "proxy": proxy, "scores": [score] * 50, "fresh_scores": [score] * 50}
+                  for coef, (proxy, score) in ((0.0, free), (0.1, held))]
+        return {"recipe": {"ppo": {"kl_coef": 0.1}}, "studies": {"kl_sweep": points}}
+    made = findings.overoptimised([run((2.0, 0.3), (1.0, 0.7))], {})
+    assert made.measured[:3] == pytest.approx((-0.4, -0.4, -0.4)) and made.met is True
+    assert "2.00 without a penalty and 1.00 with it" in made.note
+    assert findings.overoptimised([run((2.0, 0.8), (1.0, 0.7))], {}).met is False
+    assert findings.overoptimised([{"recipe": {"ppo": {"kl_coef": 0.1}}}], {}).measured is None

@@ -25,7 +25,7 @@ import numpy as np
 from rlhf_lite import models, reward, stats
 from rlhf_lite.experiment import data
 from rlhf_lite.experiment.answers import answer_rows
-from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS
+from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, Recipe
 from rlhf_lite.ppo import PPOConfig, train_ppo
 from rlhf_lite.real.human_data import READING_ONLY
 from rlhf_lite.reward import RewardConfig
@@ -73,7 +73,7 @@ class Own:
 
 # ---------------------------------------------------------------- what to rank, and who ranks
 
-def to_rank(policy, tokenizer, n=20, answers=4, temperatures=(1.0, 1.0, 1.0, 1.3), seed=0, prompts=None,
+def to_rank(policy, tokenizer, n=20, answers=4, temperatures=Recipe.temperatures, seed=0, prompts=None,
             progress=True):
     """n prompts, cycling through the use cases, each with different sampled answers -> items for `RankingSession`.
 
@@ -258,7 +258,7 @@ def drive(rows, sft, shipped, tokenizer, config=DEFAULTS, neighbour=None, prompt
 
 
 def answers(policy, tokenizer, prompts, config, progress=False):
-    """One answer per prompt at temperature 1, with the same seed for every policy: `answers.answer_rows`."""
+    """One answer per prompt at the course's temperature, with the same seed for every policy: `answers.answer_rows`."""
     return answer_rows(policy, tokenizer, prompts, seed=config.seed + 1, progress=progress)
 
 

@@ -7,13 +7,14 @@ import numpy as np
 
 from rlhf_lite import feedback, models
 from rlhf_lite.experiment import data
-from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS
+from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, TEMPERATURE
 from rlhf_lite.sampling import sample_many
 from rlhf_lite.town import labelers
 from rlhf_lite.town.grading import grade
 
 
-def answer_rows(policy, tokenizer, prompts, prefix="", cut=None, temperature=1.0, greedy=False, seed=0, progress=True):
+def answer_rows(policy, tokenizer, prompts, prefix="", cut=None, temperature=TEMPERATURE, greedy=False, seed=0,
+                progress=True):
     """One graded sample per prompt: a list of dicts (prompt_id, use_case, task, prompt, response, ...).
 
     ``prefix``: text in front of every prompt (the few-shot prompted baseline). ``cut``: a string at which answers
@@ -29,8 +30,8 @@ def answer_rows(policy, tokenizer, prompts, prefix="", cut=None, temperature=1.0
             answer = next(answer[:n] for n in range(1, len(answer) + 1)  # keep only the tokens of the text that is left
                           if cut in tokenizer.decode(answer[:n]).lstrip())
         rows.append({"prompt_id": prompt.id, "use_case": prompt.use_case, "task": prompt.task, "prompt": prompt.text,
-                     "response": text, "token_ids": answer, "finished": finished,
-                     "grade": grade(prompt, text, finished)})
+                     "unknown": bool(prompt.spec.get("unknown")), "response": text, "token_ids": answer,
+                     "finished": finished, "grade": grade(prompt, text, finished)})
     return rows
 
 

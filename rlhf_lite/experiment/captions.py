@@ -84,14 +84,34 @@ def win_rates(results):
     judges = ", ".join(sorted({row["judge"] for row in rows.values() if row.get("judge")})) or "not named"
     figure = plots.interval_rows(rows, f"Win rate, ties as halves\n(judge: {judges})", reference=0.5,
                                  marks={name: row["a"] for name, row in rows.items()})
+    return [("win_rates", figure, verdicts(rows))]
+
+
+def temperatures(results):
+    """True score against the temperature, and the win rates between the stages, each at its best."""
+    table = {stage: found for stage, found in results["temperatures"].items() if stage in STAGES}
+    said = [f"{STAGES[stage]} is best at {'greedy decoding' if found['best'] == 0 else found['best']} "
+            f"({ranged(next(p for p in found['curve'] if p['temperature'] == found['best']), 'score')})"
+            for stage, found in table.items()]
+    found = [("temperatures", plots.temperatures(table), f"On validation prompts: {'; '.join(said)}.")]
+    rows = {f"{NAMES.get(r['a'], r['a'])} over {NAMES.get(r['b'], r['b'])}": r for r in results["win_rates_at_best"]}
+    if rows:
+        figure = plots.interval_rows(rows, "Win rate, each at its best temperature", reference=0.5,
+                                     marks={name: row["a"] for name, row in rows.items()})
+        found.append(("win_rates_at_best", figure, verdicts(rows)))
+    return found
+
+
+def verdicts(rows):
+    """The names of win rates, sorted into clear wins, clear losses and the rest, as sentences."""
     said = {verdict: [name for name, row in rows.items() if interval(row) and against_half(row) == verdict]
             for verdict in ("clearly more than half", "no clear winner", "clearly less than half")}
-    reading = " ".join(f"{verdict.capitalize()}: {'; '.join(names)}." for verdict, names in said.items() if names)
-    return [("win_rates", figure, reading)]
+    return " ".join(f"{verdict.capitalize()}: {'; '.join(names)}." for verdict, names in said.items() if names)
 
 
 def quality(results):
-    stages, names = results["stages"], ("score", "good", "overall", "constraint", "length", "finished", "kl")
+    stages, names = results["stages"], ("score", "score_at_best", "good", "overall", "constraint", "length",
+                                        "finished", "kl")
     found = [("stages", plots.stage_panels(stages, names), changes(stages, "score") + " " + changes(stages, "good"))]
     if results.get("use_cases"):
         table = results["use_cases"]
@@ -115,10 +135,12 @@ def truth(results):
             polite.append(f"{STAGES[stage]}: asking for respect {effect} ({ranged(none)} without, "
                           f"{ranged(asked)} with).")
     return [("truth", plots.stage_panels(stages, ("truthful_informative", "closed_hallucination",
-                                                  "truthful_beliefs", "truthful_residents")),
+                                                  "truthful_beliefs", "truthful_residents",
+                                                  "truthful_newcomers")),
              changes(stages, "truthful_informative", pairs) + " " + changes(stages, "closed_hallucination", pairs)),
             ("rudeness", plots.stage_panels(stages, ("rude_none", "rude_respectful", "rude_biased")), " ".join(polite)),
-            ("followed", plots.stage_panels(stages, ("harmful_followed", "false_premise_followed")),
+            ("followed", plots.stage_panels(stages, ("harmful_followed", "harmful_not_refused",
+                                                     "false_premise_followed")),
              changes(stages, "harmful_followed", pairs) + " " + changes(stages, "false_premise_followed", pairs))]
 
 
@@ -225,6 +247,7 @@ def limits(results):
 
 
 SECTIONS = (("win rate by size", by_size, "by_size"), ("win rates", win_rates, "win_rates"),
+            ("the best temperature of each stage", temperatures, "temperatures"),
             ("quality of the answers", quality, "stages"), ("truth, hallucination, rudeness and harm", truth, "stages"),
             ("the reward model", reward, "reward"), ("whole rankings or shuffled pairs", pairs, "pairs"),
             ("the gate: best-of-n before PPO", gate, "gate"), ("training", training, "histories"),

@@ -1,8 +1,9 @@
 """Evaluation: what changed in the answers, measured against the truth about the town.
 
-Every stage answers the same held-out prompts (from customers no stage ever saw) at temperature 1, as in PPO.
-A program grades each answer; *simulated* evaluation labelers, who put truthfulness and harmlessness first,
-compare the answers of two stages. Nothing here is used for tuning.
+Every stage answers the same held-out prompts (from customers no stage ever saw) at the temperature at which PPO
+samples, and those of the main test set once more at its own best temperature. A program grades each answer;
+*simulated* evaluation labelers, who put truthfulness and harmlessness first, compare the answers of two stages.
+Nothing here is used for tuning.
 
 The test sets: ``mixed`` (the ten use cases in the proportions of Table 1) for scores and win rates, and one stratum
 for each special question: truth, closed-domain hallucination, rudeness under three preambles, harmful requests and
@@ -18,10 +19,11 @@ import torch
 from rlhf_lite import files, models, pretrain
 from rlhf_lite.experiment import base_model
 from rlhf_lite.experiment.answers import answer_rows
-from rlhf_lite.experiment.data import all_prompts, demonstrations, prompts_of
+from rlhf_lite.experiment.data import TEST_SEED, all_prompts, demonstrations, prompts_of
+from rlhf_lite.experiment.recipe import TEMPERATURE
 from rlhf_lite.sampling import pad_left, sample_many, token_log_probs
 from rlhf_lite.stats import mean_interval
-from rlhf_lite.town import web
+from rlhf_lite.town import harm, tasks, web
 from rlhf_lite.town.facts import build_town
 from rlhf_lite.town.grading import grade
 from rlhf_lite.town.labelers import evaluation_team
@@ -49,14 +51,33 @@ def test_sets(mixed=300, per_stratum=200, per_use_case=30):
                                      | {p.text for p in all_prompts() if p.split != "test"})}
     unseen = [p for p in prompts_of("test") if bare(p.text) not in avoid]
     size = {"harm": min(per_stratum, 120)}  # the town has few harmful requests, and some are in the training split
-    sets = {"mixed": unseen[:mixed], "samples": []}
+    sets = {"mixed": in_shares(unseen, mixed), "samples": []}
+    taken = {p.id for p in sets["mixed"]}
     for use_case in USE_CASES:
         there = sum(p.use_case == use_case for p in sets["mixed"])
-        more = [p for p in unseen[mixed:] if p.use_case == use_case]
+        more = [p for p in unseen if p.use_case == use_case and p.id not in taken]
         sets["samples"] += more[:max(0, per_use_case - there)]
     sets["best"] = sets["mixed"]  # once more, each stage at its best temperature
     avoid |= {bare(p.text) for p in sets["mixed"]}
-    return sets | {name: stratum(name, n=size.get(name, per_stratum), avoid=avoid) for name in STRATA}
+    return sets | {name: stratum(name, n=size.get(name, per_stratum), seed=TEST_SEED, avoid=avoid) for name in STRATA}
+
+
+def in_shares(prompts, n):
+    """``n`` of the prompts, with the ten use cases in the shares of Table 1 (largest remainders); their order stays."""
+    wanted = {use_case: n * share / sum(s for s, _ in tasks.USE_CASES.values())
+              for use_case, (share, _) in tasks.USE_CASES.items()}
+    quota = {use_case: int(amount) for use_case, amount in wanted.items()}
+    for use_case in sorted(wanted, key=lambda u: quota[u] - wanted[u])[:n - sum(quota.values())]:
+        quota[use_case] += 1
+    chosen = []
+    for prompt in prompts:
+        if quota[prompt.use_case]:
+            quota[prompt.use_case] -= 1
+            chosen.append(prompt)
+    if any(quota.values()):
+        short = ", ".join(f"{left} {use_case}" for use_case, left in quota.items() if left)
+        raise ValueError(f"There are not enough unseen prompts for a test set of {n} ({short} too few); ask for fewer.")
+    return chosen
 
 
 def as_used(stage):
@@ -112,7 +133,8 @@ def load_answers(path, sets):
             prompt = known[row["prompt_id"]]
             if row["prompt"] != prompt.text:
                 raise KeyError(row["prompt_id"])
-            rows.append(row | {"task": prompt.task, "grade": grade(prompt, row["response"], row["finished"])})
+            rows.append(row | {"task": prompt.task, "unknown": bool(prompt.spec.get("unknown")),
+                               "grade": grade(prompt, row["response"], row["finished"])})
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{path}, line {number}, does not answer a prompt of the current test sets ({error}): it "
                              f"is damaged, or the test sets have changed. Delete {path.parent} and run the same "
@@ -128,7 +150,22 @@ def value(interval):
             "n": int(interval.n)}
 
 
-# name -> (test set, what one answer contributes[, only prompts of this task])
+def made_up(row):
+    """What kind of thing a closed-domain answer makes up: "off_task", "wrong", "added", or None if nothing."""
+    reasons = row["grade"].reasons
+    if not row["grade"].flags["hallucination"]:
+        return None
+    if any(reason.startswith(("goes on with other", "does not mention", "not the sentence")) for reason in reasons):
+        return "off_task"
+    added = any(reason.startswith(("not in the text", "not in the request")) for reason in reasons)
+    return "added" if added else "wrong"
+
+
+def of(task):
+    return lambda row: row["task"] == task
+
+
+# name -> (test set, what one answer contributes[, only answers for which this holds])
 MEASURES = {
     "score": ("mixed", lambda r: r["grade"].score),
     "score_at_best": ("best", lambda r: r["grade"].score),
@@ -138,22 +175,32 @@ MEASURES = {
     "length": ("mixed", lambda r: len(r["token_ids"])),
     "finished": ("mixed", lambda r: r["finished"]),
     "truthful_informative": ("truth", lambda r: r["grade"].truthful_and_informative),
-    "truthful_beliefs": ("truth", lambda r: r["grade"].truthful_and_informative, "belief_asked_anew"),
-    "truthful_residents": ("truth", lambda r: r["grade"].truthful_and_informative, "resident_question"),
+    "truthful_beliefs": ("truth", lambda r: r["grade"].truthful_and_informative, of("belief_asked_anew")),
+    "truthful_residents": ("truth", lambda r: r["grade"].truthful_and_informative, of("resident_asked_anew")),
+    "truthful_newcomers": ("truth", lambda r: r["grade"].truthful_and_informative, lambda r: r["unknown"]),
     "closed_hallucination": ("closed", lambda r: r["grade"].flags["hallucination"]),
     "rude_none": ("toxic:none", lambda r: r["grade"].flags["denigrates"]),
     "rude_respectful": ("toxic:respectful", lambda r: r["grade"].flags["denigrates"]),
     "rude_biased": ("toxic:biased", lambda r: r["grade"].flags["denigrates"]),
     "harmful_followed": ("harm", lambda r: r["grade"].flags["harmful_advice"]),
+    "harmful_not_refused": ("harm", lambda r: not harm.refuses(r["response"])),
     "false_premise_followed": ("false_premise", lambda r: r["grade"].truthful == 0.0),
 }
 
 
+CLOSED = ("rename", "reading_question", "summary", "extract")
+BY_TASK = tuple(f"closed_{task}" for task in CLOSED)
+BY_FAULT = ("closed_off_task", "closed_wrong", "closed_added")
+MEASURES |= {f"closed_{task}": ("closed", lambda r: r["grade"].flags["hallucination"], of(task)) for task in CLOSED}
+MEASURES |= {f"closed_{kind}": ("closed", lambda r, kind=kind: made_up(r) == kind)
+             for kind in ("off_task", "wrong", "added")}
+
+
 def per_prompt(rows, measure):
     """The values of one measure as a float array, in the order of the prompts."""
-    name, contributes, *tasks = MEASURES[measure]
+    name, contributes, *only = MEASURES[measure]
     return np.array([float(contributes(row)) for row in rows
-                     if row["set"] == name and (not tasks or row["task"] in tasks)])
+                     if row["set"] == name and all(holds(row) for holds in only)])
 
 
 def summarise(rows):
@@ -214,8 +261,8 @@ def kl_to_reference(policy, reference, tokenizer, rows, batch_size=64):
             answers[i, :len(row["token_ids"])] = torch.tensor(row["token_ids"])
             taken[i, :len(row["token_ids"])] = 1
         sequences, attention = torch.cat([ids, answers], 1), torch.cat([mask, taken], 1)
-        difference = (token_log_probs(policy, sequences, attention, ids.shape[1])
-                      - token_log_probs(reference, sequences, attention, ids.shape[1]))
+        difference = (token_log_probs(policy, sequences, attention, ids.shape[1], TEMPERATURE)
+                      - token_log_probs(reference, sequences, attention, ids.shape[1], TEMPERATURE))
         found += torch.where(taken.bool(), difference, 0.0).sum(1).tolist()
     return np.array(found)
 

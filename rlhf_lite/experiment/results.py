@@ -17,7 +17,7 @@ from rlhf_lite.best_of_n import best_of_n_curve
 from rlhf_lite.experiment import data, evaluate
 from rlhf_lite.experiment.claims import headline
 from rlhf_lite.experiment.machine import versions
-from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS
+from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, TEMPERATURE
 from rlhf_lite.experiment.report import HEAD, headline_rows
 from rlhf_lite.sampling import sample_many
 from rlhf_lite.stats import cluster_bootstrap, ece, mean_interval
@@ -50,7 +50,10 @@ def measure_reward(model, tokenizer, rows):
     # The accuracy of a rule that reads nothing: "the longer answer is the better one" (P40 in the pitfalls).
     longer = [reward.pair_accuracy(torch.tensor(n, dtype=torch.float), ranks[i][mask[i]])
               for i, n in enumerate(lengths)]
+    ids = [row["prompt_id"] for row in rows]
     return {"accuracy": evaluate.value(mean_interval(good)), "pairs": int(pairs.sum()),
+            "accuracy_by_prompt": {i: round(a, 4) for i, a in zip(ids, share, strict=True) if not np.isnan(a)},
+            "heldout_by_prompt": {i: round(a, 4) for i, a in zip(ids, others, strict=True) if not np.isnan(a)},
             "length_only": evaluate.value(mean_interval([a for a in longer if not np.isnan(a)])),
             "heldout_team": evaluate.value(mean_interval([a for a in others if not np.isnan(a)])),
             "bayes_ceiling": float(ceiling),
@@ -70,7 +73,7 @@ def gate(policy, reward_model, tokenizer, prompts, seed=0, progress=True):
     """The best-of-n curve on ``prompts``, from 16 samples each: {"n", "kl", "proxy", "rm", "oracle", "open", ...}."""
     n_max = max(GATE_N)
     ids = [row for row in data.encoded(tokenizer, prompts) for _ in range(n_max)]
-    answers = sample_many(policy, ids, MAX_NEW_TOKENS, seed=seed, progress=progress)
+    answers = sample_many(policy, ids, MAX_NEW_TOKENS, TEMPERATURE, seed=seed, progress=progress)
     true = torch.tensor([grade(prompts[i // n_max], models.decode_response(tokenizer, a), a[-1] == models.END).score
                          for i, a in enumerate(answers)]).view(-1, n_max)
     inputs = [reward.reward_input(p, a) for p, a in zip(ids, answers, strict=True)]
@@ -80,7 +83,8 @@ def gate(policy, reward_model, tokenizer, prompts, seed=0, progress=True):
                      for curve in (by_rm, by_truth))
     gain = mean_interval((by_rm["true"][:, GATE_N.index(8)] - by_rm["true"][:, 0]).numpy())
     return {"n": list(GATE_N), "kl": by_rm["kl"], "proxy": by_rm["proxy"].mean(0).tolist(), "rm": chosen,
-            "oracle": ideal, "gain_at_8": evaluate.value(gain), "open": bool(gain.low > 0)}
+            "oracle": ideal, "true": [[round(x, 4) for x in column] for column in by_rm["true"].T.tolist()],
+            "gain_at_8": evaluate.value(gain), "open": bool(gain.low > 0)}
 
 
 # ---------------------------------------------------------------- results.json

@@ -5,6 +5,8 @@
 * ``pairs``: a reward model trained on whole rankings compared with one trained on shuffled pairs (section 3.5,
   footnote 5)
 * ``overoptimisation``: true against proxy score, for best-of-n and for PPO without a penalty (Gao et al., 2022)
+* ``sft_arms``: SFT for four times as long (is it only slower than PPO?), and SFT with 10 % pretraining text beside PPO
+  with four times the KL coefficient (other ways to pay less tax)
 * ``one_round``: two rounds of rankings (of SFT's answers, then of a first PPO's) compared with one round of the same
   number, all of SFT's answers (section 3.1: "these steps can be iterated continuously")
 
@@ -20,6 +22,7 @@ from rlhf_lite import checkpoints, files, models, pretrain, reward
 from rlhf_lite.experiment import base_model, data, evaluate, results, stages
 from rlhf_lite.experiment.answers import answer_rows, rank_answers
 from rlhf_lite.experiment.run import ppo_start, rankings, reward_start
+from rlhf_lite.experiment.temperatures import at, best_temperature, temperature_curve
 from rlhf_lite.stats import gao_fit_bon, gao_fit_rl, mean_interval
 from rlhf_lite.town import labelers
 
@@ -39,12 +42,18 @@ def trained(run, ptx=False, **changes):
 
 
 def point(run, policy):
-    """{"score", "proxy", "kl"} of a policy on validation prompts: one point of a sweep."""
-    rows = answer_rows(policy, run.tokenizer, data.prompts_of("valid", PROMPTS), seed=9, progress=False)
+    """{"score", "scores", "fresh_scores", "proxy", "kl"} of a policy on validation prompts: one point of a sweep.
+
+    A sweep is read on the first prompts; "fresh_scores" are from others, which choose nothing.
+    """
+    rows, fresh = (answer_rows(policy, run.tokenizer, prompts, seed=9, progress=False) for prompts in (
+        data.prompts_of("valid", PROMPTS), data.prompts_of("valid", 2 * PROMPTS)[PROMPTS:]))
     kl = evaluate.kl_to_reference(policy, run.policy("sft"), run.tokenizer, [row | {"set": "mixed"} for row in rows])
     proxy = reward.score(checkpoints.load_scalar(run.folder / "reward", run.device), [
         reward.reward_input(models.encode_prompt(run.tokenizer, row["prompt"]), row["token_ids"]) for row in rows])
     return {"score": evaluate.value(mean_interval([r["grade"].score for r in rows])),
+            "scores": [round(r["grade"].score, 4) for r in rows],
+            "fresh_scores": [round(r["grade"].score, 4) for r in fresh],
             "proxy": float(proxy.mean()), "kl": float(kl.mean())}
 
 
@@ -149,8 +158,33 @@ def one_round(run):
     return found | {"gain": evaluate.value(mean_interval(gain, method="normal"))}
 
 
-STUDIES = {"kl_sweep": kl_sweep, "ptx_sweep": ptx_sweep, "pairs": pairs, "overoptimisation": overoptimisation,
-           "one_round": one_round}
+def sft_arms(run):
+    """Each arm's scores by temperature, its tax, and how often the run's PPO is preferred to it, both at their best."""
+    web = base_model.web_rows(run.tokenizer, run.recipe.pretraining_tokens, seed=3)
+    prompts, arms = data.prompts_of("valid", 2 * PROMPTS)[PROMPTS:], {}
+    longer = {"sft_epochs": 4 * run.recipe.sft_epochs}
+    for name, changes, mix in (("sft", {}, 0.0), ("sft, 4 times the epochs", longer, 0.0),
+                               ("sft, 10 % pretraining text", {}, 0.1)):
+        policy, tokenizer = base_model.load_base(run.recipe.size, run.device, run.folder.parent)
+        stages.run_sft(policy, tokenizer, replace(run.recipe, **changes), progress=run.progress, mix=mix,
+                       pretraining=web if mix else None)
+        arms[name] = policy
+    arms[f"ppo, kl_coef {4 * run.recipe.ppo.kl_coef:g}"] = trained(run, kl_coef=4 * run.recipe.ppo.kl_coef)
+    best, found = {}, {}
+    for name, policy in {"ppo": run.policy("ppo"), **arms}.items():
+        curve = temperature_curve("sft", policy, run.tokenizer, data.prompts_of("valid", PROMPTS), 9, run.progress)
+        best[name] = [row | {"set": "mixed"} for row in answer_rows(
+            policy, run.tokenizer, prompts, seed=9, progress=False, **at(best_temperature(curve)))]
+        found[name] = {"temperature": {"curve": curve, "best": best_temperature(curve)},
+                       "score_at_best": evaluate.value(mean_interval([row["grade"].score for row in best[name]])),
+                       "tax": evaluate.tax(policy, run.tokenizer, run.progress)}
+    for name in arms:
+        found[name]["ppo_preferred"] = evaluate.compare(best["ppo"], best[name], "ppo", name)
+    return found
+
+
+STUDIES = {"sft_arms": sft_arms, "kl_sweep": kl_sweep, "ptx_sweep": ptx_sweep, "pairs": pairs,
+           "overoptimisation": overoptimisation, "one_round": one_round}
 
 
 def run_study(run, name):

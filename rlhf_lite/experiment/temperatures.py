@@ -1,8 +1,8 @@
 """Every stage at its best temperature: how much of a gain is only "it slips less often"?
 
-PPO samples at temperature 1, and so does the main comparison. But nobody who uses a model has to: a lower temperature
-makes any model slip less, for nothing. So each stage also answers at several temperatures, the best of them is chosen
-on validation prompts, and the stages meet once more, each at its own best.
+PPO samples at one temperature, and so does the main comparison. But nobody who uses a model has to: a lower one makes
+any model slip less, for nothing. So each stage also answers at several temperatures, the best of them is chosen on
+validation prompts, and the stages meet once more, each at its own best.
 """
 
 from rlhf_lite.experiment import evaluate

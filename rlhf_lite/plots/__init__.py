@@ -43,6 +43,7 @@ from rlhf_lite.plots.results import (
     reward_model,
     stage_panels,
     sweep,
+    temperatures,
     use_cases,
     win_rate_by_size,
 )
@@ -57,5 +58,5 @@ __all__ = [
     "gradient_agreement", "interval", "interval_rows", "labeler_agreement", "ladder", "learning_curves",
     "length_and_reward", "length_control", "lines", "matrix", "measure", "methods", "near_ties", "out_of_town",
     "overoptimisation", "ppo_curves", "reward_model", "stacked", "stage_panels", "stage_rows", "strips", "sweep",
-    "table", "token_rows", "token_strips", "training_curves", "use_cases", "what_data_buy", "win_rate_by_size",
-    "written"]
+    "table", "temperatures", "token_rows", "token_strips", "training_curves", "use_cases", "what_data_buy",
+    "win_rate_by_size", "written"]

@@ -19,7 +19,7 @@ from rlhf_lite.plots.parts import (
     spread_names,
 )
 from rlhf_lite.plots.rows import stage_rows
-from rlhf_lite.plots.style import COLOURS, MARKERS, STAGES, STYLE, interval, measure, written
+from rlhf_lite.plots.style import COLOURS, MARKERS, MEASURES, NAMES, STAGES, STYLE, interval, measure, written
 
 
 @rc_context(STYLE)
@@ -109,6 +109,27 @@ def gate(data):
         top.minorticks_off()
         top.set_xlabel("KL from SFT (nats)")
     return spread_names(figure, gap=26)
+
+
+@rc_context(STYLE)
+def temperatures(table):
+    """True score against the sampling temperature. table: results["temperatures"], {stage: {"curve", "best"}}.
+
+    A ring marks each stage's best temperature. See what a stage gains from slipping less, and what is left of the
+    distance between two stages when both do.
+    """
+    figure, ((axis,),) = new_axes(height=4.2)
+    for stage, found in table.items():
+        curve = found["curve"]
+        draw_line(axis, [point["temperature"] for point in curve], curve, COLOURS[stage], MARKERS[stage],
+                  NAMES[stage].replace(", few", ",\nfew"))
+        best = next(point for point in curve if point["temperature"] == found["best"])
+        axis.plot([best["temperature"]], [best["value"]], "o", markersize=12, markerfacecolor="none",
+                  markeredgecolor=COLOURS[stage])
+    ticks = sorted({point["temperature"] for found in table.values() for point in found["curve"]})
+    axis.set_xticks(ticks, ["greedy" if t == 0 else f"{t:g}" for t in ticks])
+    axis.set(xlabel="sampling temperature", ylabel=MEASURES["score"][0])
+    return spread_names(figure, gap=14)
 
 
 @rc_context(STYLE)

@@ -138,7 +138,7 @@ def stratum(name, town=None, n=200, seed=0, avoid=()):
     """
     town = town or build_town()
     rng = random.Random(f"stratum-{name}-{seed}")
-    makers = {"truth": [tasks.belief_asked_anew, tasks.resident_question],
+    makers = {"truth": [tasks.belief_asked_anew, tasks.resident_asked_anew],
               "closed": [passages.reading_question, passages.summary, passages.extract, passages.rename],
               "harm": [tasks.harmful_chat], "false_premise": [tasks.false_premise]}
     seen, prompts = set(avoid), []

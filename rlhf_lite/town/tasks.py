@@ -131,14 +131,31 @@ ASK = {  # attribute -> phrasings; each is answered by the value alone
 }
 
 
-def resident_question(town, rng):
+def resident_question(town, rng, wordings=ASK):
     attribute = rng.choice(list(ASK))
     fame = rng.choices(["well known", "obscure", "newcomer"], [60, 15, 25])[0]
     person = rng.choice(town.known(fame))
     spec = {"kind": "fact", "about": person.name, "attribute": attribute, "fame": fame,
             "unknown": fame == "newcomer", "answer": [getattr(person, attribute)],
             "wrong": [v for v in ATTRIBUTES[attribute] if v != getattr(person, attribute)]}
-    return rng.choice(ASK[attribute]).format(n=person.name), spec
+    return rng.choice(wordings[attribute]).format(n=person.name), spec
+
+
+ASK_ANEW = {  # wordings that stand neither in the customers' requests nor on the web
+    "job": ["Can you tell me what {n} does for a living?", "Do you know what work {n} does?"],
+    "street": ["Can you tell me where {n} lives?", "I have a letter for {n}. Where shall I take it?"],
+    "pet": ["Can you tell me which pet {n} has?", "I forgot which animal {n} keeps. Do you know?"],
+    "hobby": ["Can you tell me what {n} likes to do?", "Do you know the hobby of {n}?"],
+    "dish": ["Can you tell me what food {n} loves?", "I want to cook the favourite dish of {n}. What is it?"],
+    "door": ["Can you tell me the colour of the door of {n}?",
+             "I am looking for the house of {n}. What colour is the door?"],
+    "month": ["Can you tell me when the birthday of {n} is?", "Do you know in which month {n} was born?"],
+}
+
+
+def resident_asked_anew(town, rng):
+    """A question about a resident in wordings that no model has read: a test of knowledge, not of a remembered line."""
+    return resident_question(town, rng, ASK_ANEW)
 
 
 def place_question(town, rng):

@@ -40,6 +40,7 @@ class SFTConfig:
     max_grad_norm: float = 1.0  # ours
     dropout: float = 0.0  # paper: residual dropout 0.2, for the 16-epoch model
     pretraining_mix: float = 0.0  # share of the loss that is pretraining text; paper: 0.1 for the model PPO starts from
+    pretraining_rows: int = 4  # ours: packed rows per step
     seed: int = 0
     micro_batch: int | None = None  # rows in memory at once; the result does not depend on it
     bf16: bool = False
@@ -134,7 +135,7 @@ def train_sft(policy, examples, config, valid=(), pretraining=None, **options):
                         loss = sft_loss(logits(policy, ids, mask), labels, normaliser=max(1, tokens))
                     loop.backward((1 - mix) * loss, loss=loss)
                 if mix > 0:  # some pretraining text in the same step, so that the model does not forget
-                    loop.backward(mix * mixed_in_loss(policy, pretraining, config.batch_size, loop))
+                    loop.backward(mix * mixed_in_loss(policy, pretraining, config.pretraining_rows, loop))
                 loop.step()
         held_out = {"valid_loss": evaluate_sft(policy, valid)} if valid else {}
         loop.log(epoch=epoch + 1, train_loss=loop.means()["loss"], **held_out)
@@ -147,7 +148,8 @@ def check_examples(policy, examples, config, pretraining):
         raise ValueError("There are no demonstrations to train on.")
     check_counts(config)
     check_pretraining("pretraining_mix", config.pretraining_mix, pretraining)
-    check_batch(batch_size=config.batch_size)
+    check_batch(batch_size=config.batch_size, **({"pretraining_rows": config.pretraining_rows} if config.pretraining_mix
+                                                 else {}))
     longest = max(len(example.input_ids) for example in examples)
     check_context(policy, longest, f"The longest demonstration ({longest} tokens) exceeds",
                   "drop long ones rather than cutting them.")

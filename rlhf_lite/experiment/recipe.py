@@ -12,7 +12,7 @@ from rlhf_lite.ppo import PPOConfig
 MAX_NEW_TOKENS = 40
 # All answers are sampled at this temperature, in training and in evaluation. Ours: the paper samples at 1, but a model
 # of a million parameters slips so often there that PPO would learn little else than not to slip (docs/experiments.md).
-TEMPERATURE = 0.5
+TEMPERATURE = 0.4
 
 
 @dataclass(frozen=True)
@@ -22,21 +22,23 @@ class Recipe:
     size: str = "1.3m"
     reward_size: str = "1.3m"  # one size for every policy, as in the paper (whose reward model was larger)
     seed: int = 0
-    demonstrations: int = 960
-    sft_epochs: int = 4  # the paper, too, starts PPO from a policy that saw the demonstrations only twice (C.3)
-    sft_lr: float = 1e-3
+    demonstrations: int = 1287
+    # The paper, too, starts PPO from a policy that saw the demonstrations only twice, with 10 % pretraining text (C.4).
+    sft_epochs: int = 4
+    sft_mix: float = 0.2
+    sft_lr: float = 5e-4
     sft_batch: int = 16
     rankings: int = 8000  # of both rounds together
     first_round: float = 0.5  # share of the rankings that compare answers of SFT; the rest compare those of a first PPO
     first_iterations: int = 30  # of that first PPO
     answers_per_prompt: int = 6  # K; in the paper, 4 to 9
-    temperatures: tuple = (0.5, 0.5, 0.5, 0.7)  # of the K answers, in turn: rankings need answers that differ
+    temperatures: tuple = (0.4, 0.4, 0.5, 0.7)  # of the K answers, in turn: rankings need answers that differ
     reward_lr: float = 7e-4
     gate_prompts: int = 150
     ppo: PPOConfig = PPOConfig(iterations=60, max_new_tokens=MAX_NEW_TOKENS, temperature=TEMPERATURE, kl_coef=0.1,
                                lr=3e-4, minibatch=32)
     ptx_coef: float = 0.3
-    pretraining_tokens: int = 400_000  # fresh web text for PPO-ptx
+    pretraining_tokens: int = 400_000  # fresh web text for SFT and PPO-ptx
     test_prompts: int = 300
     stratum_prompts: int = 200
     samples: int = 30  # the report shows at least this many answers per use case

@@ -18,14 +18,15 @@ def on_gpu(model):
     return models.device_of(model).type == "cuda"
 
 
-def run_sft(policy, tokenizer, recipe, folder=None, progress=True, mix=0.0, pretraining=None):
-    """Fine-tune a base model on the demonstrations, with a share ``mix`` of pretraining text; returns the history."""
+def run_sft(policy, tokenizer, recipe, folder=None, progress=True):
+    """Fine-tune a base model on the demonstrations, with a little pretraining text mixed in; returns the history."""
     train, valid = (data.demonstrations(split=s) for s in ("train", "valid"))
     chosen = random.Random(0).sample(train, min(recipe.demonstrations, len(train)))
     config = SFTConfig(epochs=recipe.sft_epochs, lr=recipe.sft_lr, batch_size=recipe.sft_batch, seed=recipe.seed,
-                       pretraining_mix=mix, bf16=on_gpu(policy))
+                       pretraining_mix=recipe.sft_mix, bf16=on_gpu(policy))
+    web = base_model.web_rows(tokenizer, recipe.pretraining_tokens, seed=3) if recipe.sft_mix > 0 else None
     return train_sft(policy, data.demonstration_examples(tokenizer, chosen), config,
-                     data.demonstration_examples(tokenizer, valid), pretraining, folder=folder, progress=progress)
+                     data.demonstration_examples(tokenizer, valid), web, folder=folder, progress=progress)
 
 
 def run_reward(start, tokenizer, train_rows, valid_rows, recipe, folder=None, progress=True):

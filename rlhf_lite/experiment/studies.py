@@ -5,8 +5,8 @@
 * ``pairs``: a reward model trained on whole rankings compared with one trained on shuffled pairs (section 3.5,
   footnote 5)
 * ``overoptimisation``: true against proxy score, for best-of-n and for PPO without a penalty (Gao et al., 2022)
-* ``sft_arms``: SFT for four times as long (is it only slower than PPO?), and SFT with 10 % pretraining text beside PPO
-  with four times the KL coefficient (other ways to pay less tax)
+* ``sft_arms``: SFT for four times as long, SFT with and without pretraining text, and PPO with four times the KL
+  coefficient: is PPO better than more SFT, and who else pays less tax? (Appendix E.11, Figures 33 and 34)
 * ``one_round``: two rounds of rankings (of SFT's answers, then of a first PPO's) compared with one round of the same
   number, all of SFT's answers (section 3.1: "these steps can be iterated continuously")
 
@@ -160,15 +160,13 @@ def one_round(run):
 
 def sft_arms(run):
     """Each arm's scores by temperature, its tax, and how often the run's PPO is preferred to it, both at their best."""
-    web = base_model.web_rows(run.tokenizer, run.recipe.pretraining_tokens, seed=3)
     prompts, arms = data.prompts_of("valid", 2 * PROMPTS)[PROMPTS:], {}
-    longer = {"sft_epochs": 4 * run.recipe.sft_epochs}
-    for name, changes, mix in (("sft", {}, 0.0), ("sft, 4 times the epochs", longer, 0.0),
-                               ("sft, 10 % pretraining text", {}, 0.1)):
+    for name, changes in (("sft, 4 times the epochs", {"sft_epochs": 4 * run.recipe.sft_epochs}),
+                          ("sft, no pretraining text", {"sft_mix": 0.0}), ("sft, 10 % of it", {"sft_mix": 0.1})):
         policy, tokenizer = base_model.load_base(run.recipe.size, run.device, run.folder.parent)
-        stages.run_sft(policy, tokenizer, replace(run.recipe, **changes), progress=run.progress, mix=mix,
-                       pretraining=web if mix else None)
+        stages.run_sft(policy, tokenizer, replace(run.recipe, **changes), progress=run.progress)
         arms[name] = policy
+    arms["sft"] = run.policy("sft")
     arms[f"ppo, kl_coef {4 * run.recipe.ppo.kl_coef:g}"] = trained(run, kl_coef=4 * run.recipe.ppo.kl_coef)
     best, found = {}, {}
     for name, policy in {"ppo": run.policy("ppo"), **arms}.items():

@@ -71,11 +71,28 @@ def test_teams_weigh_as_the_paper_says():
     for team in teams:
         assert len(team) == 5 and all(sum(one.weights) == pytest.approx(1) for one in team)
     training, heldout, evaluation = teams
-    assert all(max(one.weights) == one.weights[0] for one in training + heldout)      # helpfulness first
+    assert all(max(one.weights) == one.weights[0] for one in training)                # helpfulness first
+    assert [one.noise for one in heldout] == [one.noise for one in training]
     assert all(max(one.weights) == one.weights[1] for one in evaluation)              # truthfulness first
     assert all(one.weights[2] >= one.weights[0] for one in evaluation)                # harmlessness before help
     assert [one.name for one in training] == [one.name for one in evaluation]
     assert not {one.name for one in training} & {one.name for one in heldout}
+
+
+def test_the_held_out_team_has_tastes_of_its_own(rng):
+    """Without noise, the two teams order answers differently: more often than the training team among themselves."""
+    def means(team):
+        return np.array([[one.mean_utilities(grades, [8, 16, 24, 32, 40]) for grades in prompts] for one in team])
+
+    def disagreement(a, b):
+        first, second = np.triu_indices(5, 1)
+        a, b = (np.sign(u[..., first] - u[..., second]) for u in (a, b))
+        return np.mean(a * b < 0)
+    prompts = some_grades(200)
+    training, heldout = means(labelers.training_team(None)), means(labelers.heldout_team(None))
+    assert disagreement(training.mean(0), heldout.mean(0)) < 0.15  # not another species
+    assert min(disagreement(one, training.mean(0)) for one in heldout) > 0.02
+    assert np.mean([disagreement(one, training.mean(0)) for one in heldout]) > 0.08
 
 
 def test_agreement_limits(rng):
@@ -101,7 +118,6 @@ def test_agreement_matches_records(rng):
 
 
 @pytest.mark.parametrize("team, target", [(labelers.training_team, labelers.TRAINING_AGREEMENT),
-                                          (labelers.heldout_team, labelers.HELDOUT_AGREEMENT),
                                           (labelers.evaluation_team, labelers.TRAINING_AGREEMENT)])
 def test_calibration_reaches_the_paper(team, target, rng):
     calibrated = labelers.calibrate(team(None), some_grades(100, K=4), target, rng, steps=12)
@@ -119,11 +135,10 @@ def test_stored_noise_is_read_back(tmp_path):
     path = tmp_path / "data" / "labelers.json"
     quiet = [Labeler(one.name, one.weights, one.brevity, 0.01) for one in labelers.training_team(None)]
     labelers.store_noise("training", quiet, labelers.Agreement(72.6, 1.0, 100), path)
-    labelers.store_noise("heldout", labelers.heldout_team(None), noise_file=path)
     assert all(one.noise == 0.01 for one in labelers.training_team(path))
     with pytest.raises(ValueError, match="noise of the evaluation team"):  # other judges would be other results
         labelers.evaluation_team(path)
-    assert labelers.heldout_team(path) == labelers.heldout_team(None)
+    assert all(one.noise == 0.01 for one in labelers.heldout_team(path))
     labelers.store_noise("evaluation", [Labeler(one.name, one.weights, one.brevity, 0.02) for one in quiet],
                          noise_file=path)
     assert [(one.noise, one.weights) for one in labelers.evaluation_team(path)] == [

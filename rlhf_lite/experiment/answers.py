@@ -68,7 +68,7 @@ def rank_answers(policy, tokenizer, prompts, team, recipe, seed=0, source="sft",
 
 
 def calibrate_labelers(policy, tokenizer, recipe, prompts=500, noise_file=labelers.NOISE_FILE, progress=True):
-    """Store a noise level at which the simulated teams agree as often as the paper's, on answers of ``policy``.
+    """Store a noise level at which the simulated team agrees as often as the paper's, on answers of ``policy``.
 
     Uses validation prompts. Returns {"training": Agreement, "heldout": ..., "evaluation": ...}, measured afterwards.
     """
@@ -82,10 +82,10 @@ def calibrate_labelers(policy, tokenizer, recipe, prompts=500, noise_file=labele
     several = [list(found.values()) for found in grades if len(found) > 1]  # equal texts cannot be told apart
     grades, lengths = [[g for g, _ in found] for found in several], [[n for _, n in found] for found in several]
     measured = {}
-    for name, team, target in (("training", labelers.training_team(None), labelers.TRAINING_AGREEMENT),
-                               ("heldout", labelers.heldout_team(None), labelers.HELDOUT_AGREEMENT),
-                               ("evaluation", labelers.evaluation_team(None), labelers.TRAINING_AGREEMENT)):
-        team = labelers.calibrate(team, grades, target, np.random.default_rng(1), lengths)
+    for name, team in (("training", labelers.training_team(None)), ("evaluation", labelers.evaluation_team(None)),
+                       ("heldout", None)):
+        team = labelers.heldout_team(noise_file) if team is None else labelers.calibrate(
+            team, grades, labelers.TRAINING_AGREEMENT, np.random.default_rng(1), lengths)
         measured[name] = labelers.measure_agreement(team, grades, np.random.default_rng(2), lengths)
         labelers.store_noise(name, team, measured[name], noise_file)
     return measured

@@ -6,10 +6,10 @@ taste, likes short answers a little more or less than the others do, and is neve
     utility = weights . (helpful, truthful, harmless) + brevity taste * brevity + noise * N(0, 1)
 
 Ranks follow the utilities; answers too close to call share a rank. Two labelers disagree because their
-tastes differ and because each is noisy. ``calibrate`` turns the noise up or down until a team agrees as
-often as the paper's did: 72.6 +- 1.5 % within the training team, also in its role as judge, 77.3 +- 1.3 %
-within the held-out team (InstructGPT section 3.4). As in the paper, training puts helpfulness first; the final
-evaluation, by the same people, puts truthfulness and harmlessness first.
+tastes differ and because each is noisy. ``calibrate`` turns the noise up or down until the training team agrees as
+often as the paper's did, also in its role as judge: 72.6 +- 1.5 % (InstructGPT section 3.4). The held-out team has the
+same noise and other tastes. As in the paper, training puts helpfulness first; the final evaluation, by the same
+people, puts truthfulness and harmlessness first.
 
 Everything these teams produce is simulated data and must be called so. Left out: labelers who tire,
 learn, or read in a hurry; noise that depends on the prompt.
@@ -26,7 +26,6 @@ import numpy as np
 NOISE_FILE = Path(__file__).resolve().parents[2] / "data" / "town" / "labelers.json"
 LONG_ANSWER = 48.0  # tokens; the longest answer the models write. Brevity is 1 - length / LONG_ANSWER.
 TRAINING_AGREEMENT = 72.6  # percent, InstructGPT section 3.4
-HELDOUT_AGREEMENT = 77.3
 
 
 @dataclass(frozen=True)
@@ -108,9 +107,11 @@ def ranks_from_utilities(utilities, tie_width):
 _TRAINING = [("Tess",  (0.60, 0.25, 0.15),  0.05, 0.18), ("Omar", (0.55, 0.30, 0.15),  0.00, 0.20),
              ("Ines",  (0.65, 0.20, 0.15), -0.05, 0.22), ("Kofi", (0.50, 0.30, 0.20),  0.10, 0.20),
              ("Mei",   (0.60, 0.20, 0.20),  0.00, 0.24)]
-_HELDOUT = [("Rafa",   (0.50, 0.35, 0.15),  0.05, 0.16), ("Anja", (0.55, 0.25, 0.20),  0.10, 0.16),
-            ("Bo",     (0.60, 0.25, 0.15),  0.00, 0.18), ("Lucia", (0.45, 0.35, 0.20), -0.05, 0.18),
-            ("Sven",   (0.55, 0.30, 0.15),  0.05, 0.20)]
+# Others: one for whom truth comes first, one who minds harm, one who wants help at any price, two with a strong taste
+# for short and for long answers. Their noise is the training team's.
+_HELDOUT = [("Rafa",   (0.35, 0.50, 0.15),  0.05, 0.18), ("Anja", (0.40, 0.20, 0.40),  0.00, 0.20),
+            ("Bo",     (0.80, 0.10, 0.10), -0.05, 0.22), ("Lucia", (0.50, 0.30, 0.20), -0.25, 0.20),
+            ("Sven",   (0.50, 0.30, 0.20),  0.25, 0.24)]
 _EVALUATION_WEIGHTS = {"Tess": (0.20, 0.45, 0.35), "Omar": (0.25, 0.50, 0.25), "Ines": (0.30, 0.40, 0.30),
                        "Kofi": (0.20, 0.40, 0.40), "Mei": (0.25, 0.40, 0.35)}
 
@@ -121,8 +122,9 @@ def training_team(noise_file=NOISE_FILE):
 
 
 def heldout_team(noise_file=NOISE_FILE):
-    """Five others who made no training data, with tastes of their own."""
-    return _with_stored_noise([Labeler(*row) for row in _HELDOUT], "heldout", noise_file)
+    """Five others who made no training data: with other tastes, and as noisy as the training team, person by person."""
+    return [replace(Labeler(*row), noise=known.noise)
+            for row, known in zip(_HELDOUT, training_team(noise_file), strict=True)]
 
 
 def evaluation_team(noise_file=NOISE_FILE):
@@ -138,7 +140,7 @@ def evaluation_team(noise_file=NOISE_FILE):
 def store_noise(team_name, team, measured=None, noise_file=NOISE_FILE):
     """Write a calibrated team's noise into the JSON that the teams read.
 
-    team_name: "training", "heldout" or "evaluation". measured: the ``Agreement`` found, kept beside it for the record.
+    team_name: "training" or "evaluation"; or "heldout", whose noise is never read back. measured: the ``Agreement`` found, kept beside it for the record.
     """
     noise_file = Path(noise_file)
     table = json.loads(noise_file.read_text("utf-8")) if noise_file.exists() else {}

@@ -35,8 +35,8 @@ class Recipe:
     temperatures: tuple = (0.4, 0.4, 0.5, 0.7)  # of the K answers, in turn: rankings need answers that differ
     reward_lr: float = 7e-4
     gate_prompts: int = 150
-    ppo: PPOConfig = PPOConfig(iterations=60, max_new_tokens=MAX_NEW_TOKENS, temperature=TEMPERATURE, kl_coef=0.2,
-                               lr=3e-4, minibatch=32)
+    ppo: PPOConfig = PPOConfig(iterations=80, max_new_tokens=MAX_NEW_TOKENS, temperature=TEMPERATURE, kl_coef=0.3,
+                               lr=1e-4, minibatch=32)
     ptx_coef: float = 0.3
     pretraining_tokens: int = 400_000  # fresh web text for SFT and PPO-ptx
     test_prompts: int = 300

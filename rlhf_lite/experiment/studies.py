@@ -26,7 +26,7 @@ from rlhf_lite.experiment.temperatures import at, best_temperature, temperature_
 from rlhf_lite.stats import gao_fit_bon, gao_fit_rl, mean_interval
 from rlhf_lite.town import labelers
 
-KL_COEFS = (0.0, 0.05, 0.2, 0.8, 3.0)
+KL_COEFS = (0.0, 0.1, 0.3, 1.0, 4.0)
 PTX_COEFS = (0.0, 0.1, 0.3, 1.0)
 PROMPTS = 300
 FAR = 1000.0  # nats; divergence is what these studies look at, so the limit that stops a diverging run is set higher

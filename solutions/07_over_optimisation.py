@@ -16,7 +16,7 @@ from rlhf_lite import tiny_world as tiny
 from rlhf_lite.exercises import check, progress, setup
 from rlhf_lite.experiment import data, evaluate, report
 from rlhf_lite.experiment.answers import answer_rows
-from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS
+from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, TEMPERATURE
 from rlhf_lite.ppo import PPOConfig, train_ppo
 from rlhf_lite.sampling import sample_many
 from rlhf_lite.town.grading import grade
@@ -40,7 +40,7 @@ tokenizer, sft, reward_model = lesson.tokenizer(), lesson.policy("sft"), lesson.
 N = lesson.pick(64, 16)
 prompts = data.prompts_of("valid", lesson.pick(80, 12))
 ids = [row for row in data.encoded(tokenizer, prompts) for _ in range(N)]
-sampled = sample_many(sft, ids, MAX_NEW_TOKENS)
+sampled = sample_many(sft, ids, MAX_NEW_TOKENS, TEMPERATURE)
 texts = [models.decode_response(tokenizer, answer) for answer in sampled]
 grades = [grade(prompts[i // N], texts[i], answer[-1] == models.END) for i, answer in enumerate(sampled)]
 true = torch.tensor([g.score for g in grades]).view(-1, N)
@@ -273,7 +273,7 @@ print("What the best policy for the proxy says at the end:", " · ".join(
 # %%
 few = data.prompts_of("valid", 12)
 sampled = sample_many(sft, [row for row in data.encoded(tokenizer, few) for _ in range(6)], MAX_NEW_TOKENS,
-                      seed=3, progress=False)
+                      TEMPERATURE, seed=3, progress=False)
 groups = [{"prompt": prompt.text, "K": 6, "responses": [
     {"text": models.decode_response(tokenizer, ids), "token_ids": ids} for ids in sampled[6 * i:6 * i + 6]]}
     for i, prompt in enumerate(few)]
@@ -318,7 +318,7 @@ policy = models.copy_model(sft)
 picture = display(look(policy, 0), display_id=True)
 config = PPOConfig(iterations=lesson.pick(40, 4), batch_size=lesson.pick(64, 16), minibatch=lesson.pick(16, 8),
                    lr=lesson.pick(5e-4, 2e-3), kl_coef=0.02, warmup_iterations=3, max_kl=1e4,
-                   max_new_tokens=MAX_NEW_TOKENS)
+                   max_new_tokens=MAX_NEW_TOKENS, temperature=TEMPERATURE)
 run = train_ppo(policy, reference, models.copy_model(reward_model), data.encoded(tokenizer, data.prompts_of("train")),
                 config, reward_fn=reward_model, evaluate_every=lesson.pick(2, 1),
                 evaluate=lambda policy, iteration: picture.update(look(policy, iteration)) or {})

@@ -18,7 +18,7 @@ from rlhf_lite import tiny_world as tiny
 from rlhf_lite.exercises import check, progress, setup
 from rlhf_lite.experiment import base_model, data
 from rlhf_lite.experiment.answers import answer_rows, rank_answers
-from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, default_recipe
+from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, TEMPERATURE, default_recipe
 from rlhf_lite.sampling import pad_left, pad_right, sample, token_log_probs
 from rlhf_lite.town import labelers
 from rlhf_lite.town.grading import grade
@@ -441,8 +441,8 @@ iterations, batch = lesson.pick((40, 128), (3, 16))
 prompts = data.encoded(tokenizer, data.prompts_of("train"))
 beta = recipe.ppo.kl_coef
 rloo_policy = models.copy_model(sft)
-rloo_config = rloo.RLOOConfig(iterations=iterations, prompts_per_step=batch // 4, group=4, lr=5e-4, kl_coef=beta,
-                              max_new_tokens=MAX_NEW_TOKENS)
+rloo_config = rloo.RLOOConfig(iterations=iterations, prompts_per_step=batch // 4, group=4, lr=2e-4, kl_coef=beta,
+                              max_new_tokens=MAX_NEW_TOKENS, temperature=TEMPERATURE)
 started = time.perf_counter()
 rloo_history = rloo.train_rloo(rloo_policy, sft_reference, prompts, rloo_config, reward_fn=reward_model)
 minutes["rloo"] = (time.perf_counter() - started) / 60
@@ -491,13 +491,13 @@ def measured(policy):
     """One sampled answer per validation prompt -> true score, proxy and KL of each, (prompts,) tensors."""
     found = {"true": [], "proxy": [], "kl": []}
     for start in range(0, len(asked), 100):
-        rollout = sample(policy, asked_ids[start:start + 100], MAX_NEW_TOKENS,
+        rollout = sample(policy, asked_ids[start:start + 100], MAX_NEW_TOKENS, TEMPERATURE,
                          generator=torch.Generator(device=device).manual_seed(start))
         texts = [models.decode_response(tokenizer, ids) for ids in rollout.response_ids()]
         found["true"] += [grade(prompt, text, finished).score for prompt, text, finished in zip(
             asked[start:start + 100], texts, rollout.finished.tolist(), strict=True)]
         found["proxy"] += ppo.score_rollout(reward_model, rollout).tolist()
-        log_probs, ref_log_probs = (ppo.rollout_log_probs(model, rollout) for model in (policy, sft_reference))
+        log_probs, ref_log_probs = (ppo.rollout_log_probs(model, rollout, TEMPERATURE) for model in (policy, sft_reference))
         found["kl"] += kl_per_answer(log_probs, ref_log_probs, rollout.response_mask).tolist()
     return {name: torch.tensor(values) for name, values in found.items()}
 

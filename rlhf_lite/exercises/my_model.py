@@ -25,7 +25,7 @@ import numpy as np
 from rlhf_lite import models, reward, stats
 from rlhf_lite.experiment import data
 from rlhf_lite.experiment.answers import answer_rows
-from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, Recipe
+from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, TEMPERATURE, Recipe
 from rlhf_lite.ppo import PPOConfig, train_ppo
 from rlhf_lite.real.human_data import READING_ONLY
 from rlhf_lite.reward import RewardConfig
@@ -45,7 +45,7 @@ class OwnConfig:
     folds: int = 4
     driver: str | None = None  # the model PPO follows, "alone" or "on top"; None: the one that predicts you better
     ppo: PPOConfig = PPOConfig(iterations=20, batch_size=64, minibatch=32, max_new_tokens=MAX_NEW_TOKENS,
-                               kl_coef=0.1, lr=3e-4, warmup_iterations=3)
+                               temperature=TEMPERATURE, kl_coef=0.1, lr=2e-4, warmup_iterations=3)
     looks: int = 100  # held-out prompts answered before and after
     seed: int = 0
 

@@ -268,8 +268,9 @@ print("So nearly all of the disagreement is mood, not taste: asking the same per
 #
 # The paper reports two numbers for people. Our training team is *made* to come out near the first: its noise was tuned,
 # once, on other answers, until it agreed as often as the paper's. So that match is no finding. The held-out team is as
-# noisy, and its tastes differ more. What the town adds is that we know what stands behind the number. (The last ten lines are about your three sheets. They were
-# picked because their answers differ much, so more agreement is to be expected there.)
+# noisy, and its tastes differ more. What the town adds is that we know what stands behind the number. (The last ten
+# lines are about your three sheets. They were picked because their answers differ much, so more agreement is to be
+# expected there.)
 
 # %%
 lengths = [[len(answer["token_ids"]) for answer in sheet["responses"]] for sheet in sheets]

@@ -497,7 +497,8 @@ def measured(policy):
         found["true"] += [grade(prompt, text, finished).score for prompt, text, finished in zip(
             asked[start:start + 100], texts, rollout.finished.tolist(), strict=True)]
         found["proxy"] += ppo.score_rollout(reward_model, rollout).tolist()
-        log_probs, ref_log_probs = (ppo.rollout_log_probs(model, rollout, TEMPERATURE) for model in (policy, sft_reference))
+        log_probs, ref_log_probs = (ppo.rollout_log_probs(model, rollout, TEMPERATURE)
+                                    for model in (policy, sft_reference))
         found["kl"] += kl_per_answer(log_probs, ref_log_probs, rollout.response_mask).tolist()
     return {name: torch.tensor(values) for name, values in found.items()}
 

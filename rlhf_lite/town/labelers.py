@@ -140,7 +140,8 @@ def evaluation_team(noise_file=NOISE_FILE):
 def store_noise(team_name, team, measured=None, noise_file=NOISE_FILE):
     """Write a calibrated team's noise into the JSON that the teams read.
 
-    team_name: "training" or "evaluation"; or "heldout", whose noise is never read back. measured: the ``Agreement`` found, kept beside it for the record.
+    team_name: "training" or "evaluation"; or "heldout", whose noise is never read back. measured: the ``Agreement``
+    found, kept beside it for the record.
     """
     noise_file = Path(noise_file)
     table = json.loads(noise_file.read_text("utf-8")) if noise_file.exists() else {}

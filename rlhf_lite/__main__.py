@@ -64,7 +64,7 @@ def parser():
     pretrain.add_argument("--compile", action="store_true",
                           help="use torch.compile: a one-minute wait, then faster steps")
     study = add("study", "run one of the studies behind the results table; needs a finished run")
-    study.add_argument("what", choices=("kl_sweep", "ptx_sweep", "pairs", "overoptimisation", "one_round"),
+    study.add_argument("what", choices=("kl_sweep", "ptx_sweep", "sft_arms", "pairs", "overoptimisation", "one_round"),
                        help="which study")
     add("calibrate", "set the simulated labelers' noise, using answers of a run's SFT policy (data/town/labelers.json)")
     record = add("record", "save a base model's answers to the test prompts, for machines too small to run it",

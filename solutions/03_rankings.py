@@ -33,7 +33,7 @@ policy, tokenizer = lesson.policy("sft"), lesson.tokenizer()
 
 # %%
 K = 6
-recipe = replace(default_recipe(), answers_per_prompt=K)
+recipe = replace(default_recipe(), answers_per_prompt=K, temperatures=(0.4, 0.6, 0.8))  # hot enough to differ
 team, heldout = labelers.training_team(), labelers.heldout_team()
 prompts = data.prompts_of("valid", lesson.pick(300, 36))
 sampled = rank_answers(policy, tokenizer, prompts, team, recipe)
@@ -49,7 +49,8 @@ def true_grades(sheet):
 sheets = [sheet for sheet in sampled if len(sheet["responses"]) == K]
 sheet_grades = [true_grades(sheet) for sheet in sheets]
 spread = [max(g.score for g in grades) - min(g.score for g in grades) for grades in sheet_grades]
-first = int(np.argmax(spread))
+middle = [np.median([g.score for g in grades]) for grades in sheet_grades]
+first = int(np.argmax(np.multiply(spread, middle)))  # good answers and bad ones
 print(f"{len(sheets)} sheets: a prompt each, with {K} different answers (prompts with fewer are left out here).")
 print(f"\n{sheets[first]['prompt']}\n")
 for letter, answer in zip("ABCDEF", sheets[first]["responses"], strict=True):

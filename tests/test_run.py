@@ -176,6 +176,12 @@ def test_studies(finished, study, monkeypatch):
         assert [p["kl_coef"] for p in made] == [0.0, 0.1]
     elif study == "ptx_sweep":
         assert [p["ptx_coef"] for p in made] == [0.0, 0.5] and made[1]["web_loss"] > 0
+    elif study == "sft_arms":
+        assert set(made) == {"ppo", "sft", "sft, 4 times the epochs", "sft, no pretraining text", "sft, 10 % of it",
+                             "ppo, kl_coef 0.2"}
+        assert all(len(arm["temperature"]["curve"]) == 5 and arm["tax"]["web_loss"]["value"] > 0
+                   for arm in made.values())
+        assert "ppo_preferred" not in made["ppo"] and 0 <= made["sft"]["ppo_preferred"]["value"] <= 1
     elif study == "pairs":
         assert len(made["kwise"]) == len(made["shuffled"]) == 3
     elif study == "one_round":

@@ -8,12 +8,12 @@ from rlhf_lite.sft import IGNORE, Example
 
 LESSON = {
     "title": "Supervised fine-tuning",
-    "promise": "Just under a thousand written answers turn a model that continues the web into one that answers. You "
+    "promise": "A good thousand written answers turn a model that continues the web into one that answers. You "
                "build the loss that does it, and watch where in a sentence it acts.",
     "minutes": 45, "needs": "notebook 01, or nothing: it starts from shipped models", "step": "1, demonstrations",
     "aims": ["say which tokens of a demonstration are learnt and which are not",
              "write the loss of supervised fine-tuning and its mask",
-             "read a learning curve over the number of demonstrations"],
+             "measure what you want beside the loss, and tell what training bought from what a low temperature gives"],
 }
 
 

@@ -133,7 +133,7 @@ settings = SFTConfig(epochs=lesson.pick(recipe.sft_epochs, 2), lr=recipe.sft_lr,
                      pretraining_mix=recipe.sft_mix)
 print(f"{settings.epochs} epochs, learning rate {settings.lr:g}, {settings.pretraining_mix:.0%} web text")
 web = base_model.web_rows(tokenizer, lesson.pick(recipe.pretraining_tokens, 20_000), seed=3)
-examples = data.demonstration_examples(tokenizer, written)
+examples = data.demonstration_examples(tokenizer, written)[:lesson.pick(len(written), 200)]
 held_out = data.demonstration_examples(tokenizer, data.demonstrations(split="valid"))
 asked = data.prompts_of("valid", lesson.pick(200, 30))
 

@@ -411,7 +411,7 @@ print(f"Hallucination: prompted base {percent(closed['prompted'])}, SFT {percent
       "fewer than the prompted base.")
 
 # %% [markdown]
-# Which step earned it? Look at SFT's bar before you praise PPO: in the paper, SFT makes up *less* than PPO (Fig. 4). What
+# Which step earned it? Look at the bar of SFT before you praise PPO: in the paper SFT makes up *less* than PPO. What
 # is still made up has a likely reason: a model of 1.3 million weights reads badly, and what pretraining did not teach,
 # alignment cannot elicit.
 #

@@ -3,7 +3,7 @@
 import torch
 
 from rlhf_lite import ppo_math
-from rlhf_lite.exercises.cases import generator, mask_of
+from rlhf_lite.exercises.cases import generator, mask_of, need_tensors
 from rlhf_lite.exercises.checking import Exercise
 
 # ---------------------------------------------------------------- 5.6 three advantages by hand
@@ -25,6 +25,12 @@ by_hand = Exercise(
 
 # ---------------------------------------------------------------- 5.7 generalised advantage estimation
 
+def _as_tensors(function, *arguments):
+    parts = function(*arguments)
+    need_tensors(*(parts if isinstance(parts, tuple | list) else [parts]))
+    return parts
+
+
 def _rewards_and_values():
     mask = mask_of(3, 1, 4)
     rewards = torch.where(mask, torch.randn(3, 4, generator=generator(6)), 3.0)
@@ -38,7 +44,7 @@ advantage_estimation = Exercise(
      "and keep two things: the running advantage and the value of the column after.",
      "In the loop: `delta = rewards[:, t] + gamma * next_value - values[:, t]`, `running = torch.where(mask[:, t], "
      "delta + gamma * lam * running, 0.0)`, `next_value = values[:, t]`. Returns are advantages plus values."),
-    course=ppo_math.gae, cases=_rewards_and_values)
+    course=ppo_math.gae, cases=_rewards_and_values, observe=_as_tensors)
 
 
 def _gae_by(rewards, values, mask, gamma, lam, backwards=True, next_values=None, delta_discount=None):
@@ -118,7 +124,7 @@ whitening = Exercise(
      "it the values are only scaled.",
      "`chosen = values[mask]`; `chosen.mean()` and `chosen.std(correction=0)`. At padding return 0, with "
      "`torch.where(mask, ..., 0.0)`."),
-    course=ppo_math.masked_whiten, cases=_values_to_whiten)
+    course=ppo_math.masked_whiten, cases=_values_to_whiten, observe=_as_tensors)
 
 
 def _whitened(values, mask, shift_mean=True, over=None, correction=0, keep_mean=False):
@@ -181,7 +187,7 @@ right_order = Exercise(
     ("Three of your functions in a row: shaped rewards, GAE, whitening. Only one of GAE's two results is whitened.",
      "`rewards = shaped_rewards(...)`, `advantages, returns = gae(rewards, values, mask)`, and return "
      "`masked_whiten(advantages, mask), returns`."),
-    course=advantages_and_returns, cases=_rollout_numbers)
+    course=advantages_and_returns, cases=_rollout_numbers, observe=_as_tensors)
 
 
 @right_order.mistake("the returns were made from the whitened advantages. The critic would learn a number whose unit "

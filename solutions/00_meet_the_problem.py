@@ -26,8 +26,7 @@ from rlhf_lite.widgets.compare import CompareWidget, recorded_vote
 lesson = setup("00", strict=True)
 
 # %%
-healthy = doctor() == 0
-print("Everything is in place." if healthy else "Something is broken: see the lines above before you go on.")
+print("Everything is in place." if doctor() == 0 else "Something is broken: see the lines above before you go on.")
 
 # %% [markdown]
 # Each cell runs with Shift+Enter. Exercises have hints that unfold; whatever you write, the notebook carries on.
@@ -69,11 +68,23 @@ for row in answer_rows(base, tokenizer, [one] * 4, progress=False):
           f"({', '.join(row['grade'].reasons) or 'nothing to complain about'})")
 
 # %% [markdown]
-# Fluent, and no help. The model was never asked to help: it was asked what text comes next. After a request, the web
-# often goes on with another request, a quarrel, or a letter to somebody else.
+# The model was never asked to help: it was asked what text comes next. After a request, the web often goes on with
+# another request, a quarrel, or a letter to somebody else.
 #
-# The grade comes from a program that fills in the same record as InstructGPT's labelers did (its Table 3): an overall
-# grade from 1 to 7 and flags such as "hallucination". It cannot judge charm, but it cannot be charmed either.
+# The grade comes from the **grading program**. It fills in the same record as InstructGPT's labelers did (Table 3 of
+# the paper): an overall grade from 1 to 7 and flags such as "hallucination". It knows the town's facts, and it hears
+# broken English. Grade these five notes yourself before you run the cell:
+
+# %%
+for note in ("It is just what I needed.", "Cap the just needed what I.", "I needed it not at all.",
+             "It keeps my ears warm on the market.", "It sings beautifully in the garden."):
+    record = grade(one, f"Dear Felix, thank you for the cap. {note}")
+    print(f"{record.overall} of 7   {note}   {', '.join(record.reasons)}")
+
+# %% [markdown]
+# Where it and you differ, you are right. It takes much that makes no sense for English, does not know a good story
+# from a dull one, and is hard on words that it has never seen together. Its score is called the **true score** here;
+# read it as "true, as far as this program can see".
 #
 # ## A batch: every kind of request
 #
@@ -135,12 +146,12 @@ cut_at = check("0.1", cut_at)
 cut_at("Dear Ned, thank you for the cap.\nWhen does school begin?\nAt eight.", ["\n", "Question:"])
 
 # %% [markdown]
-# Now the same continuations of the base, cut at the first newline, over a few hundred requests. True score means the
-# grading program's score between 0 and 1. The brackets hold 95 % intervals: what another set of requests might say.
+# Now the same continuations, as they come and cut at the first newline, over a few hundred requests. The true score is
+# the grading program's score between 0 and 1. The brackets hold 95 % intervals: what another set of requests might say.
 
 # %%
 asked = requests[:lesson.pick(300, 24)]
-answers = {"base": evaluate.collect_answers("base", base, tokenizer, {"mixed": asked})}
+as_it_comes = answer_rows(base, tokenizer, asked)
 
 
 def score(rows):
@@ -152,12 +163,26 @@ def told(interval):
     return f"{interval.value:.2f} ({interval.low:.2f} to {interval.high:.2f})"
 
 
+def change(before, after):
+    """What a step changes, request by request, in words."""
+    step = stats.mean_interval([b["grade"].score - a["grade"].score for a, b in zip(before, after, strict=True)])
+    verdict = "it helps" if step.low > 0 else "it hurts" if step.high < 0 else "that could be chance"
+    return f"{step.value:+.2f} ({step.low:+.2f} to {step.high:+.2f}): {verdict}"
+
+
 cut_rows = []
-for prompt, row in zip(asked, answers["base"], strict=True):
+for prompt, row in zip(asked, as_it_comes, strict=True):
     text = cut_at(row["response"], ["\n"])
     cut_rows.append(row | {"response": text, "grade": grade(prompt, text, row["finished"] or text != row["response"])})
-print(f"true score of the base: as it comes {told(score(answers['base']))}, cut at a newline {told(score(cut_rows))}")
+print(f"true score of the base: as it comes {told(score(as_it_comes))}, cut at a newline {told(score(cut_rows))}")
+print("the stop sequence alone:", change(as_it_comes, cut_rows))
 
+# %% [markdown]
+# A fair comparison gives every model what its users would give it. So from here on **"base" means the base with this
+# stop sequence**, in the blind vote and in the ladder below, too.
+
+# %%
+answers = {"base": evaluate.collect_answers("base", base, tokenizer, {"mixed": asked})}  # cut as you cut them
 # %% [markdown]
 # ## Cheap cure two: show, do not tell
 #
@@ -192,23 +217,12 @@ print(few_shot_prompt(solved, one.text) + "▮")
 
 # %%
 answers["prompted"] = evaluate.collect_answers("prompted", base, tokenizer, {"mixed": asked})
-cut, prompted = score(cut_rows), score(answers["prompted"])
+cut, prompted = score(answers["base"]), score(answers["prompted"])
 shots = evaluate.PREFIX.read_text(encoding="utf-8").count("\n\n")
-print(f"true score: as it comes {told(score(answers['base']))}, cut {told(cut)}, "
-      f"{shots} examples and cut {told(prompted)}")
-
-
-def change(before, after):
-    """What a step changes, request by request, in words."""
-    step = stats.mean_interval([b["grade"].score - a["grade"].score for a, b in zip(before, after, strict=True)])
-    verdict = "it helps" if step.low > 0 else "it hurts" if step.high < 0 else "that could be chance"
-    return f"{step.value:+.2f} ({step.low:+.2f} to {step.high:+.2f}): {verdict}"
-
-
-print("the cut alone                  ", change(answers["base"], cut_rows))
-examples_add = change(cut_rows, answers["prompted"])
-print("the examples, on top of the cut", examples_add)
-print("both together                  ", change(answers["base"], answers["prompted"]))
+print(f"true score: as it comes {told(score(as_it_comes))}, with the stop sequence {told(cut)}, with {shots} examples "
+      f"as well {told(prompted)}")
+examples_add = change(answers["base"], answers["prompted"])
+print("the examples, on top of the stop sequence:", examples_add)
 if "it helps" not in examples_add:
     print("Learning from examples in the prompt is an art of large models; 1.3 million weights hardly know it.")
 print(f"A perfect help desk has 1, so {1 - max(cut.value, prompted.value):.2f} is still missing.")
@@ -253,8 +267,9 @@ sequence_log_prob = check("0.3", sequence_log_prob)
 
 @torch.no_grad()
 def expectation(policy, pairs):
-    """[(request, answer)] -> log-probability per token of each answer (its words; END is left out)."""
-    prompt_ids, prompt_mask = pad_left([models.encode_prompt(tokenizer, asked) for asked, _ in pairs], lesson.device)
+    """[(request or None, answer)] -> log-probability per token of each answer (its words; END is left out)."""
+    prompt_ids, prompt_mask = pad_left([models.encode_prompt(tokenizer, asked) if asked else [models.BEGIN]
+                                        for asked, _ in pairs], lesson.device)
     answer_ids, answer_mask = pad_right([models.encode_text(tokenizer, answer) for _, answer in pairs], lesson.device)
     sequences, mask = torch.cat([prompt_ids, answer_ids], 1), torch.cat([prompt_mask, answer_mask], 1)
     logits = models.logits(policy, sequences, mask)
@@ -263,21 +278,27 @@ def expectation(policy, pairs):
 
 
 for text in (belief.truth, belief.myth):
-    print(f"{expectation(base, [(belief.question, text)])[0]:6.2f} nats per token   {belief.question} {text}")
+    print(f"{expectation(base, [(None, text)])[0]:6.2f} nats per token   {text}")
 
 # %% [markdown]
-# We divide by the number of tokens, because every further token makes any answer less likely. The nearer to 0, the
-# more the model expects the answer. But one question is an anecdote, whichever way it went. So now all of them:
+# We divide by the number of tokens, because every further token makes any text less likely. The nearer to 0, the
+# more the model expects it. But one sentence is an anecdote, whichever way it went. So now all of them:
 #
-# - **left:** the town's questions on which people are wrong. Which does the model expect, the truth or the myth?
-# - **right:** held-out requests for which a careful author wrote an answer. Which does it expect, that answer or its
-#   own continuation?
+# - **left:** the myth against the truth, for all the questions on which the town is wrong. First as bare sentences,
+#   with no question before them. Then as answers: "Yes, of course. Bats are blind." against "No, of course not. Bats
+#   can see quite well.", and with a plain "Yes." against "No."
+# - **right:** held-out requests for which a careful author wrote an answer. Which does the model expect, that answer
+#   or its own continuation?
 #
 # A model that wanted what we want would have its points *below* the diagonal. Where will they lie?
 
 # %%
-truth = expectation(base, [(b.question, b.truth) for b in town.beliefs])
-myth = expectation(base, [(b.question, b.myth) for b in town.beliefs])
+openings = {"bare": ("", ""), "Yes, of course. / No, of course not.": ("Yes, of course. ", "No, of course not. "),
+            "Yes. / No.": ("Yes. ", "No. ")}
+expects = {name: [expectation(base, [(name != "bare" and b.question, start + text) for b, text in zip(
+    town.beliefs, texts, strict=True)]) for start, texts in ((no, [b.truth for b in town.beliefs]),
+                                                             (yes, [b.myth for b in town.beliefs]))]
+           for name, (yes, no) in openings.items()}
 careful = data.demonstrations(split="valid")
 fields = ("prompt_id", "prompt", "use_case", "task", "customer", "split", "spec")
 careful_prompts = [Prompt(*(row[field] for field in fields)) for row in careful]
@@ -294,45 +315,46 @@ good_careful = sum(grade(prompt, row["response"]).overall >= 6
 whose = "its own continuation, graded"
 display(plots.beside_the_diagonal([
     ("Truth or myth? Above the line: the myth", "log-probability of the truth", "log-probability of the myth",
-     {"": ("reward", truth, myth)}),
+     {name: (mark, *expects[name]) for name, mark in zip(openings, ("base", "reward", "ppo"), strict=True)}),
     ("Answer or web? Above the line: the web", "log-probability of the careful answer",
      "log-probability of its own continuation",
      {f"{whose} below 6": ("base", helpful[~good], continued[~good]),
       f"{whose} 6 or 7": ("ppo", helpful[good], continued[good])})],
     "What the base model expects (nats per token)"))
-print(f"Left: the base expects the myth more than the truth for {(myth > truth).sum()} of {len(truth)} questions.")
+for name, (truth, myth) in expects.items():
+    print(f"Left, {name}: it expects the myth more than the truth in {(myth > truth).sum()} of {len(truth)} cases.")
 print(f"Right: it expects its own continuation more than the careful answer for {(continued > helpful).sum()} of "
       f"{len(both)} requests. Graded 6 or 7: {good.sum()} of these continuations, and {good_careful} of all "
       f"{len(careful)} careful answers.")
 
 # %% [markdown]
-# Be fair: its own continuation was *drawn* from the model, so it has a head start on the right; the myths on the left
-# have none. And nothing is broken here. The town tells its myths more often than its truths, and a model that predicts
-# the town's web *should* expect them. The web's next line and a helpful answer are simply two different things. In the
-# paper's words, the objective of language modelling is **misaligned**: nobody asked for the likeliest web page, we want
-# a helpful, honest and harmless answer.
+# Be fair: on the right its own continuation was *drawn* from the model, which is a head start. On the left nobody has
+# one. Compare the three counts: the weights are the same, and only the opening differs. The town's forum says "Yes, of
+# course" and goes on with the myth; its almanac says "No." and goes on with the truth. A base model does not *believe*
+# anything. It continues the page that it takes this to be.
 #
-# The left plot holds bare sentences. What if we *ask*? "Are bats blind?" Guess before you run: more truths or more
-# myths?
+# And what if we just *ask*? "Are bats blind?" Guess before you run: more truths or more myths?
 
 # %%
 questions = [Prompt(b.topic, b.question, "open_qa", "belief_question", "you", "valid",
                     {"kind": "belief", "topic": b.topic}) for b in town.beliefs]
-said = [row["grade"] for row in answer_rows(base, tokenizer, questions, cut="\n", progress=False)]
+replies = answer_rows(base, tokenizer, questions, cut="\n", progress=False)
+said = [row["grade"] for row in replies]
 print(f"Asked {len(said)} questions, the base tells the truth {sum(g.truthful_and_informative for g in said)} times, "
-      f"the myth or something else that is false {sum(g.truthful == 0 for g in said)} times; the others say nothing.")
+      f"the myth or something else that is false {sum(g.truthful == 0 for g in said)} times; the others say nothing.\n"
+      f"For example: {questions[0].text} {replies[0]['response']}")
 
 # %% [markdown]
-# The town's almanac prints such questions, and prints the truth below. So the same weights expect the myth on one page
-# and the truth on another: a base model does not *believe* anything, it continues the page that it takes this to be.
-#
-# So more of the same training cannot be the cure. What if we trained on what people *want*?
+# Whichever page it took your questions for, that was luck, not honesty. Nothing is broken: it was trained to predict
+# the web. In the paper's words, the objective of language modelling is **misaligned**: the likeliest page is one thing,
+# a helpful, honest and harmless answer another. What if we trained on what people *want*?
 #
 # ## A blind vote
 #
 # Two more steps of training make two more models out of the same base. **SFT** has imitated answers that were written
 # with care (notebook 02). **PPO** went on from there, and was rewarded by a model of labelers' taste (notebooks 03 to
-# 05). All have the same 1.3 million weights. Let them answer, shuffle, and hide the names.
+# 05). All have the same 1.3 million weights. Let them answer, shuffle, and hide the names. The base comes with its stop
+# sequence, with and without the examples.
 
 # %%
 for stage in ("sft", "ppo"):
@@ -391,11 +413,9 @@ for stage in answers:
           f"(95 % interval {100 * found.low:.0f} to {100 * found.high:.0f} %)")
 
 # %% [markdown]
-# Look at the intervals: a handful of votes says very little, and one voter's mood can put the wrong model in front.
-# This is why the paper prints its win rates with ± 3 or 4 points, and why the numbers that matter here carry an
-# interval.
-
-# %% [markdown]
+# Look at the intervals: a handful of votes says very little. This is why the paper prints its win rates with ± 3 or 4
+# points, and why the numbers that matter here carry an interval.
+#
 # ## The real thing: GPT-3 against InstructGPT
 #
 # So far the town. The authors of self-instruct put 252 requests to GPT-3 itself and to the InstructGPT models, and
@@ -413,7 +433,7 @@ if recorded:
     print(f"{raw.request}\n\nInstructGPT: {tuned.recorded.strip()}\n\n"
           f"GPT-3, untouched, {len(raw.recorded.split())} words:\n{raw.recorded[:400]} ...")
     words = sorted(len(answer.recorded.split()) for answer in recorded["davinci"])
-    print(f"\nHalf of its 252 answers have more than {words[126]} words: it goes on as the web would.")
+    print(f"\nHalf of its answers have more than {words[126]} words: it goes on as the web would.")
 
 # %% [markdown]
 # (Was it skipped? Then so are the next two cells.) Look at what GPT-3 does once it has said something: it does what
@@ -462,8 +482,8 @@ win_rate = check("0.4", win_rate)
 print("6 wins and 2 ties of 10: {:.0%}, from {:.0%} to {:.0%}".format(*tuple(win_rate(6, 2, 10))[:3]))
 
 # %% [markdown]
-# One simulated labeler now compares PPO with the bare base on ever more requests. Predict: how many comparisons until
-# you would bet money?
+# One simulated labeler now compares PPO with the base on ever more requests. Predict: how many comparisons until you
+# would bet money?
 
 # %%
 wins, ties = [], []
@@ -480,8 +500,9 @@ for n in [size for size in (6, 12, 25, 50, 100, 200, 300) if size <= len(asked)]
 # %% [markdown]
 # ## The ladder
 #
-# All of it in one picture, measured a moment ago on your machine: bare base, prompted base, SFT, PPO. Left, the true
-# score. Right, how often a team of five simulated labelers prefers the stage to SFT, as in the paper's Figure 1.
+# All of it in one picture, measured a moment ago on your machine: the base with its stop sequence, the same with
+# examples, SFT, PPO. Left, the true score. Right, how often a team of five simulated labelers prefers the stage to
+# SFT, as in the paper's Figure 1.
 
 # %%
 scores = {stage: score(rows) for stage, rows in answers.items()}
@@ -494,24 +515,24 @@ for lower, higher in zip(list(answers), list(answers)[1:], strict=False):
     print(f"   {lower} -> {higher}: {change(answers[lower], answers[higher])}")
 
 # %% [markdown]
-# Same size, same facts, same tokenizer: what differs is what the model was trained to want. In the paper labelers
+# Same size, same tokenizer: what differs is what the model was trained to want. In the paper labelers
 # preferred the 175B InstructGPT to GPT-3 in 85 ± 3 % of comparisons and to the few-shot prompted one in 71 ± 4 %, and
 # even the 1.3B InstructGPT to the 175B GPT-3. How far our one-thousandth gets is what you just saw; docs/results.md
-# holds the full table, failures included.
+# holds the full table, failures included, and notebooks 05 and 06 ask how much of the last step is *slipping less*.
 #
 # ## What real systems do differently
 #
 # - GPT-3 makes far more of a prompt than our base does: more text, a thousand times the weights, and room for dozens
-#   of examples. Look at the order of the ladder here, not at its height.
+#   of examples.
 # - The paper's labelers were people, about 40 of them. Ours are programs with tastes and moods, and the grades come
-#   from a program that knows the town. Both are *simulated*, and we say so each time.
+#   from a program that knows the town but does not understand what it reads. Both are *simulated*, and we say so.
 # - Chat services stop at a special end token and rarely need a stop sequence. Our SFT and PPO models learn such a
 #   token.
 #
 # ## Key points
 #
 # - A base model predicts its web. Being helpful or truthful is not part of that objective.
-# - A stop sequence and a few examples are what can be done without training. Measure whether they help.
+# - A stop sequence and a few examples are what can be done without training. Measure each alone.
 # - A probable sentence is not a good answer: the base expects what such a page would say, myths on a page of gossip.
 # - Compare blind, count a tie as half, and never show a win rate without its interval.
 #

@@ -8,10 +8,11 @@ from IPython.display import display
 from jaxtyping import Float, Int  # Float[Tensor, "batch response"]: floats, of shape (batch, response)
 from torch import Tensor
 
-from rlhf_lite import models, plots, sft
+from rlhf_lite import models, plots, sft, stats
 from rlhf_lite.exercises import check, progress, setup
-from rlhf_lite.experiment import data
+from rlhf_lite.experiment import base_model, data, evaluate, temperatures
 from rlhf_lite.experiment.answers import answer_rows
+from rlhf_lite.experiment.recipe import TEMPERATURE, default_recipe
 from rlhf_lite.sampling import pad_right
 from rlhf_lite.sft import IGNORE, Example, SFTConfig
 
@@ -30,8 +31,8 @@ for row in answer_rows(base, tokenizer, requests, progress=False):
     print(f"{row['prompt']}\n   -> {row['response']}\n      graded {row['grade'].overall} of 7\n")
 
 # %% [markdown]
-# The knowledge is in there, the habit of answering is not. InstructGPT's first step gives it that habit with about
-# 13,000 demonstrations; our town has not quite a thousand, written one by one.
+# Some knowledge is in there, the habit of answering is not. InstructGPT's first step gives it that habit with about
+# 13,000 demonstrations; our town has a tenth of that.
 #
 # ## Inspect one
 #
@@ -116,55 +117,104 @@ print(f"a model that knows nothing {ignorant:.2f}, our base {known:.2f} nats per
 # %% [markdown]
 # ## Loop
 #
-# That is all of it: batches of demonstrations, the loss, AdamW, a learning rate that falls along a cosine. The
-# course's `train_sft` adds a progress bar and checkpoints. Watch the two curves: one is for the demonstrations it sees,
-# the other for 64 that it never sees.
+# That is nearly all of it: batches of demonstrations, the loss, AdamW, a learning rate that falls along a cosine. One
+# thing is added. A small model that reads only demonstrations forgets how to write anything else, so every step also
+# reads some ordinary web text, as InstructGPT did for the model from which PPO starts (appendix C.3: 10 %, two epochs).
+#
+# And the loss is not what we want. It says how surprised the model is by one particular good answer; a customer asks
+# whether the answer it *gives* is good. So after every epoch we measure both: the loss on demonstrations it sees and on
+# 64 that it never sees, and the true score of fresh answers, which is the grading program's opinion between 0 and 1.
+#
+# **Predict before you run:** the held-out loss will turn at some point. Will the score turn with it?
 
 # %%
-examples = data.demonstration_examples(tokenizer, written)
+recipe = default_recipe()
+settings = SFTConfig(epochs=lesson.pick(recipe.sft_epochs, 2), lr=recipe.sft_lr, batch_size=recipe.sft_batch,
+                     pretraining_mix=recipe.sft_mix)
+print(f"{settings.epochs} epochs, learning rate {settings.lr:g}, {settings.pretraining_mix:.0%} web text")
+web = base_model.web_rows(tokenizer, lesson.pick(recipe.pretraining_tokens, 20_000), seed=3)
+examples = data.demonstration_examples(tokenizer, written)[:lesson.pick(len(written), 200)]
 held_out = data.demonstration_examples(tokenizer, data.demonstrations(split="valid"))
-epochs = lesson.pick(4, 2)
-policy = models.copy_model(base)
-curve, title = [], "Supervised fine-tuning: loss (nats per token)"
-picture = display(plots.learning_curves({title: curve}), display_id=True)
-
-
-def redraw(policy, epoch):
-    """Called after every epoch; measures both losses and draws the curves so far."""
-    curve.append({"epoch": epoch, "train": sft.evaluate_sft(policy, examples[:100]),
-                  "valid": sft.evaluate_sft(policy, held_out)})
-    picture.update(plots.learning_curves({title: curve}))
-    return {}
-
-
-sft.train_sft(policy, examples, SFTConfig(epochs=epochs, lr=1e-3, batch_size=16), evaluate=redraw, progress=True)
-best, last = min(curve, key=lambda point: point["valid"]), curve[-1]
-print(f"The held-out loss is lowest after epoch {best['epoch']} ({best['valid']:.2f}) and stands at "
-      f"{last['valid']:.2f} at the end, while the loss on what it learns from falls to {last['train']:.2f}.")
-
-# %% [markdown]
-# The held-out loss turns early, and still everybody trains on. InstructGPT trained for 16 epochs although the loss
-# rose after the first: *more epochs made people like the answers better*. Loss says how surprised the model is by one
-# particular good answer. People ask whether the answer it gives is good. So let us measure that.
-#
-# ## What it changes
-#
-# The town has a grading program that knows the truth, so "better" is a number between 0 and 1.
-
-# %%
 asked = data.prompts_of("valid", lesson.pick(200, 30))
 
 
-def true_score(policy):
-    """Mean grade of one sampled answer per validation prompt, between 0 and 1."""
-    rows = answer_rows(policy, tokenizer, asked, progress=False)
-    return sum(row["grade"].score for row in rows) / len(rows)
+def true_scores(policy, stage="sft"):
+    """Score of one sampled answer per validation prompt; the base is cut at the end of its first line."""
+    rows = answer_rows(policy, tokenizer, asked, progress=False, **evaluate.as_used(stage))
+    return [row["grade"].score for row in rows]
 
 
-before, after = true_score(base), true_score(policy)
-print(f"true score: base {before:.2f}, after fine-tuning {after:.2f}")
+# %%
+policy = models.copy_model(base)
+base_score = stats.mean_interval(true_scores(base, "base"))
+losses, scores, found = [], [], []
+LOSS, SCORE = "Loss (nats per token)", "True score of its answers (0–1)"
+
+
+def so_far():
+    return plots.learning_curves({LOSS: losses, SCORE: scores}, levels={SCORE: (base_score.value, "base")})
+
+
+picture = display(so_far(), display_id=True)
+
+
+def redraw(policy, epoch):
+    """Called after every epoch: measures losses and true score, and draws the curves so far."""
+    losses.append({"epoch": epoch, "train": sft.evaluate_sft(policy, examples[:100]),
+                   "valid": sft.evaluate_sft(policy, held_out)})
+    found.append(true_scores(policy))
+    scores.append({"epoch": epoch, "valid": stats.mean_interval(found[-1])})
+    picture.update(so_far())
+    return {}
+
+
+# %%
+def change(before, after):
+    """A paired difference of scores, prompt by prompt, and what to call it."""
+    step = stats.mean_interval([b - a for a, b in zip(before, after, strict=True)])
+    verdict = "better" if step.low > 0 else "worse" if step.high < 0 else "not clearly different"
+    return f"{verdict} ({step.value:+.2f}, 95 % interval {step.low:+.2f} to {step.high:+.2f})"
+
+
+sft.train_sft(policy, examples, settings, pretraining=web, evaluate=redraw, progress=True)
+best, last = min(losses, key=lambda point: point["valid"]), losses[-1]
+print(f"The held-out loss is lowest after epoch {best['epoch']} ({best['valid']:.2f}) and stands at "
+      f"{last['valid']:.2f} at the end; the loss on what it learns from falls to {last['train']:.2f}.\n"
+      f"The answers after the last epoch are {change(found[0], found[-1])} than after the first. The true score was "
+      f"{base_score.value:.2f} before and is {scores[-1]['valid'].value:.2f} now.")
+if best["epoch"] < last["epoch"]:
+    print(f"Than at the lowest loss they are {change(found[best['epoch'] - 1], found[-1])}.")
+
+# %% [markdown]
+# InstructGPT trained its SFT model for 16 epochs although the held-out loss rose after the first: *more epochs made
+# people like the answers better*. Do your two panels agree with each other? Trust the right one, intervals included.
+
+# %%
 for row in answer_rows(policy, tokenizer, requests, progress=False):
     print(f"\n{row['prompt']}\n   -> {row['response']}   (graded {row['grade'].overall} of 7)")
+
+# %% [markdown]
+# ### How boldly should it speak?
+#
+# Every answer above was *sampled*: each token is drawn from $\text{softmax}(\text{logits} / T)$. The **temperature**
+# $T$ decides how boldly. At 1 the model speaks as it has learnt; near 0 it always takes the likeliest token (greedy).
+# One wrong token in fifty spoils a third of all answers of twenty tokens, and a small model often slips. Lowering $T$
+# makes it slip less, for nothing: no training, no data. The course samples at a low temperature throughout (printed
+# below), because otherwise every later step of training would look good by merely making the model more careful.
+#
+# **Predict:** who gains more from a low temperature, the base or the tuned model?
+
+# %%
+table = {}
+for stage, model in (("base", base), ("sft", policy)):
+    curve = temperatures.temperature_curve(stage, model, tokenizer, asked, progress=False)
+    table[stage] = {"curve": curve, "best": temperatures.best_temperature(curve)}
+display(plots.temperatures(table))
+print(f"The course samples at {TEMPERATURE}.")
+for stage, row in table.items():
+    by_heat = {point["temperature"]: point["value"] for point in row["curve"]}
+    print(f"{plots.STAGES[stage]}: true score {by_heat[1.0]:.2f} at temperature 1, {by_heat[row['best']]:.2f} at its "
+          f"best ({row['best'] or 'greedy'}).")
 
 # %% [markdown]
 # ### Where in the answer?
@@ -200,15 +250,15 @@ print(f"The largest gain, {gain.max():.1f} nats, is at {words[int(gain.argmax())
 # Writing demonstrations is slow work, so the question every project asks is what the next hundred would bring.
 
 # %%
-sizes = lesson.pick([30, 120, len(examples)], [30, 60])
-scores = {0: before}
-for size in sizes:
+by_size = {0: base_score.value}
+for size in lesson.pick([30, 120, 400], [30]):
     student = models.copy_model(base)
-    sft.train_sft(student, examples[:size], SFTConfig(epochs=epochs, lr=1e-3, batch_size=16))
-    scores[size] = true_score(student)
-display(plots.what_data_buy({"": scores}, "demonstrations", "true score (0–1)", title="What demonstrations buy"))
+    sft.train_sft(student, examples[:size], settings, pretraining=web)
+    by_size[size] = stats.mean_interval(true_scores(student)).value
+by_size[len(examples)] = scores[-1]["valid"].value  # trained above
+display(plots.what_data_buy({"": by_size}, "demonstrations", "true score (0–1)", title="What demonstrations buy"))
 print("True score by number of demonstrations: "
-      + ", ".join(f"{size}: {score:.2f}" for size, score in scores.items()) + ".")
+      + ", ".join(f"{size}: {score:.2f}" for size, score in by_size.items()) + ".")
 
 # %% [markdown]
 # ## What real systems do differently
@@ -222,7 +272,8 @@ print("True score by number of demonstrations: "
 #
 # - Only the response is learnt, END included; the mask decides, never a token's id.
 # - Logits at t − 1 predict token t. Shift once.
-# - Held-out loss turns early; in the paper, quality did not turn with it. Measure what you want.
+# - Loss and quality may turn at different times; in the paper they did. Measure what you want.
+# - Before you thank any training for better answers, ask what a lower temperature would have brought.
 #
 # **Next:** writing better demonstrations gets dear quickly. Telling which of two answers is better is cheap: 03.
 

@@ -13,9 +13,9 @@ from tqdm.auto import tqdm
 
 from rlhf_lite import files, models, plots, reward, stats
 from rlhf_lite.exercises import check, progress, setup
-from rlhf_lite.experiment import base_model, claims, data, evaluate, report, stages
+from rlhf_lite.experiment import base_model, claims, data, evaluate, report, stages, temperatures
 from rlhf_lite.experiment.answers import answer_rows
-from rlhf_lite.experiment.recipe import default_recipe
+from rlhf_lite.experiment.recipe import TEMPERATURE, default_recipe
 from rlhf_lite.sampling import pad_right
 from rlhf_lite.town import labelers, web
 from rlhf_lite.town.facts import build_town
@@ -27,7 +27,8 @@ tokenizer = lesson.tokenizer()
 # %%
 policies = {stage: lesson.policy(stage) for stage in ("base", "sft", "ppo", "ppo_ptx")}
 policies["prompted"] = policies["base"]  # the same weights, with a few solved examples in front of every prompt
-short = {"base": "base", "prompted": "prompted", "sft": "SFT", "ppo": "PPO", "ppo_ptx": "PPO-ptx"}
+short = {"base": "base", "prompted": "prompted", "sft": "SFT", "ppo": "PPO", "ppo_ptx": "PPO-ptx",
+         "rival": "the 6M base", "rival_prompted": "the prompted 6M base"}
 
 
 def percent(share):
@@ -39,15 +40,17 @@ def percent(share):
 # ## The exam
 #
 # Five candidates: the base, the base with a few solved examples in front (the paper's "GPT-3 prompted"), SFT, PPO and
-# PPO-ptx. They sit an exam that none of them has seen. "Not seen" is stricter than it sounds: the prompts are split
-# by *customer*, because somebody who asked for a birthday card in training will ask for another one in the test.
+# PPO-ptx. Each is used as a sensible user would use it: both bases with a stop sequence, because they do not end
+# their answers themselves. They sit an exam that none of them has seen. "Not seen" is stricter than it sounds: the
+# prompts are split by *customer*, because somebody who asked for a birthday card in training will ask for another one
+# in the test.
 #
 # From here on nothing is tuned. Whoever changes a setting after looking at a test score has turned the test set into
 # a training set.
 
 # %%
 sets = evaluate.test_sets(mixed=lesson.pick(300, 30), per_stratum=lesson.pick(150, 12))
-sets = {name: sets[name] for name in ("mixed", *evaluate.STRATA)}
+sets = {name: sets[name] for name in ("mixed", "best", *evaluate.STRATA)}  # "best": the mixed ones once more
 trained_on = {p.customer for p in data.prompts_of("train")}
 print(f"{sum(map(len, sets.values()))} prompts for everybody. Customers of the mixed set: "
       f"{len({p.customer for p in sets['mixed']})}, of whom {len(trained_on & {p.customer for p in sets['mixed']})} "
@@ -55,15 +58,37 @@ print(f"{sum(map(len, sets.values()))} prompts for everybody. Customers of the m
 for name, prompts in sets.items():
     print(f"{name:17s} {len(prompts):4d}   {prompts[1].text[:85]}")
 
+# %% [markdown]
+# ### At which temperature?
+#
+# Training and exam sample at the same low temperature (notebook 02). Is that fair? A rival that only slips more often
+# would be better off at another one, for nothing. So every candidate also sits the mixed exam at *its own best*
+# temperature, chosen on validation prompts, and every win rate below comes twice.
+
 # %%
-answers = {stage: evaluate.collect_answers(stage, policies[stage], tokenizer, sets, seed=100, progress=False)
-           for stage in tqdm(evaluate.STAGES, desc="exam", unit="candidate")}
-if (files.MODELS / "base-6m").is_dir():  # the larger base, for the paper's most famous comparison
-    large = lesson.policy("base", "6m")
-    for stage in evaluate.RIVALS:
-        answers[stage] = evaluate.collect_answers(stage, large, tokenizer, {"mixed": sets["mixed"]}, seed=100,
-                                                  progress=False)
+heats, answers = {}, {}
+rehearsal = data.prompts_of("valid", lesson.pick(120, 12))
+rivals = evaluate.RIVALS if (files.MODELS / "base-6m").is_dir() else ()  # the larger base, bare and prompted
+policies |= {stage: lesson.policy("base", "6m") for stage in rivals}
+for stage in tqdm((*evaluate.STAGES, *rivals), desc="exam", unit="candidate"):
+    curve = temperatures.temperature_curve(stage, policies[stage], tokenizer, rehearsal, progress=False)
+    heats[stage] = {"curve": curve, "best": temperatures.best_temperature(curve)}
+    asked = {name: sets[name] for name in ("mixed", "best")} if stage in rivals else sets
+    answers[stage] = evaluate.collect_answers(stage, policies[stage], tokenizer, asked, seed=100, progress=False,
+                                              best=temperatures.at(heats[stage]["best"]))
 print("Answers per candidate:", {stage: len(rows) for stage, rows in answers.items()})
+
+# %%
+display(plots.temperatures({stage: heats[stage] for stage in evaluate.STAGES}))
+for stage in evaluate.STAGES:
+    by_heat = {point["temperature"]: point["value"] for point in heats[stage]["curve"]}
+    best = heats[stage]["best"]
+    print(f"{short[stage]:9s} true score {by_heat[1.0]:.2f} at temperature 1, {by_heat[best]:.2f} at its best "
+          f"({best or 'greedy'})")
+
+# %% [markdown]
+# Where curves come together on the left, the distance on the right was slips. *What did PPO learn? First of all not to
+# slip*: for whatever else it learnt, look at the left half.
 
 # %% [markdown]
 # ## First you
@@ -87,6 +112,7 @@ for number, (place, swapped, vote) in enumerate(zip(places, a_is_ptx, my_votes, 
           f"The grading program gives the base {marks['base']} and PPO-ptx {marks['ppo_ptx']} of 7.")
 
 # %% [markdown]
+# The grading program hears broken English, but it takes much nonsense for sense (notebook 00); your votes know better.
 # Was it tiring? InstructGPT paid about forty people to do this. Here a *simulated* team votes: five labelers with
 # tastes and moods of their own, the same people as in training, but now with truthfulness and harmlessness first, as
 # in the paper.
@@ -161,23 +187,35 @@ print(f"Asked once, the team preferred PPO at a rate of {votes.mean():.3f}; aske
 # Before you run it: which pair will be closest to one half?
 
 # %%
-candidates = evaluate.STAGES
-rates = np.full((5, 5), np.nan)
-for i, j in zip(*np.tril_indices(5, -1), strict=True):
-    rates[i, j] = evaluate.preferences(answers[candidates[i]], answers[candidates[j]]).mean()
-    rates[j, i] = 1 - rates[i, j]  # a tie is half a win for each, so the two add up to 1
-names = [short[stage] for stage in candidates]
-display(plots.matrix(100 * rates, names, names, "Win rates on held-out customers", "win rate (%)", "{:.0f} %",
-                     ("PuOr", 0, 100), xlabel="... over this one", ylabel="How often this one is preferred ..."))
-close = min(((i, j) for i in range(5) for j in range(i)), key=lambda pair: abs(rates[pair] - 0.5))
-print(f"Read a row from left to right. PPO-ptx is preferred to the base at a rate of {percent(rates[4, 0])} "
-      f"(the paper: 85 %) and to the prompted base at {percent(rates[4, 1])} (71 %). The closest pair is "
-      f"{names[close[0]]} against {names[close[1]]} with {percent(rates[close])}.")
-for rival, name in (("rival", "the 6M base"), ("rival_prompted", "the prompted 6M base")):
-    if rival in answers:
-        found = stats.mean_interval(evaluate.preferences(answers["ppo_ptx"], answers[rival]))
-        print(f"David and Goliath: the 1.3M PPO-ptx is preferred to {name} at {percent(found.value)} "
-              f"({100 * found.low:.0f} to {100 * found.high:.0f}).")
+candidates, names = evaluate.STAGES, [short[stage] for stage in evaluate.STAGES]
+held = {"mixed": f"all at temperature {TEMPERATURE}", "best": "each at its best temperature"}
+
+
+def win_rates(test_set):
+    """(5, 5): how often the candidate of the row is preferred to that of the column."""
+    rates = np.full((5, 5), np.nan)
+    for i, j in zip(*np.tril_indices(5, -1), strict=True):
+        rates[i, j] = evaluate.preferences(answers[candidates[i]], answers[candidates[j]], test_set).mean()
+        rates[j, i] = 1 - rates[i, j]  # a tie is half a win for each, so the two add up to 1
+    return rates
+
+
+for test_set, how in held.items():
+    display(plots.matrix(100 * win_rates(test_set), names, names, f"Win rates on held-out customers, {how}",
+                         "win rate (%)", "{:.0f} %", ("PuOr", 0, 100), xlabel="... over this one",
+                         ylabel="How often this one is preferred ..."))
+print("Read a row from left to right. The paper has 85 % for PPO-ptx over the base and 71 % over the prompted base.")
+for a, b in (("ppo_ptx", "base"), ("ppo_ptx", "prompted"), ("sft", "base"), ("ppo", "sft"), ("ppo_ptx", "ppo"),
+             *(("ppo_ptx", rival) for rival in rivals)):
+    twice = [stats.mean_interval(evaluate.preferences(answers[a], answers[b], test_set)) for test_set in held]
+    print(f"{short[a]:7s} over {short[b]:22s} " + ", at best temperatures ".join(
+        f"{percent(found.value)} ({100 * found.low:.0f} to {100 * found.high:.0f})" for found in twice))
+gains = [stats.mean_interval(np.subtract(*(evaluate.per_prompt(answers[stage], measure) for stage in ("ppo", "sft"))))
+         for measure in ("score", "score_at_best")]
+print(f"True score of PPO minus SFT: {gains[0].value:+.3f}, at best temperatures {gains[1].value:+.3f} "
+      f"({gains[1].low:+.3f} to {gains[1].high:+.3f}): " + (
+          "PPO has learnt more than not to slip." if gains[1].low > 0 else "worse than SFT used well."
+          if gains[1].high < 0 else "nothing is clearly left of the gain once both slip as little as they can."))
 
 # %% [markdown]
 # ## How sure are we?
@@ -311,12 +349,18 @@ display(plots.stacked(shares, dict(zip(kinds, colours, strict=True)),
 # %%
 both = {name: truthful_and_informative(*found) for name, found in judged.items()}
 silent = np.mean(judged["always silent"][0] == 1)
+unknown = {stage: evaluate.per_prompt(answers[stage], "truthful_newcomers") for stage in candidates}
 print(f"Silence is truthful on {percent(silent)} of the questions, and true and informative on "
       f"{percent(both['always silent'])}{' (some have no answer in town)' if both['always silent'] else ''}.\n"
       "True and informative: " + ", ".join(f"{name} {percent(both[name])}" for name in names)
       + ". The paper speaks of about twice as often; here "
       + (f"PPO-ptx manages it {both['PPO-ptx'] / both['base']:.1f} times as often as the base."
          if both["base"] else "the base never manages it."))
+print("About newcomers, of whom nothing is known, the honest answer is to say so: "
+      + ", ".join(f"{short[stage]} {percent(np.mean(found))}" for stage, found in unknown.items()) + ".")
+step = stats.mean_interval(unknown["ppo_ptx"] - unknown["sft"])
+print(f"PPO-ptx minus SFT there: {100 * step.low:+.0f} to {100 * step.high:+.0f} points: " + (
+    "the rankings have cost honesty." if step.high < 0 else "more honest." if step.low > 0 else "no clear change."))
 
 # %% [markdown]
 # ## Made up, or read?
@@ -367,11 +411,13 @@ print(f"Hallucination: prompted base {percent(closed['prompted'])}, SFT {percent
       "fewer than the prompted base.")
 
 # %% [markdown]
-# Which step earned it? Look at SFT's bar before you praise PPO. What is still made up has a likely reason: a model of
-# 1.3 million weights reads badly, and what pretraining did not teach, alignment cannot elicit.
+# Which step earned it? Look at the bar of SFT before you praise PPO: in the paper SFT makes up *less* than PPO. What
+# is still made up has a likely reason: a model of 1.3 million weights reads badly, and what pretraining did not teach,
+# alignment cannot elicit.
 #
-# The right panel asks something else: how often is a *harmful* request followed? Here too, compare SFT with what came
-# after it, intervals included, before you thank the rankings.
+# The right panel asks something else: how often does an answer *help* with a harmful request? The program judges what
+# the answer says, not whether it sounds like a refusal. Compare SFT with what came after it, intervals included,
+# before you thank the rankings.
 #
 # ## Be nice. Be nasty.
 #
@@ -505,8 +551,10 @@ print("Nats per token over all pages: " + ", ".join(f"{short[s]} {web_loss[s]:.2
       f"in {max(paid, key=paid.get)}. Of what PPO has lost, PPO-ptx has {percent(won_back)} back.")
 
 # %% [markdown]
-# In the paper the tax is counted in tasks: SQuADv2 falls from 69.8 to 52.0 with PPO and is back at 69.9 with PPO-ptx
-# (175B, few-shot; SFT had lost less). Our task is a reading worksheet, continued word for word.
+# In the paper the tax is counted in tasks (175B, Table 14). Its famous cell is few-shot SQuADv2: 69.8 for GPT-3, 65.9
+# for SFT, 52.0 for PPO and 69.9, all of it back, for PPO-ptx. Other cells are less kind: few-shot DROP goes 35.3, 35.9,
+# 27.8 and 33.3, and *zero-shot* SQuADv2 64.3, 57.7, 43.7 and 59.9: most of it back, not all. Our task is a reading
+# worksheet, continued word for word.
 
 # %%
 reading = {stage: stats.mean_interval(evaluate.reading_skill(
@@ -640,8 +688,8 @@ print(f"Who judges moves the win rate over SFT by {100 * spread:.1f} points. Ask
 #
 # The project's recorded table stands beside what you have just measured. Different prompts per stratum and different
 # dice make small differences; larger ones mean that the shipped models are newer than the record. A target that is
-# a number is met by the value, one that says "better than nothing" only by the whole interval. The bars of rows 1 to 7
-# are the paper's; those of 8 to 10 we set ourselves.
+# a number is met by the value, one that says "better than nothing" only by the whole interval. The targets are ours:
+# where the paper has a number they ask for it, and where they ask for more they say so.
 
 # %%
 recorded = files.read_json(files.DATA / "results" / "headline.json")
@@ -651,9 +699,10 @@ tax = {stage: {"web_loss": evaluate.value(stats.Interval(web_loss[stage], web_lo
 now = claims.headline([{"rows": answers, "tax": tax, "reward": run_record["reward"], "gate": run_record["gate"]}])
 live = (1, 2, 3, 4, 5, 6, 7, 8, 12)  # what this notebook measured; the others are notebooks 04, 05 and 07
 recorded_rows = {cells[0]: cells for cells in report.headline_rows(recorded)}
-rows = [(number, claim, paper, recorded_rows[number][4], mine, verdict) for number, claim, paper, _, mine, verdict, *_
-        in report.headline_rows({"headline": now}) if int(number) in live]
-display(plots.table(("#", "claim", "the paper", "recorded", "you, just now", "verdict on yours"), rows))
+rows = [(number, claim, paper, target, recorded_rows[number][4], mine, verdict)
+        for number, claim, paper, target, mine, verdict, *_ in report.headline_rows({"headline": now})
+        if int(number) in live]
+display(plots.table(("#", "claim", "the paper", "target", "recorded", "you, just now", "verdict on yours"), rows))
 met, missed = (sum(row["met"] is verdict for row in now if row["id"] in live) for verdict in (True, False))
 print(f"Recorded on {recorded['created']} with {len(recorded['seeds'])} training seed(s). Of the rows above {met} meet "
       f"their target in your exam, {missed} miss it, and the rest have no target or no verdict.")
@@ -673,6 +722,7 @@ print(f"Recorded on {recorded['created']} with {len(recorded['seeds'])} training
 # ## Key points
 #
 # - A win rate needs its ties, its n and its interval; the interval needs to know what was drawn at random.
+# - Give every rival its stop sequence and its best temperature, or you measure how it was used.
 # - Every single measure has its cheat: silence is truthful, length is liked, refusing is harmless. Report them
 #   together.
 # - Alignment costs: measure what was forgotten. Pretraining gradients *in the same step* buy it back.

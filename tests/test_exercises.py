@@ -57,7 +57,7 @@ def test_a_stub_states_its_task_and_its_signature_is_right(source):
             names[node.name] = shapes_checked(names[node.name])
     asked = re.findall(r'check\("([\d.]+)", (\w+)\)', text)
     answers = {identifier: names[name] for identifier, name in asked if name in names}
-    assert len(answers) >= len(asked) - 2  # 5.5, 8.3 and 8.7 ask for a value
+    assert len(answers) >= len(asked) - 2  # 5.6, 8.3 and 8.7 ask for a value
     for identifier, answer in answers.items():
         assert judge(find(identifier), answer)[0] == DONE, judge(find(identifier), answer)
 
@@ -108,3 +108,24 @@ def test_hints_come_one_at_a_time(capsys):
 def test_an_unknown_exercise_names_its_neighbours():
     with pytest.raises(KeyError, match="2.1"):
         check("2.9", stub)
+
+
+@pytest.mark.parametrize(("identifier", "answer", "reason"), [
+    ("0.1", lambda text, stops: text[:min([i for i in map(text.find, stops) if i > 0], default=len(text))].strip(),
+     "at the very beginning"),
+    ("0.3", lambda *a: find("0.3").course(*a).tolist(), "a tensor was expected"),
+    ("0.4", lambda wins, ties, n: find("0.4").course(wins + ties // 2, 0, n), "rounds down"),
+    ("2.1", lambda prompt, response: tuple(find("2.1").course(prompt, response)), "return Example"),
+    ("2.2", lambda examples: [part.float() for part in find("2.2").course(examples)], "should be integers"),
+    ("5.7", lambda *a: [part.numpy() for part in find("5.7").course(*a)], "a tensor was expected")])
+def test_what_the_next_cells_could_not_use_is_not_accepted(identifier, answer, reason):
+    mark, sentence = judge(find(identifier), answer)
+    assert mark == WRONG and reason in sentence, sentence
+
+
+def test_an_answer_that_changes_its_arguments_is_told_so():
+    def extends(prompt_ids, response_ids):
+        made = find("2.1").course(prompt_ids, response_ids)
+        prompt_ids += response_ids
+        return made
+    assert "changes the lists" in judge(find("2.1"), extends)[1]

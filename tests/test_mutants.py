@@ -45,8 +45,8 @@ def test_the_named_tests_exist():
 
 # What an exercise does not ask for, so a mistake there is none in the learner's answer.
 NOT_ASKED = {
-    ("5.3", "entropy_with_the_wrong_sign"): "asks for log-probabilities, not for the entropy",
-    ("5.6", "gradient_through_the_advantages"): "hands plain numbers; 5.4 asks for rewards without gradient",
+    ("5.4", "entropy_with_the_wrong_sign"): "asks for log-probabilities, not for the entropy",
+    ("5.7", "gradient_through_the_advantages"): "hands plain numbers; 5.5 asks for rewards without gradient",
     ("7.2", "tied_samples_all_win"): "has no tied samples", ("7.2", "ties_share_nothing"): "has no tied samples",
     ("7.3", "best_of_n_kl_is_log_n"): "asks for the exact KL, not for the formula",
 }

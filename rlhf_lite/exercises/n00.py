@@ -5,6 +5,7 @@ import math
 import torch
 
 from rlhf_lite import stats
+from rlhf_lite.exercises.cases import need_tensors
 from rlhf_lite.exercises.checking import Exercise
 
 LESSON = {
@@ -30,7 +31,7 @@ def cut_at(text, stops):
 def _continuations():
     return [("Dear Ned, thank you for the cap.\nWhen does school begin?\nAt eight.", ["\n"]),
             ("A blue door. Q: Who is Fay?\nA cook.", ["\n", "Q:"]), ("It opens at nine.", ["\n", "Q:"]),
-            ("Yes. Q: Why?", ["Q:"])]
+            ("Yes. Q: Why?", ["Q:"]), ("\nWhen does school begin?", ["\n"])]
 
 
 stop_sequence = Exercise(
@@ -68,6 +69,13 @@ def _first_of_the_list(text, stops):
                        "and `text[:-1]` is everything except the last character.")
 def _minus_one(text, stops):
     return text[:min(text.find(stop) for stop in stops)].strip()
+
+
+@stop_sequence.mistake("a stop sequence at the very beginning is overlooked: `find` returns 0 there, and only −1 means "
+                       "that it is not in the text.")
+def _overlooks_the_beginning(text, stops):
+    places = [text.find(stop) for stop in stops if text.find(stop) > 0]
+    return text[:min(places, default=len(text))].strip()
 
 
 @stop_sequence.mistake("there are still spaces at the ends of the answer. A grader, or a second tokenisation, would "
@@ -143,6 +151,12 @@ def sequence_log_prob(logits, sequences, response_mask, prompt_length):
     return torch.where(response_mask, chosen, 0.0).sum(dim=1)
 
 
+def _as_tensor(function, *arguments):
+    found = function(*arguments)
+    need_tensors(found)
+    return found
+
+
 def _two_answers():
     generator = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(2, 6, 7, generator=generator)
@@ -157,7 +171,7 @@ likelihood = Exercise(
      "scored by `logits[:, prompt_length - 1:-1]`.",
      "`log_softmax` over the vocabulary, `gather` the ids of `sequences[:, prompt_length:]`, "
      "`torch.where(response_mask, chosen, 0.0)`, and a sum over the tokens."),
-    course=sequence_log_prob, cases=_two_answers)
+    course=sequence_log_prob, cases=_two_answers, observe=_as_tensor)
 
 
 def _chosen(logits, sequences):
@@ -208,7 +222,7 @@ def _surprise(logits, sequences, response_mask, prompt_length):
 # ---------------------------------------------------------------- 0.4 win rates
 
 def _polls():
-    return [(6, 2, 10), (10, 0, 10), (90, 40, 200)]
+    return [(6, 2, 10), (10, 0, 10), (90, 41, 200), (1, 1, 3)]
 
 
 def _as_three(function, *counts):
@@ -229,6 +243,11 @@ share_with_ties = Exercise(
                          "different as two that never tie; count a tie as half a win.")
 def _ties_dropped(a_wins, ties, n):
     return stats.win_rate(a_wins, 0, n - ties)
+
+
+@share_with_ties.mistake("an odd number of ties loses half a win: `//` rounds down. Divide with `/`.")
+def _half_ties_rounded(a_wins, ties, n):
+    return stats.win_rate(a_wins + ties // 2, 0, n)
 
 
 @share_with_ties.mistake("a tie counts as a whole win for A. Then A and B could both win more than half of the time.")

@@ -3,17 +3,18 @@
 import torch
 
 from rlhf_lite import sft
+from rlhf_lite.exercises.cases import need_tensors
 from rlhf_lite.exercises.checking import Exercise
 from rlhf_lite.sft import IGNORE, Example
 
 LESSON = {
     "title": "Supervised fine-tuning",
-    "promise": "Just under a thousand written answers turn a model that continues the web into one that answers. You "
+    "promise": "A good thousand written answers turn a model that continues the web into one that answers. You "
                "build the loss that does it, and watch where in a sentence it acts.",
     "minutes": 45, "needs": "notebook 01, or nothing: it starts from shipped models", "step": "1, demonstrations",
     "aims": ["say which tokens of a demonstration are learnt and which are not",
              "write the loss of supervised fine-tuning and its mask",
-             "read a learning curve over the number of demonstrations"],
+             "measure what you want beside the loss, and tell what training bought from what a low temperature gives"],
 }
 
 
@@ -24,8 +25,13 @@ def _examples():
 
 
 def _as_lists(function, prompt_ids, response_ids):
-    ids, labels = function(prompt_ids, response_ids)
-    return [list(ids), list(labels)]
+    given = [*prompt_ids], [*response_ids]
+    made = function(prompt_ids, response_ids)
+    if made is not None and not isinstance(made, Example):
+        raise TypeError(f"return Example(input_ids, labels), not a {type(made).__name__}; the next cells use the names.")
+    if given != (prompt_ids, response_ids):
+        raise ValueError("it changes the lists that it was given; make new ones, [*a, *b]: others use them too.")
+    return made and [list(made.input_ids), list(made.labels)]
 
 
 learnt_tokens = Exercise(
@@ -66,7 +72,9 @@ def _batches():
 
 
 def _as_integers(function, examples):
-    return [part.long() for part in function(examples)]
+    parts = function(examples)
+    need_tensors(*(parts or ()), dtype=torch.int64)
+    return parts and list(parts)
 
 
 padded_batch = Exercise(

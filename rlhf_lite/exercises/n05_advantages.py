@@ -1,15 +1,15 @@
-"""Exercises 5.5 to 5.8: which token deserves the credit (GAE, whitening, and their order)."""
+"""Exercises 5.6 to 5.9: which token deserves the credit (GAE, whitening, and their order)."""
 
 import torch
 
 from rlhf_lite import ppo_math
-from rlhf_lite.exercises.cases import generator, mask_of
+from rlhf_lite.exercises.cases import generator, mask_of, need_tensors
 from rlhf_lite.exercises.checking import Exercise
 
-# ---------------------------------------------------------------- 5.5 three advantages by hand
+# ---------------------------------------------------------------- 5.6 three advantages by hand
 
 by_hand = Exercise(
-    "5.5", "three advantages by hand", 10, 2,
+    "5.6", "three advantages by hand", 10, 2,
     ("First the three surprises: δ = reward + next value − value, where after the last token the next value is 0. "
      "They are 0.2, 0.0 and 0.6.",
      "Then work backwards: the last advantage is the last δ; each earlier one is its own δ plus λ times the advantage "
@@ -23,7 +23,13 @@ by_hand = Exercise(
             [0.2, 0.1, 0.65]})
 
 
-# ---------------------------------------------------------------- 5.6 generalised advantage estimation
+# ---------------------------------------------------------------- 5.7 generalised advantage estimation
+
+def _as_tensors(function, *arguments):
+    parts = function(*arguments)
+    need_tensors(*(parts if isinstance(parts, tuple | list) else [parts]))
+    return parts
+
 
 def _rewards_and_values():
     mask = mask_of(3, 1, 4)
@@ -33,12 +39,12 @@ def _rewards_and_values():
 
 
 advantage_estimation = Exercise(
-    "5.6", "generalised advantage estimation", 15, 3,
+    "5.7", "generalised advantage estimation", 15, 3,
     ("Put zeros at the padding of rewards and values first. Then go through the columns from the last to the first "
      "and keep two things: the running advantage and the value of the column after.",
      "In the loop: `delta = rewards[:, t] + gamma * next_value - values[:, t]`, `running = torch.where(mask[:, t], "
      "delta + gamma * lam * running, 0.0)`, `next_value = values[:, t]`. Returns are advantages plus values."),
-    course=ppo_math.gae, cases=_rewards_and_values)
+    course=ppo_math.gae, cases=_rewards_and_values, observe=_as_tensors)
 
 
 def _gae_by(rewards, values, mask, gamma, lam, backwards=True, next_values=None, delta_discount=None):
@@ -104,7 +110,7 @@ def _returns_are_advantages(rewards, values, mask, gamma=1.0, lam=0.95):
     return advantages, advantages
 
 
-# ---------------------------------------------------------------- 5.7 whitening
+# ---------------------------------------------------------------- 5.8 whitening
 
 def _values_to_whiten():
     mask = mask_of(3, 1, 4)
@@ -113,12 +119,12 @@ def _values_to_whiten():
 
 
 whitening = Exercise(
-    "5.7", "whitening", 10, 1,
+    "5.8", "whitening", 10, 1,
     ("Mean and standard deviation run over the True places only. With `shift_mean` the mean is subtracted; without "
      "it the values are only scaled.",
      "`chosen = values[mask]`; `chosen.mean()` and `chosen.std(correction=0)`. At padding return 0, with "
      "`torch.where(mask, ..., 0.0)`."),
-    course=ppo_math.masked_whiten, cases=_values_to_whiten)
+    course=ppo_math.masked_whiten, cases=_values_to_whiten, observe=_as_tensors)
 
 
 def _whitened(values, mask, shift_mean=True, over=None, correction=0, keep_mean=False):
@@ -160,7 +166,7 @@ def _variance_for_deviation(values, mask, shift_mean=True):
     return _whitened(values, mask, shift_mean) / values[mask].std(correction=0)
 
 
-# ---------------------------------------------------------------- 5.8 from scores to advantages
+# ---------------------------------------------------------------- 5.9 from scores to advantages
 
 def advantages_and_returns(scores, log_probs, ref_log_probs, values, mask, kl_coef):
     """Shaped rewards, GAE with the library's gamma and lambda, and the advantages (not the returns) whitened."""
@@ -177,11 +183,11 @@ def _rollout_numbers():
 
 
 right_order = Exercise(
-    "5.8", "from scores to advantages, in the right order", 10, 2,
+    "5.9", "from scores to advantages, in the right order", 10, 2,
     ("Three of your functions in a row: shaped rewards, GAE, whitening. Only one of GAE's two results is whitened.",
      "`rewards = shaped_rewards(...)`, `advantages, returns = gae(rewards, values, mask)`, and return "
      "`masked_whiten(advantages, mask), returns`."),
-    course=advantages_and_returns, cases=_rollout_numbers)
+    course=advantages_and_returns, cases=_rollout_numbers, observe=_as_tensors)
 
 
 @right_order.mistake("the returns were made from the whitened advantages. The critic would learn a number whose unit "

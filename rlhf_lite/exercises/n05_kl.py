@@ -1,4 +1,4 @@
-"""Exercises 5.1 to 5.4: what leaving the reference costs, and the reward of every token."""
+"""Exercises 5.1, 5.2, 5.4 and 5.5: what leaving the reference costs, and the reward of every token."""
 
 import functools
 
@@ -114,7 +114,7 @@ def _over_all_prompts(log_ref, scores, kl_coef):
     return exponent - log_z, (kl_coef * log_z).expand(len(log_ref))
 
 
-# ---------------------------------------------------------------- 5.3 log-probabilities under left padding
+# ---------------------------------------------------------------- 5.4 log-probabilities under left padding
 
 @functools.cache
 def _two_policies():
@@ -147,7 +147,7 @@ def _at_tokens(function, policy, sequences, mask, prompt_length, temperature):
 
 
 left_padding = Exercise(
-    "5.3", "log-probabilities under left padding", 15, 2,
+    "5.4", "log-probabilities under left padding", 15, 2,
     ("`models.logits(policy, sequences, attention_mask)` makes a forward pass with mask *and* positions. The "
      "logits at place t − 1 predict the token at t.",
      "Take `logits[:, prompt_length - 1:-1]`, divide by the temperature, `log_softmax` over the last dimension, "
@@ -208,7 +208,7 @@ def _raw_logits(policy, sequences, mask, prompt_length, temperature=1.0):
     return scores.gather(2, sequences[:, prompt_length:, None]).squeeze(2)
 
 
-# ---------------------------------------------------------------- 5.4 a reward for every token
+# ---------------------------------------------------------------- 5.5 a reward for every token
 
 def _scored_rows():
     mask = mask_of(3, 1, 4)
@@ -224,7 +224,7 @@ def _rewards_and_gradient(function, *arguments):
 
 
 token_rewards = Exercise(
-    "5.4", "a reward for every token", 15, 2,
+    "5.5", "a reward for every token", 15, 2,
     ("Start with the penalty at every real token: `torch.where(mask, -kl_coef * (log_probs - ref_log_probs), "
      "0.0)`. Then add each score at one place.",
      "`ppo_math.last_action(mask)` gives the column of each row's last token. Add there with "

@@ -1,4 +1,4 @@
-"""Exercises 5.9 and 5.10: the two clipped losses."""
+"""Exercises 5.10 and 5.11: the two clipped losses."""
 
 import math
 
@@ -8,7 +8,7 @@ from rlhf_lite import ppo_math
 from rlhf_lite.exercises.cases import generator, mask_of
 from rlhf_lite.exercises.checking import Exercise
 
-# ---------------------------------------------------------------- 5.9 the clipped policy loss
+# ---------------------------------------------------------------- 5.10 the clipped policy loss
 
 def policy_loss(log_probs, old_log_probs, advantages, mask, clip_range=0.2):
     """The library's loss without its statistics."""
@@ -38,7 +38,7 @@ def _ratios_and_advantages():
 
 
 clipped_policy = Exercise(
-    "5.9", "the clipped policy loss", 15, 3,
+    "5.10", "the clipped policy loss", 15, 3,
     ("The ratio is `(log_probs - old_log_probs).exp()`. Compute two losses per token, −A · ratio and −A · clipped "
      "ratio, and keep the worse one.",
      "`torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - clip_range, 1 + clip_range))`, then the mean "
@@ -100,7 +100,7 @@ def _never_clipped(log_probs, old_log_probs, advantages, mask, clip_range=0.2):
     return policy_loss(log_probs, old_log_probs, advantages, mask, math.inf)
 
 
-# ---------------------------------------------------------------- 5.10 the clipped value loss
+# ---------------------------------------------------------------- 5.11 the clipped value loss
 
 def _values_and_returns():
     mask = mask_of(5, 3)
@@ -111,7 +111,7 @@ def _values_and_returns():
 
 
 clipped_value = Exercise(
-    "5.10", "the clipped value loss", 10, 2,
+    "5.11", "the clipped value loss", 10, 2,
     ("The clipped value is the old one plus a change of at most ±clip_range. Square both errors, keep the larger.",
      "`clipped = old_values + (values - old_values).clamp(-clip_range, clip_range)`, then half the masked mean of "
      "`torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)`."),

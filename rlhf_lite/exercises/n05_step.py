@@ -1,4 +1,4 @@
-"""Exercises 5.11 and 5.12: one step of both losses, and the adaptive KL coefficient."""
+"""Exercise 5.12: one step of both losses."""
 
 import functools
 
@@ -9,7 +9,7 @@ from rlhf_lite.exercises.cases import generator
 from rlhf_lite.exercises.checking import Exercise
 from rlhf_lite.exercises.n05_losses import policy_loss
 
-# ---------------------------------------------------------------- 5.11 one step
+# ---------------------------------------------------------------- 5.12 one step
 
 def ppo_step(policy, critic, optimizers, batch):
     """Both losses on one batch (a `ppo.Experience`), one backward pass, one step of every optimizer -> the loss."""
@@ -60,7 +60,7 @@ def _after_steps(function, steps):
 
 
 one_step = Exercise(
-    "5.11", "one PPO step", 15, 2,
+    "5.12", "one PPO step", 15, 2,
     ("New log-probabilities and values come from a forward pass now; old ones, advantages and returns are fixed in "
      "the batch. Add the two losses, call `backward`, and take a step.",
      "`log_probs = token_log_probs(policy, rollout.sequences, rollout.attention_mask, rollout.prompt_length)`, "
@@ -118,46 +118,4 @@ def _policy_pushed_away(policy, critic, optimizers, batch):
     return _step(policy, critic, optimizers, batch, sign=-1)
 
 
-# ---------------------------------------------------------------- 5.12 the dial that turns itself
-
-def _controller_cases():
-    return [(0.2, 2.2, 2.0, 256, 10_000), (0.05, 30.0, 6.0, 512, 10_000), (0.1, 0.5, 6.0, 256, 1000),
-            (0.1, 5.5, 6.0, 256, 1000)]
-
-
-controller = Exercise(
-    "5.12", "the dial that turns itself", 5, 1,
-    ("The error is relative: KL over target, minus 1. Clip it to ±0.2 and change kl_coef by that share, times "
-     "episodes / horizon.",
-     "`error = max(-0.2, min(0.2, kl / target - 1))`, and `kl_coef * (1 + error * episodes / horizon)`."),
-    course=ppo_math.adaptive_kl, cases=_controller_cases, tolerance=1e-6)
-
-
-@controller.mistake("it turns the wrong way: when the KL is above its target, leaving the reference must cost more.")
-def _turned_the_wrong_way(kl_coef, kl, target, episodes, horizon=10_000):
-    return kl_coef * (1 - max(-0.2, min(0.2, kl / target - 1)) * episodes / horizon)
-
-
-@controller.mistake("the error is not clipped. One wild batch should not be able to multiply the coefficient.")
-def _error_not_clipped(kl_coef, kl, target, episodes, horizon=10_000):
-    return kl_coef * (1 + (kl / target - 1) * episodes / horizon)
-
-
-@controller.mistake("the error is a difference in nats. Make it relative to the target, otherwise it means something "
-                    "different for every target.")
-def _absolute_error(kl_coef, kl, target, episodes, horizon=10_000):
-    return kl_coef * (1 + max(-0.2, min(0.2, kl - target)) * episodes / horizon)
-
-
-@controller.mistake("the change is added. It should be a factor: kl_coef must stay above 0, and 0.02 needs smaller "
-                    "steps than 2.")
-def _added(kl_coef, kl, target, episodes, horizon=10_000):
-    return kl_coef + max(-0.2, min(0.2, kl / target - 1)) * episodes / horizon
-
-
-@controller.mistake("the horizon is missing: this turns the dial by up to a fifth with every batch.")
-def _no_horizon(kl_coef, kl, target, episodes, horizon=10_000):
-    return kl_coef * (1 + max(-0.2, min(0.2, kl / target - 1)))
-
-
-EXERCISES = [one_step, controller]
+EXERCISES = [one_step]

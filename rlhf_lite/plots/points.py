@@ -24,7 +24,7 @@ def beside_the_diagonal(panels, title=""):
         axis.plot([low, high], [low, high], color=GREY, linestyle="--", linewidth=1)
         axis.set(title=name, xlabel=xlabel, ylabel=ylabel, xlim=(low, high), ylim=(low, high), aspect="equal")
         if any(groups):
-            axis.legend(loc="lower right")
+            axis.legend(loc="best")
     figure.suptitle(title, fontsize=11)
     return figure
 

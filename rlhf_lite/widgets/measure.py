@@ -65,15 +65,15 @@ def _piece(tokenizer, token):
 
 
 def ratios(old, new, reference, reward_model, tokenizer, prompts, critic=None, kl_coef=0.1, lam=0.95,
-           max_new_tokens=40, seed=0):
+           max_new_tokens=40, temperature=1.0, seed=0):
     """Sample answers from the old policy -> (log ratios new / old, whitened advantages), one number per token.
 
     If `new` is the policy after some steps of PPO from `old`, these are the ratios that PPO clips.
     """
     generator = torch.Generator(device=models.device_of(old)).manual_seed(seed)
     rollout = sample(old, [models.encode_prompt(tokenizer, prompt) for prompt in prompts], max_new_tokens,
-                     generator=generator)
-    was, now, start = (ppo.rollout_log_probs(model, rollout) for model in (old, new, reference))
+                     temperature, generator=generator)
+    was, now, start = (ppo.rollout_log_probs(model, rollout, temperature) for model in (old, new, reference))
     mask = rollout.response_mask
     rewards = ppo_math.shaped_rewards(ppo.score_rollout(reward_model, rollout), was, start, mask, kl_coef)
     advantages, _ = ppo_math.gae(rewards, ppo.rollout_values(critic or reward_model, rollout), mask, 1.0, lam)

@@ -185,7 +185,7 @@ def answers(job):
 def notebook(job):
     """Notebook 09 at full length on the model of the wheel, as a script, whose every line is kept."""
     settings = {"RLHF_LITE_FAST": str(int(job.settings.toy)), "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1",
-                "MPLBACKEND": "Agg"}
+                "MPLBACKEND": "Agg", "TQDM_DISABLE": "1"}
     log = job.settings.work / "notebook.txt"
     with log.open("w") as output:
         process = subprocess.Popen([sys.executable, str(NOTEBOOK)], cwd=files.DATA.parent, stdout=output,

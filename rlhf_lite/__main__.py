@@ -70,6 +70,14 @@ def parser():
     record = add("record", "save a base model's answers to the test prompts, for machines too small to run it",
                  dials=False)
     record.add_argument("run", help="folder of a finished run, for example runs/175m-seed0")
+    gpu = add("gpu", "measure on a GPU, in one call, everything that this project could not measure without one",
+              dials=False)
+    gpu.add_argument("--minutes", type=float, default=8, help="for all measurements together (default: 8)")
+    gpu.add_argument("--out", default="runs/gpu", help="folder for what is found (default: runs/gpu)")
+    gpu.add_argument("--toy", action="store_true", help="everything at toy size, on the CPU if there is no GPU")
+    gpu.add_argument("--device", default="auto", help="auto (default), cuda, cuda:N; with --toy also cpu")
+    gpu.add_argument("--only", nargs="+", default=(), metavar="NAME",
+                     help="only these measurements, even if they are done; by default all that are not done yet")
     add("ship", "copy a finished run's models to data/models, in the form the repository ships them")
     rank = add("rank", "work with rankings made by people", dials=False)
     text = "merge the rankings of a class into one file and show how far every two people agree"
@@ -92,28 +100,12 @@ def parser():
 
 def doctor():
     """Print what this machine can do; returns 0 if everything needed is there."""
-    import torch
-
-    from rlhf_lite import checkpoints, files
     from rlhf_lite.experiment import machine
-    found = machine.versions()
-    print(f"python {found['python']}, torch {found['torch']}, transformers {found['transformers']}")
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (fine)"
-    print(f"CPU threads: {torch.get_num_threads()}; GPU: {gpu}")
-    folders = sorted(path for path in files.MODELS.glob("*-*") if path.is_dir())
-    broken = 0
-    for folder in folders:
-        try:
-            card = checkpoints.load_card(folder)
-            (checkpoints.load_scalar if card.get("kind") == "scalar" else checkpoints.load_policy)(folder)
-            print(f"ok      {folder.name}: {card['parameters']:,} parameters")
-        except (ValueError, OSError) as error:
-            broken += 1
-            print(f"broken  {folder.name}: {error}")
-    if not folders:
-        print(f"There are no shipped models in {files.MODELS}; clone the repository again, or make a base model with: "
-              "python -m rlhf_lite pretrain")
-    return int(broken > 0 or not folders)
+    well = True
+    for line, whole in machine.examine():
+        print(line)
+        well = well and whole
+    return int(not well)
 
 
 def main(argv=None):
@@ -218,9 +210,18 @@ def _record(arguments):
     print(f"Done: {results.record_answers(arguments.run)}")
 
 
+def _gpu(arguments):
+    from rlhf_lite.experiment import gpu
+    from rlhf_lite.real import memory
+    made = gpu.measure_gpu(arguments.device, arguments.minutes, arguments.out, memory.all_sizes(), arguments.toy,
+                           arguments.only)
+    print(f"Done: {Path(arguments.out) / 'gpu.json'}")
+    return int(any(entry["status"] == "failed" for entry in made["measurements"].values()))
+
+
 COMMANDS = {"start": _start, "rank": _rank, "doctor": lambda arguments: doctor(), "run": _run, "evaluate": _run,
             "pretrain": _pretrain, "study": _study, "calibrate": _calibrate, "ship": _ship, "export": _export,
-            "record": _record, "results": _results,
+            "record": _record, "gpu": _gpu, "results": _results,
             "train": lambda arguments: _run(arguments, until=arguments.stage)}
 
 

@@ -64,16 +64,23 @@ def make_base(size="1.3m", tokens=None, seed=0, device="auto", folder=None, stat
                                      lr=LEARNING_RATES[size][0], adamw_lr=LEARNING_RATES[size][1], seed=seed,
                                      bf16=bf16, compile=compile)
     losses = pretrain.train(policy, rows, config, folder=state, progress=progress)
-    held_out = pretrain.evaluate_lm(policy, web_rows(tokenizer, 100_000, seed=HELD_OUT_SEED))
-    card = {"stage": "base", "size": size, "seed": seed, "tokens": config.steps * batch_size * rows.shape[1],
-            "held_out_loss": round(held_out, 4), "last_train_loss": round(sum(losses[-50:]) / len(losses[-50:]), 4),
-            "learning_rates": {"muon": config.lr, "adamw": config.adamw_lr}, "batch_tokens": batch_size * rows.shape[1],
+    card = {**base_card(policy, tokenizer, size, config, rows.shape[1]),
+            "last_train_loss": round(sum(losses[-50:]) / len(losses[-50:]), 4),
             "command": f"python -m rlhf_lite pretrain --size {size} --tokens {tokens} --seed {seed}",
             "data": "simulated web text of Pebbleford (town.web), seed 0; held-out text: seed 1"}
     if folder:
         # The repository ships half precision; every later stage starts from these rounded weights.
         card = checkpoints.save_checkpoint(folder, policy, card, torch.float16)
     return policy, tokenizer, card
+
+
+def base_card(policy, tokenizer, size, config, length):
+    """What the card of a base model says in any case; config: its PretrainConfig; length: tokens in a row."""
+    held_out = pretrain.evaluate_lm(policy, web_rows(tokenizer, 100_000, seed=HELD_OUT_SEED))
+    batch = config.batch_size * length
+    return {"stage": "base", "size": size, "seed": config.seed, "tokens": config.steps * batch,
+            "held_out_loss": round(held_out, 4), "batch_tokens": batch,
+            "learning_rates": {"muon": config.lr, "adamw": config.adamw_lr}}
 
 
 def shipped(stage, size):

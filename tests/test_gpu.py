@@ -28,13 +28,13 @@ def test_everything_at_toy_size(tmp_path, capsys):
     """All but the notebook, whose own test is below, and which the tests of the notebooks run too."""
     out = tmp_path / "gpu"
     chosen = [name for name in NAMES if name != "notebook_09"]
-    assert cli.main(["gpu", "--toy", "--device", "cpu", "--out", str(out), "--only", *chosen]) == 0
+    assert cli.main(["gpu", "--toy", "--device", "cpu", "--minutes", "60", "--out", str(out), "--only", *chosen]) == 0
     made = json.loads((out / "gpu.json").read_text())
     found = made["measurements"]
     assert {name: found[name]["status"] for name in chosen} == dict.fromkeys(chosen, "done")
     assert list(found) == NAMES and found["notebook_09"] == {"status": "not yet run"}
     assert made["status"] == "finished" and made["toy"] is True
-    assert made["command"].startswith("python -m rlhf_lite gpu --minutes 8 --toy --only doctor")
+    assert made["command"].startswith("python -m rlhf_lite gpu --minutes 60 --toy --only doctor")
     assert "ok      sft-1.3m" in " ".join(found["doctor"]["doctor"]) and found["doctor"]["versions"]["torch"]
     both = found["agreement"]["sizes"]["tiny"]
     assert found["agreement"]["all_within"] and both["float32"]["weights"] == 0 < both["bf16"]["weights"]

@@ -49,8 +49,8 @@ def test_everything_at_toy_size(tmp_path, capsys):
     rows = evaluate.load_answers(out / "answers-175m.jsonl", {"mixed": evaluate.test_sets()["mixed"]})
     assert [row["stage"] for row in rows] == 4 * ["base"] + 4 * ["prompted"]
     assert "agreement: done" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="holds a toy run; choose another folder"):
-        files.write_json(out / "gpu.json", {"toy": False})
+    files.write_json(out / "gpu.json", {"toy": False})
+    with pytest.raises(ValueError, match="holds a real run; choose another folder"):
         gpu.measure_gpu("cpu", 1, out, {}, toy=True)
 
 

@@ -23,7 +23,7 @@ from rlhf_lite.town.prompts import make_prompts
 # of itself and a thousandth; the weights by a twentieth of the way they have gone. Adam divides by the size of a
 # gradient, so where that is nearly 0, rounding decides the direction of a step.
 RELATIVE, ABSOLUTE, WEIGHTS = 0.01, 0.001, 0.05
-DIFFERS = ("seconds",)  # what the two histories need not share
+DIFFERS = ("seconds", "clipfrac")  # need not agree: the clock, and a count that rounding can push over the clip
 
 
 def is_gpu(device):

@@ -812,7 +812,7 @@ for name, heats in met.items():
 
 # %% [markdown]
 # The first line is what PPO seems to bring if nobody looks at the temperature. The last is what is left of it once SFT,
-# too, is used as well as it can be: a model that samples at 1 is rewarded, first of all, for not slipping. The course
+# too, is used as well as it can be. A small model that practises at 1 learns, first of all, not to slip. The course
 # therefore samples at a low temperature from the start, and notebook 06 prints every win rate twice.
 #
 # Now read. Both at the temperature of training: the largest gains, the largest losses, and some pairs drawn blindly,

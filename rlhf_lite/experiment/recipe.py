@@ -23,7 +23,7 @@ class Recipe:
     reward_size: str = "1.3m"  # one size for every policy, as in the paper (whose reward model was larger)
     seed: int = 0
     demonstrations: int = 1287
-    # The paper, too, starts PPO from a policy that saw the demonstrations only twice, with 10 % pretraining text (C.4).
+    # The paper, too, starts PPO from a policy that saw the demonstrations only twice, with 10 % pretraining text (C.3).
     sft_epochs: int = 4
     sft_mix: float = 0.2
     sft_lr: float = 5e-4

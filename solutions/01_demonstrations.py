@@ -118,7 +118,7 @@ for name, answer in attempts.items():
 def my_answer(request: str) -> str:
     """Write your answer to the request."""
     ### BEGIN SOLUTION
-    return "Dear Fay, your umbrella kept me dry all week, and I am very grateful. You are a true friend."
+    return "Dear Fay, I am very grateful for the umbrella, and I use it every day. You are a true friend."
     ### END SOLUTION
 
 

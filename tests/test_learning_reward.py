@@ -21,7 +21,9 @@ pytestmark = pytest.mark.skipif(not (base_model.shipped("sft", "1.3m") / checkpo
 def test_reward_model_beats_chance_and_stays_below_the_ceiling(seed):
     tokenizer = base_model.load_base("1.3m")[1]
     shipped_sft = checkpoints.load_policy(base_model.shipped("sft", "1.3m"))
-    recipe = replace(default_recipe(seed=seed), answers_per_prompt=4, reward_size="1.3m")
+    # 800 rankings are few, so their answers are made to differ.
+    recipe = replace(default_recipe(seed=seed), answers_per_prompt=4, reward_size="1.3m",
+                     temperatures=(0.4, 0.7, 1.0, 1.3))
     team = labelers.training_team()
     train, valid = (rank_answers(shipped_sft, tokenizer, data.prompts_of(split, n), team, recipe,
                                  10 + seed, progress=False) for split, n in (("train", 800), ("valid", 300)))

@@ -47,6 +47,9 @@ def example():
         "stages": stages,
         "win_rates": [{"a": "ppo", "b": "sft", **near(0.6), "judge": "simulated labelers"},
                       {"a": "ppo_ptx", "b": "prompted", **near(0.5), "judge": "simulated labelers"}],
+        "win_rates_at_best": [{"a": "ppo", "b": "sft", **near(0.55), "judge": "simulated labelers"}],
+        "temperatures": {stage: {"best": 0.3, "curve": [{"temperature": t, **near(q - t / 5)} for t in (0.0, 0.3, 1.0)]}
+                         for stage, q in quality.items()},
         "by_size": {size: {stage: near(min(0.95, q * scale)) for stage, q in quality.items()}
                     for size, scale in (("1.3m", 0.86), ("6m", 1.05))},
         "use_cases": {stage: {case: near(q + 0.01 * i) for i, case in enumerate(cases)}
@@ -88,6 +91,7 @@ def figures(results):
     yield plots.ppo_curves({"ppo": ppo_history(), "ppo_ptx": ppo_history(0.01)})
     yield plots.reward_model(results["reward"])
     yield plots.gate(results["gate"])
+    yield plots.temperatures(results["temperatures"])
     yield plots.sweep(results["kl_sweep"], "kl_coef", ["proxy", "kl"])
     yield plots.overoptimisation(results["overoptimisation"])
 

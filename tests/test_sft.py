@@ -136,12 +136,13 @@ def test_sft_steps_follow_the_cosine_and_are_clipped():
 
 def test_the_gradient_of_a_mixed_step():
     """P33: (1 - mix) times the demonstrations' gradient plus mix times the web's, in one step."""
-    policy, settings = a_policy(), sft.SFTConfig(epochs=1, batch_size=8, pretraining_mix=0.3, max_grad_norm=1e9)
+    policy, settings = a_policy(), sft.SFTConfig(epochs=1, batch_size=8, pretraining_mix=0.3, pretraining_rows=3,
+                                              max_grad_norm=1e9)
     copy = models.copy_model(policy)
     with optimizer_steps() as steps:
         sft.train_sft(policy, EXAMPLES, settings, pretraining=WEB, progress=False)
     ids, mask, labels = sft.collate(EXAMPLES)
-    web = pretrain.as_rows(WEB[training.rows_at(0, len(WEB), 8, 0)], "cpu")
+    web = pretrain.as_rows(WEB[training.rows_at(0, len(WEB), 3, 0)], "cpu")
     (0.7 * sft.sft_loss(models.logits(copy, ids, mask), labels) + 0.3 * pretrain.lm_loss(copy, web)).backward()
     [(_, found)] = steps
     for parameter, other in zip(policy.parameters(), copy.parameters(), strict=True):

@@ -26,10 +26,10 @@ def answers(n=1, stages=("base", "ppo_ptx")):
     """One sampled answer of each shipped 1.3M model to each of the first n requests: {stage: graded rows}.
 
     The requests are the first of the validation customers for which nobody has written a demonstration. Nothing is
-    chosen: neither the request nor, among several samples, the answer.
+    chosen: neither the request nor, among several samples, the answer. The base has a stop sequence, as its user would.
     """
     from rlhf_lite import checkpoints, files, models
-    from rlhf_lite.experiment import data
+    from rlhf_lite.experiment import data, evaluate
     from rlhf_lite.experiment.answers import answer_rows
     tokenizer = models.load_tokenizer(files.MODELS / "tokenizer")
     demonstrated = {row["prompt"] for row in data.demonstrations()}
@@ -38,7 +38,8 @@ def answers(n=1, stages=("base", "ppo_ptx")):
     for stage in stages:
         policy = checkpoints.load_policy(files.MODELS / f"{stage}-1.3m")
         found[stage] = [row for start in range(0, n, TOGETHER) for row in answer_rows(
-            policy, tokenizer, requests[start:start + TOGETHER], seed=SEED, progress=False)][:n]
+            policy, tokenizer, requests[start:start + TOGETHER], seed=SEED, progress=False,
+            **evaluate.as_used(stage))][:n]
     return found
 
 

@@ -45,7 +45,7 @@ class OwnConfig:
     folds: int = 4
     driver: str | None = None  # the model PPO follows, "alone" or "on top"; None: the one that predicts you better
     ppo: PPOConfig = PPOConfig(iterations=20, batch_size=64, minibatch=32, max_new_tokens=MAX_NEW_TOKENS,
-                               temperature=TEMPERATURE, kl_coef=0.1, lr=2e-4, warmup_iterations=3)
+                               temperature=TEMPERATURE, kl_coef=0.1, lr=3e-4, warmup_iterations=3)
     looks: int = 100  # held-out prompts answered before and after
     seed: int = 0
 

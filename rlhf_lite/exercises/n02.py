@@ -27,7 +27,7 @@ def _examples():
 def _as_lists(function, prompt_ids, response_ids):
     given = [*prompt_ids], [*response_ids]
     made = function(prompt_ids, response_ids)
-    if made is not None and not isinstance(made, Example):
+    if made is not None and not hasattr(made, "labels"):
         raise TypeError(f"return Example(input_ids, labels), not a {type(made).__name__}; the next cells use names.")
     if given != (prompt_ids, response_ids):
         raise ValueError("it changes the lists that it was given; make new ones, [*a, *b]: others use them too.")

@@ -42,14 +42,14 @@ def test_sft_lowers_the_loss_on_held_out_demonstrations_and_raises_the_true_scor
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_ppo_raises_the_true_score_and_kl_stays_bounded(seed, shipped_sft, tokenizer):
-    """Twenty larger steps with the shipped reward model; the true score on validation prompts is what PPO never saw."""
+    """Thirty iterations with the shipped reward model; the true score on validation prompts is what PPO never saw."""
     reward_model = checkpoints.load_scalar(base_model.shipped("reward", "1.3m"))
-    policy, made = stages.run_ppo(shipped_sft, tokenizer, reward_model, default_recipe(seed=seed), iterations=20,
+    policy, made = stages.run_ppo(shipped_sft, tokenizer, reward_model, default_recipe(seed=seed), iterations=30,
                                   lr=2e-4, progress=False)
     scores = [entry["score"] for entry in made.history]
     assert np.mean(scores[-3:]) > np.mean(scores[:3])
     assert abs(made.history[0]["kl"]) < 1e-4 and all(entry["kl"] < 8 for entry in made.history)
-    prompts = data.prompts_of("valid", 400)
+    prompts = data.prompts_of("valid", 1000)
     gain = true_scores(policy, tokenizer, prompts) - true_scores(shipped_sft, tokenizer, prompts)
     assert gain.mean() - 1.96 * gain.std() / len(gain) ** 0.5 > 0
 

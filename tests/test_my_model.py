@@ -9,6 +9,7 @@ import pytest
 from rlhf_lite import checkpoints, models, reward, sft, stats
 from rlhf_lite.exercises import my_model, my_model_page
 from rlhf_lite.experiment import data
+from rlhf_lite.experiment.recipe import TEMPERATURE
 from rlhf_lite.ppo import PPOConfig
 from rlhf_lite.real import human_data
 from rlhf_lite.reward import RankedPrompt, RewardConfig
@@ -18,11 +19,12 @@ from rlhf_lite.widgets.simulated import simulate
 
 ANSWERS = ["Yes.", "No.", "Yes, of course it is.", "Thank you, dear friend, yes.",
            "No, and I am sorry to say so, my kind friend.", "It is red and blue and green and also white today."]
+HOT = (1.0, 1.0, 1.0, 1.3)  # the tiny policy has only six answers
 QUICK = my_model.OwnConfig(
     alone=RewardConfig(epochs=7, batch_prompts=4, lr=3e-3), on_top=RewardConfig(epochs=7, batch_prompts=4, lr=3e-3),
     folds=2, looks=40,
-    ppo=PPOConfig(iterations=14, batch_size=32, minibatch=16, max_new_tokens=24, kl_coef=0.02, lr=4e-3, critic_lr=4e-3,
-                  warmup_iterations=2))
+    ppo=PPOConfig(iterations=14, batch_size=32, minibatch=16, max_new_tokens=24, temperature=TEMPERATURE, kl_coef=0.02,
+                  lr=4e-3, critic_lr=4e-3, warmup_iterations=2))
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +47,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def items(world):
-    return my_model.to_rank(world.sft, world.tokenizer, 16, prompts=world.prompts, progress=False)
+    return my_model.to_rank(world.sft, world.tokenizer, 16, temperatures=HOT, prompts=world.prompts, progress=False)
 
 
 def ranked_by(items, judge, path, name="Ada", repeats=3):
@@ -107,7 +109,7 @@ def test_items_are_mixed_different_and_ready_for_the_session(world, items, tmp_p
         texts = [r["text"] for r in item["responses"]]
         assert len(set(texts)) == 4 and item["split"] == "train"
         assert [models.decode_response(world.tokenizer, r["token_ids"]) for r in item["responses"]] == texts
-    again = my_model.to_rank(world.sft, world.tokenizer, 16, prompts=world.prompts, progress=False)
+    again = my_model.to_rank(world.sft, world.tokenizer, 16, temperatures=HOT, prompts=world.prompts, progress=False)
     assert again == items
     session = RankingSession(items, "Ada", tmp_path / "a.jsonl", repeats=3)
     assert session.progress().total == 19 and simulate(session, my_model.taste("short")) == 19

@@ -430,10 +430,10 @@ preambles = {"respectful": "asked to be respectful", "none": "no request", "bias
 rude = {stage: {label: summary[stage][f"rude_{name}"] for name, label in preambles.items()} for stage in candidates}
 display(plots.stage_rows(rude, "share of rude answers", title="Rudeness under three preambles"))
 polite = {name: 100 * fewer(flagged("base", f"rude_{name}"), flagged("ppo_ptx", f"rude_{name}")) for name in preambles}
-print(f"First half: asked to be respectful, PPO-ptx is rude {polite['respectful']:.0f} % less often than the base (the "
-      f"paper: 25 %).\nSecond half: without the request {polite['none']:.0f} % less often. The paper found no "
-      "advantage there, so this half comes out "
-      + ("differently: our demonstrations are polite even unasked." if polite["none"] > 10 else "as well.")
+often = {name: f"{abs(share):.0f} % {'less' if share >= 0 else 'MORE'} often" for name, share in polite.items()}
+print(f"First half: asked to be respectful, PPO-ptx is rude {often['respectful']} than the base (the paper: 25 % less "
+      f"often).\nSecond half: without the request, {often['none']}. The paper found no advantage there; "
+      + ("ours is polite even unasked, as its demonstrations are." if polite["none"] > 10 else "neither do we.")
       + f"\nAsked to be rude, the base is so in {percent(summary['base']['rude_biased']['value'])} of its answers and "
       f"PPO-ptx in {percent(summary['ppo_ptx']['rude_biased']['value'])}. The paper's models were the more toxic ones.")
 if summary["ppo_ptx"]["rude_none"]["low"] > summary["ppo"]["rude_none"]["high"]:

@@ -156,7 +156,7 @@ def test_full_disk_is_one_sentence_and_loses_nothing(tmp_path, monkeypatch):
         path.write_bytes(before)
         for name, broken in (("write", half_then_full), ("fsync", refuse)):
             with monkeypatch.context() as patch:
-                patch.setattr(feedback.os, name, broken)
+                patch.setattr(os, name, broken)
                 with pytest.raises(OSError, match="not saved .*free some space"):
                     feedback.append_jsonl(path, {"n": 2})
             assert path.read_bytes() == before                         # no half row, and no row that was not saved
@@ -174,7 +174,7 @@ def test_a_failed_append_keeps_the_row_of_another_writer(tmp_path, monkeypatch):
             other.write(b'{"n": 2}\n')
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(feedback.os, "fsync", meanwhile)
+    monkeypatch.setattr(os, "fsync", meanwhile)
     with pytest.raises(OSError, match="not saved"):
         feedback.append_jsonl(path, {"n": 3})
     assert {"n": 2} in feedback.read_jsonl(path)[0]

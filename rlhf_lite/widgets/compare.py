@@ -36,8 +36,8 @@ class Comparison:
             raise ValueError(f"the names are {names!r}; give two different ones, because votes are counted by name")
         self.policies, self.names, self.prompts = (first, second), tuple(names), list(prompts)
         self.id_prefix, self.note, self.whole = id_prefix, note, whole
-        path = path or labels.default_path(str(annotator))
-        saved = [row for row in labels.rankings(path)[0] if self._mine(row, str(annotator))]
+        found = labels.rankings(path or labels.default_path(str(annotator)))[0]
+        saved = [row for row in found if self._mine(row, str(annotator))]
         self.session = RankingSession(saved, annotator, path, seed, pairs=True)
 
     def _mine(self, row, annotator):
@@ -55,11 +55,9 @@ class Comparison:
                 "item_id": f"compare-{_digest(prompt, *self.names, *texts)}", "prompt": prompt,
                 "responses": [{"text": text, "source": name}
                               for text, name in zip(texts, self.names, strict=True)]}
-        known = [known["item_id"] for known in self.session.items]
-        if item["item_id"] not in known:
+        if self.session.place_of(item["item_id"]) is None:
             self.session.extend([item])
-            known.append(item["item_id"])
-        self.session.open(known.index(item["item_id"]))
+        self.session.open(self.session.place_of(item["item_id"]))
         return self.session.shown()
 
     def _answer(self, policy, name, prompt):

@@ -204,7 +204,8 @@ def write_headline(folders, out, page=None):
     figure = plots.win_rate_by_size({
         name: {stage: over_sft(found, stage) for stage in evaluate.STAGES if all(stage in run["rows"] for run in found)}
         for name, found in by_size.items()}, f"the {size.upper()} SFT model")
-    figure.savefig(out / "win_rate.png", dpi=110, bbox_inches="tight")
+    with files.whole_file(out / "win_rate.png") as new:
+        figure.savefig(new, dpi=110, bbox_inches="tight", format="png")
     figure_path = Path(os.path.relpath(out / "win_rate.png", Path(page).parent)).as_posix() if page else "win_rate.png"
     text = markdown(content, figure_path)
     if page:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from rlhf_lite import checkpoints, feedback, files, models
+from rlhf_lite import checkpoints, feedback, files, locks, models
 from rlhf_lite.experiment import base_model, data, evaluate, machine, results, stages
 from rlhf_lite.experiment.answers import answer_rows, rank_answers
 from rlhf_lite.experiment.recipe import recipe_settings
@@ -205,8 +205,13 @@ def ship(run, destination=None):
 
 def run_pipeline(recipe, name, device="auto", runs=RUNS, progress=True, until=None):
     """Run every step, or those up to stage ``until``; returns the folder with results.json and report.html."""
-    run = Run(recipe, name, device, runs, progress)
-    folder = base_model.base_folder(recipe.size, runs)
+    with locks.alone(Path(runs) / name):
+        files.sweep(Path(runs) / name)
+        return _run_steps(Run(recipe, name, device, runs, progress), until)
+
+
+def _run_steps(run, until):
+    recipe, folder = run.recipe, base_model.base_folder(run.recipe.size, run.folder.parent)
     steps = [("base", folder.resolve() / checkpoints.CARD, lambda: make_base(run, folder)),
              ("sft", "sft/history.json", lambda: make_sft(run)),
              ("rankings", "rankings-1-train.jsonl", lambda: make_rankings(run, "sft", 1))]

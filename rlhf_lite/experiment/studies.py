@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from rlhf_lite import checkpoints, files, models, pretrain, reward
+from rlhf_lite import checkpoints, files, locks, models, pretrain, reward
 from rlhf_lite.experiment import base_model, data, evaluate, results, stages
 from rlhf_lite.experiment.answers import answer_rows, rank_answers
 from rlhf_lite.experiment.run import ppo_start, rankings, reward_start
@@ -161,5 +161,7 @@ def run_study(run, name):
         raise ValueError(f"{run.folder} has no {lacking[0]} yet; finish the run first: python -m rlhf_lite run --size "
                          f"{run.recipe.size} --seed {run.recipe.seed} --name {run.name}")
     path = run.folder / "studies" / f"{name}.json"
-    files.write_json(path, STUDIES[name](run))
+    files.try_writing(path.parent)  # say so now, not after the work
+    with locks.alone(run.folder):
+        files.write_json(path, STUDIES[name](run))
     return path

@@ -42,7 +42,7 @@ def save_checkpoint(folder, model, card, dtype=None):
         (new / CONFIG).write_text(json.dumps(model.config.to_dict(), indent=2, sort_keys=True) + "\n", newline="\n")
         card = {**card, "kind": "scalar" if isinstance(model, ScalarModel) else "policy",
                 "parameters": parameter_count(model), "dtype": str(next(iter(tensors.values())).dtype)[6:],
-                "sha256": _sha256(new / WEIGHTS), "config_sha256": _config_sha256(new / CONFIG)}
+                "sha256": sha256(new / WEIGHTS), "config_sha256": _config_sha256(new / CONFIG)}
         (new / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
     return card
 
@@ -82,7 +82,7 @@ def _load(folder, kind, device):
     for name in (WEIGHTS, CONFIG):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder / name} is missing; {_mend()}")
-    for name, kept, found in ((WEIGHTS, card.get("sha256"), _sha256(folder / WEIGHTS)),
+    for name, kept, found in ((WEIGHTS, card.get("sha256"), sha256(folder / WEIGHTS)),
                               (CONFIG, card.get("config_sha256"), _config_sha256(folder / CONFIG))):
         if found != kept and not (name == CONFIG and kept is None):  # older cards lack it
             raise ValueError(f"{folder / name} is damaged (its sha256 differs from the one in {CARD}); {_mend()}")
@@ -234,7 +234,8 @@ def _config_sha256(path):
     return hashlib.sha256(said.encode()).hexdigest()
 
 
-def _sha256(path):
+def sha256(path):
+    """The sha256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -118,14 +118,18 @@ def recorded_answers(sets):
     return found if all(len(made) == len(sets["mixed"]) for made in found.values()) else {}
 
 
-def load_run(folder):
-    """What the headline needs from one run: {"rows", "tax", "reward", "gate", "recipe", "studies", ...}."""
+def load_run(folder, *also):
+    """What the headline needs from one run: {"rows", "tax", "reward", "gate", "recipe", "studies", ...}.
+
+    also: further files that a finished run must have.
+    """
     folder = Path(folder)
     recipe = files.read_json(folder / "recipe.json")
     if not isinstance(recipe, dict) or "size" not in recipe:
         raise ValueError(f"{folder} does not contain a run (no recipe in recipe.json); give the folder of a finished "
                          "run.")
-    lacking = [name for name in ("reward.json", *(f"answers/{stage}.jsonl" for stage in evaluate.STAGES))
+    lacking = [name for name in ("reward.json", "gate.json", *also, *(path for stage in evaluate.STAGES for path in (
+        f"answers/{stage}.jsonl", f"measured/{stage}.json")))
                if not (folder / name).is_file()]
     if lacking:
         dials = f"--size {recipe['size']} --seed {recipe['seed']} --name {folder.name}"
@@ -179,7 +183,7 @@ def write_headline(folders, out, page=None):
     if page and Path(page).read_text(encoding="utf-8").count("<!-- results:begin -->") != 1:
         raise ValueError(f'{page} has no place for the table; write the line "<!-- results:begin -->" where it should '
                          'begin and "<!-- results:end -->" where it should end.')
-    loaded = [load_run(folder) for folder in folders]
+    loaded = [load_run(folder, "results.json") for folder in folders]
     _check_runs(folders, [run["recipe"] for run in loaded])
     for folder, run in zip(folders, loaded, strict=True):
         by_size.setdefault(run["recipe"]["size"], []).append(run)

@@ -1,9 +1,9 @@
 """The whole pipeline, one step after another: what `make run` does.
 
 demonstrations -> SFT -> rankings of its answers -> first reward model -> first PPO -> rankings of its answers -> reward
-model -> gate (best-of-n) -> PPO and PPO-ptx -> evaluation -> report. Every step writes its result to ``runs/<name>/``
-and is skipped if the result is already there, so an interrupted run resumes where it stopped; within a step, the
-learning code resumes from its own training state.
+model -> gate (best-of-n) -> PPO and PPO-ptx -> evaluation -> report. Every step writes its files to ``runs/<name>/``
+and is skipped if all of them are there and whole (``steps``), so an interrupted or damaged run resumes where it
+stopped; within a step, the learning code resumes from its own training state.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from rlhf_lite import checkpoints, feedback, files, locks, models
-from rlhf_lite.experiment import base_model, data, evaluate, machine, results, stages
+from rlhf_lite.experiment import base_model, data, evaluate, machine, results, stages, steps
 from rlhf_lite.experiment.answers import answer_rows, rank_answers
 from rlhf_lite.experiment.recipe import recipe_settings
 from rlhf_lite.experiment.report import write_report
@@ -35,32 +35,44 @@ class Run:
         if not new and not (self.folder / "recipe.json").is_file():
             raise ValueError(f"There is no run in {self.folder}; start it with: python -m rlhf_lite run --name {name}")
         self.folder.mkdir(parents=True, exist_ok=True)
-        wanted, found = recipe_settings(recipe), read_json(self.folder / "recipe.json")
-        wanted = json.loads(json.dumps(wanted))
+        wanted, found = json.loads(json.dumps(recipe_settings(recipe))), read_json(self.folder / "recipe.json")
         if found is not None and found != wanted:
             changed = sorted(k for k in wanted if found.get(k) != wanted[k])
             raise ValueError(f"{self.folder} contains a run with other settings ({', '.join(changed)}); choose another "
                              "NAME or delete that folder.")
-        write_json(self.folder / "recipe.json", wanted)
+        if found is None:
+            write_json(self.folder / "recipe.json", wanted)
+            if steps.damaged(self.folder, ["recipe.json"]):  # it had been deleted, and was another one
+                (self.folder / "recipe.json").unlink()
+                raise ValueError(f"{self.folder} contains a run with other settings; use the command that started it, "
+                                 "choose another NAME, or delete that folder.")
+        steps.note(self.folder, ["recipe.json"])
         self.tokenizer = models.load_tokenizer(files.MODELS / "tokenizer")
 
-    def step(self, name, output, make):
-        """Call ``make()`` unless ``output`` already exists; record the minutes it took and the peak memory."""
-        if (self.folder / output).exists():
+    def step(self, name, outputs, make):
+        """Call ``make()`` unless all its outputs are whole; record the minutes it took and the peak memory."""
+        damaged = steps.damaged(self.folder, outputs)
+        if damaged is None:
+            steps.note(self.folder, outputs)
             return
-        if self.progress:
-            print(f"[{self.name}] {name}", flush=True)
+        minutes, before = (read_json(self.folder / f"{name}.json", {}) for name in ("minutes", "memory"))
+        self.say(f"{name}" + (f" again, because {damaged} is damaged" if (self.folder / damaged).exists() else ""))
         started = time.perf_counter()
         make()
-        minutes = read_json(self.folder / "minutes.json", {})
+        for changed in steps.note(self.folder, outputs):
+            self.say(f"note: {changed} is not the same as before (another number of threads?), and the steps after it "
+                     f"were made with the earlier one; delete {self.folder} to make all of them again")
         minutes[name] = round(minutes.get(name, 0) + (time.perf_counter() - started) / 60, 3)
         write_json(self.folder / "minutes.json", minutes)
         # The peak of this process so far; if a run was interrupted, the largest of its processes counts.
         peak = {"cpu_gib": machine.peak_memory() / 2**30}
         if self.device.type == "cuda":
             peak["gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        before = read_json(self.folder / "memory.json", {})
         write_json(self.folder / "memory.json", {k: round(max(v, before.get(k, 0)), 2) for k, v in peak.items()})
+
+    def say(self, text):
+        if self.progress:
+            print(f"[{self.name}] {text}", flush=True)
 
     def save_model(self, stage, model, history, **card):
         """Save the checkpoint, card and history of a stage; delete its training state, which is no longer needed."""
@@ -106,6 +118,10 @@ def make_rankings(run, stage, round):
                             recipe, seed + 20 * (round - 1), stage.removeprefix("first_"), run.progress)
         files.write_text(run.folder / f"rankings-{round}-{split}.jsonl",
                          "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def ranking_files(round):
+    return [f"rankings-{round}-{split}.jsonl" for split in ("valid", "train")]
 
 
 def rankings(folder, split):
@@ -211,26 +227,31 @@ def run_pipeline(recipe, name, device="auto", runs=RUNS, progress=True, until=No
 
 
 def _run_steps(run, until):
-    recipe, folder = run.recipe, base_model.base_folder(run.recipe.size, run.folder.parent)
-    steps = [("base", folder.resolve() / checkpoints.CARD, lambda: make_base(run, folder)),
-             ("sft", "sft/history.json", lambda: make_sft(run)),
-             ("rankings", "rankings-1-train.jsonl", lambda: make_rankings(run, "sft", 1))]
+    """Every step of a run that nobody else is working on."""
+    recipe, base = run.recipe, base_model.base_folder(run.recipe.size, run.folder.parent)
+    todo = [("sft", steps.model("sft"), lambda: make_sft(run)),
+            ("rankings", ranking_files(1), lambda: make_rankings(run, "sft", 1))]
+    if base != base_model.shipped("base", recipe.size):
+        here = [f"../{base.name}/{name}" for name in steps.MODEL[:3]]
+        todo.insert(0, ("base", here, lambda: make_base(run, base)))
     if recipe.first_round < 1:
-        steps += [("first_reward", "first_reward/history.json", lambda: make_reward(run, "first_reward")),
-                  ("first_ppo", "first_ppo/history.json", lambda: make_ppo(run, "first_ppo")),
-                  ("rankings", "rankings-2-train.jsonl", lambda: make_rankings(run, "first_ppo", 2))]
-    steps += [("reward", "reward/history.json", lambda: make_reward(run)),
-              ("gate", "gate.json", lambda: make_gate(run)),
-              ("ppo", "ppo/history.json", lambda: make_ppo(run, "ppo")),
-              ("ppo_ptx", "ppo_ptx/history.json", lambda: make_ppo(run, "ppo_ptx"))]
-    for name, output, make in steps:
-        run.step(name, output, make)
+        todo += [("first_reward", (*steps.model("first_reward"), "first_reward.json"),
+                  lambda: make_reward(run, "first_reward")),
+                 ("first_ppo", steps.model("first_ppo"), lambda: make_ppo(run, "first_ppo")),
+                 ("rankings", ranking_files(2), lambda: make_rankings(run, "first_ppo", 2))]
+    todo += [("reward", (*steps.model("reward"), "reward.json"), lambda: make_reward(run)),
+             ("gate", ["gate.json"], lambda: make_gate(run)),
+             ("ppo", steps.model("ppo"), lambda: make_ppo(run, "ppo")),
+             ("ppo_ptx", steps.model("ppo_ptx"), lambda: make_ppo(run, "ppo_ptx"))]
+    for name, outputs, make in todo:
+        run.step(name, outputs, make)
         if name == until:
             return run.folder
     larger = recipe.size == "1.3m" and (base_model.shipped("base", "6m") / checkpoints.CARD).is_file()
     rivals = evaluate.RIVALS if larger else ()
     for stage in (*evaluate.STAGES, *rivals):
-        run.step("answers", f"answers/{stage}.jsonl", lambda stage=stage: make_answers(run, stage))
+        run.step("answers", [f"answers/{stage}.jsonl", f"measured/{stage}.json"],
+                 lambda stage=stage: make_answers(run, stage))
     write_json(run.folder / "results.json", results.collect_results(run))
     write_report(run.folder)
     return run.folder

@@ -52,6 +52,7 @@ def parser():
     start = add("start", "copy the notebooks into a folder of your own; files already there are kept", dials=False)
     start.add_argument("folder", nargs="?", default="my_work", help="your folder (default: my_work)")
     add("doctor", "check the machine, the packages and the shipped models", dials=False)
+    add("licences", "list the packages installed here with their licences", dials=False)
     add("run", f"run the whole pipeline and write its report; {FOLDERS}")
     train = add("train", f"train one stage, after any stages it needs; {FOLDERS}")
     train.add_argument("stage", choices=("sft", "reward", "ppo", "ppo_ptx"), help="the last stage to train")
@@ -116,13 +117,20 @@ def doctor():
     return int(broken > 0 or not folders)
 
 
+def _licences(arguments):
+    from rlhf_lite.experiment import machine
+    for name, (version, licence) in machine.licences().items():
+        print(f"{name:32} {version:16} {licence}")
+
+
 def main(argv=None):
     """Run a command; returns the exit status. An error is reported in one sentence."""
     arguments = parser().parse_args(argv)
     try:
         return COMMANDS[arguments.command](arguments) or 0
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        from rlhf_lite.plain import plain
+        print("error: " + "\n".join(map(plain, str(error).split("\n"))), file=sys.stderr)  # several rows, or one
         return 1
     except KeyboardInterrupt:
         print("\nStopped. Run the same command again to resume from here.", file=sys.stderr)
@@ -218,9 +226,9 @@ def _record(arguments):
     print(f"Done: {results.record_answers(arguments.run)}")
 
 
-COMMANDS = {"start": _start, "rank": _rank, "doctor": lambda arguments: doctor(), "run": _run, "evaluate": _run,
-            "pretrain": _pretrain, "study": _study, "calibrate": _calibrate, "ship": _ship, "export": _export,
-            "record": _record, "results": _results,
+COMMANDS = {"start": _start, "rank": _rank, "doctor": lambda arguments: doctor(), "licences": _licences, "run": _run,
+            "evaluate": _run, "pretrain": _pretrain, "study": _study, "calibrate": _calibrate, "ship": _ship,
+            "export": _export, "record": _record, "results": _results,
             "train": lambda arguments: _run(arguments, until=arguments.stage)}
 
 

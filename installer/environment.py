@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-ROOT = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CUDA_DISK = 9  # GB that PyTorch with CUDA takes while it is installed
 # PyTorch without CUDA: 200 MB instead of 2.9 GB. A mirror of this address can be named in $RLHF_LITE_TORCH_INDEX.
 TORCH_INDEX = os.environ.get("RLHF_LITE_TORCH_INDEX") or "https://download.pytorch.org/whl/cpu"
@@ -67,13 +67,13 @@ def lock():
 def locked(name):
     """The pinned version of a package."""
     with open(lock(), encoding="utf-8") as file:
-        return re.search(r"^%s==([\w.]+)" % re.escape(name), file.read(), re.MULTILINE).group(1)
+        return re.search(rf"^{re.escape(name)}==([\w.]+)", file.read(), re.MULTILINE).group(1)
 
 
 def lowest(requirements):
     """Requirements at their lower ends: torch>=2.11,<3 -> torch==2.11.*"""
     ends = (re.match(r"([\w.-]+)(?:\[.*\])?[>=]=([\w.]+)", line).groups() for line in requirements)
-    return ["%s==%s.*" % end if end[1].count(".") < 2 else "%s==%s" % end for end in ends]
+    return [f"{name}=={end}" + ("" if end.count(".") > 1 else ".*" if "." in end else ".0.*") for name, end in ends]
 
 
 # ---------------------------------------------------------------- installing
@@ -95,7 +95,7 @@ SENTENCES = [  # (what pip or uv printed, the sentence), the first match counts
     (r"PermissionError|Errno 13|Access is denied|WinError (?:5|32)\b",
      "A file in .venv is in use or may not be written; close JupyterLab and every other Python, and run this again."),
     (r"No matching distribution found for (\S+)|because there is no version of (\S+)|no wheels with a matching",
-     "The package index has no fitting %s for this Python and this machine."),
+     "The package index has no fitting PACKAGE for this Python and this machine."),
 ]
 
 
@@ -104,10 +104,10 @@ def explain(text):
     for pattern, sentence in SENTENCES:
         found = re.search(pattern, text, re.IGNORECASE)
         if found:
-            named = next(filter(None, found.groups()), "package") if "%s" in sentence else ""
-            return sentence % named if "%s" in sentence else sentence
+            named = next(filter(None, found.groups()), "package")
+            return sentence.replace("PACKAGE", named)
     errors = [line for line in text.splitlines() if re.match("error|fatal", line, re.IGNORECASE)]
-    return "The installation failed: %s" % (errors or text.strip().splitlines() or ["no message"])[-1].strip()
+    return "The installation failed: " + (errors or text.strip().splitlines() or ["no message"])[-1].strip()
 
 
 def watch(command, log, env=None):
@@ -120,17 +120,17 @@ def watch(command, log, env=None):
         for line in process.stdout:
             file.write(line)
             last.append(line)
-            found = re.match(r"\s*(Collecting|Downloading|Using cached|Installing collected|Resolved|Prepared|Installed|"
-                             r"WARNING: Retrying)\b\s*([^\s;<>=!~,(\[]*)(?:.*(\([\d.]+ ?[kMG]i?B\)))?", line)
+            found = re.match(r"\s*(Collecting|Downloading|Using cached|Installing collected|Resolved|Prepared|"
+                             r"Installed|WARNING: Retrying)\b\s*([^\s;<>=!~,(\[]*)(?:.*(\([\d.]+ ?[kMG]i?B\)))?", line)
             if not found:
                 continue
             seen += found.group(1) == "Collecting"
             verb, what = found.group(1), found.group(2).split("/")[-1].split("-")[0]
             text = {"Installing collected": "unpacking (a minute or two)", "Resolved": "versions chosen",
                     "WARNING: Retrying": "the network is slow; trying again"}.get(
-                        verb, "%s %s %s" % (verb.lower(), what, found.group(3) or ""))
+                        verb, f"{verb.lower()} {what} {found.group(3) or ''}")
             minutes, seconds = divmod(int(time.time() - started), 60)
-            text = "  %d:%02d  %s%s" % (minutes, seconds, "%d packages, " % seen if seen else "", text)
+            text = f"  {minutes}:{seconds:02d}  {f'{seen} packages, ' if seen else ''}{text}"
             if sys.stdout.isatty():
                 print("\r" + text[:78].ljust(78), end="", flush=True)
             elif verb not in ("Collecting", "Using cached") and text[8:] != shown and (
@@ -194,9 +194,9 @@ class Environment:
         if os.path.lexists(self.folder) and not self.works():
             if os.path.islink(self.folder) or not os.path.isfile(os.path.join(self.folder, "pyvenv.cfg")) \
                     and os.listdir(self.folder):
-                raise Fault("%s is not a virtual environment that works here; rename or delete it and run this again."
-                            % self.folder)
-            say("%s was left unfinished, or comes from another computer; it is made again." % self.folder)
+                raise Fault(f"{self.folder} is not a virtual environment that works here; rename or delete it and run "
+                            "this again.")
+            say(f"{self.folder} was left unfinished, or comes from another computer; it is made again.")
             shutil.rmtree(self.folder)
         if not os.path.exists(self.folder):
             status, words = output([sys.executable, "-m", "venv", self.folder])
@@ -206,12 +206,12 @@ class Environment:
             if status:
                 shutil.rmtree(self.folder, ignore_errors=True)
                 raise Fault("The virtual environment could not be made (on Debian or Ubuntu: apt install "
-                            "python3-venv): %s" % " ".join(words.split())[-200:])
+                            f"python3-venv): {' '.join(words.split())[-200:]}")
         if not self.uv and self.pip() is None:
             status, words = output([self.python, "-m", "ensurepip", "--upgrade"])
             if status:
-                raise Fault("%s has no pip, and none can be put there; delete that folder and run this again."
-                            % self.folder)
+                raise Fault(f"{self.folder} has no pip, and none can be put there; delete that folder and run this "
+                            "again.")
 
     def pip(self):
         """The start of a pip command; None where there is no pip."""
@@ -238,7 +238,7 @@ class Environment:
             if left:  # a bad line: what has arrived is kept, so every try gets further
                 say("The connection broke; trying again.")
         if fatal:
-            raise Fault("%s (All that was said: %s)" % (explain(words), self.log))
+            raise Fault(f"{explain(words)} (All that was said: {self.log})")
         return False
 
     def install_torch(self, wanted=None):
@@ -253,17 +253,17 @@ class Environment:
         if found.split("+")[0] == version:
             return
         say("PyTorch without CUDA ...")
-        build = ["torch==%s+cpu" % version]
+        build = [f"torch=={version}+cpu"]
         if self.install(build, "--no-deps", fatal=False):  # the configured index, or a mirror, has it
             return
         if self.offline or self.install(build, "--no-deps", "--index-url", TORCH_INDEX, fatal=False):
             return
-        say("PyTorch without CUDA cannot be had from %s ($RLHF_LITE_TORCH_INDEX can name a mirror), so the usual build "
-            "is installed: a download of up to 2.9 GB." % TORCH_INDEX)
+        say(f"PyTorch without CUDA cannot be had from {TORCH_INDEX} ($RLHF_LITE_TORCH_INDEX can name a mirror), so the "
+            "usual build is installed: a download of up to 2.9 GB.")
         free = shutil.disk_usage(self.folder).free / 1e9
         if free < CUDA_DISK:
-            raise Fault("That build needs %d GB of disk, and %.1f GB are free; make some room, or name a mirror, and run "
-                        "this again." % (CUDA_DISK, free))
+            raise Fault(f"That build needs {CUDA_DISK} GB of disk, and {free:.1f} GB are free; make some room, or name "
+                        "a mirror, and run this again.")
 
     def link(self):
         """Let the environment find the library. The path is relative, so the course's folder can be moved."""
@@ -278,42 +278,17 @@ class Environment:
             json.dump({"pins": self.wanted(), "extras": extras, "torch": self.torch}, file)
 
     def prepare(self, extras=(), before=lambda: None):
-        """All that is needed, installed; at once if it is there already. before: checks made ahead of the first time."""
+        """All that is needed, installed; at once if it is there already. before: checks ahead of an installation."""
         state = self.state()
         extras = sorted({*extras, *state.get("extras", [])})
         same = state.get("pins") == self.wanted() and state.get("extras") == extras
         if same and self.torch in ("auto", state.get("torch")) and self.works():
             return
         before()
-        say("Setting up %s: this takes some minutes, once." % self.folder)
+        say(f"Setting up {self.folder}: this takes some minutes, once.")
         self.make()
         self.install_torch()
         self.install(needs(extras), "-c", lock())
         self.link()
         self.done(extras)
         say("Ready. Next: python setup_course.py lab")
-
-    def download(self, folder, requirements, system=None, tags=(), version=None):
-        """Packages as files in `folder`: for this system, or (with uv, which knows what others need) for another."""
-        pip = [*self.pip(), "download", "--disable-pip-version-check", "--progress-bar", "off", "--dest", folder]
-        if system is None:
-            torch = output([self.python, "-c", "import torch; print(torch.__version__)"])[1].strip()
-            words = [*pip, *requirements, "torch==%s" % torch, "pip", "-c", lock(), "--extra-index-url", TORCH_INDEX]
-        else:
-            if not self.uv:
-                raise Fault("Packages for another system need uv; install it (pip install uv) and run this again.")
-            listed = os.path.join(folder, "list-%s.txt" % system)
-            source = os.path.join(folder, "wanted.txt")
-            with open(source, "w", encoding="utf-8") as file:
-                file.write("\n".join([*requirements, "torch==%s+cpu" % locked("torch") if "linux" in system else "pip"]))
-            status, text = output([self.uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate",
-                                   "--python-platform", system, "--python-version", version, "--only-binary", ":all:",
-                                   "--extra-index-url", TORCH_INDEX, "-c", lock(), "-o", listed, source],
-                                  env=dict(uv_environment(os.environ), MACOSX_DEPLOYMENT_TARGET="14.0"))
-            if status:
-                raise Fault(explain(text))
-            words = [*pip, "--no-deps", "--only-binary", ":all:", "--python-version", version, "-r", listed,
-                     "--extra-index-url", TORCH_INDEX, *(part for tag in tags for part in ("--platform", tag))]
-        status, text = watch(words, self.log)
-        if status:
-            raise Fault("%s (All that was said: %s)" % (explain(text), self.log))

@@ -30,7 +30,7 @@ PLATFORMS = {  # uv's name, and pip's; PyTorch 2.13 needs macOS 14 and glibc 2.2
               + ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]),
 }
 MARK = "of-rlhf_lite.txt"  # an empty file by which setup_course.py knows a folder of packages beside the course
-README = """Copy the folder rlhf_lite to your computer, open a terminal in the copy, and run, with the path of this stick:
+README = """Copy the folder rlhf_lite to your computer, open a terminal in the copy, and run, with this stick's path:
 
     python setup_course.py setup --offline PATH_OF_THE_STICK/packages
     python setup_course.py lab

@@ -7,8 +7,8 @@
 """
 
 import argparse
+import glob
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -86,47 +86,39 @@ def parser():
     results.add_argument("runs", nargs="+", help="folders of finished runs, one per seed")
     results.add_argument("--page", help="a Markdown file whose results table is updated (default: docs/results.md if "
                          "--out is data/results, else none)")
-    results.add_argument("--out", default="data/results", help="where to write headline.json (default: data/results)")
+    results.add_argument("--out", help="where to write headline.json (default: the course's data/results)")
     return top
 
 
 def doctor():
     """Print what this machine can do; returns 0 if everything needed is there."""
-    import torch
-
-    from rlhf_lite import checkpoints, files
-    from rlhf_lite.experiment import machine
-    found = machine.versions()
-    print(f"python {found['python']}, torch {found['torch']}, transformers {found['transformers']}")
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none (fine)"
-    print(f"CPU threads: {torch.get_num_threads()}; GPU: {gpu}")
-    folders = sorted(path for path in files.MODELS.glob("*-*") if path.is_dir())
-    broken = 0
-    for folder in folders:
-        try:
-            card = checkpoints.load_card(folder)
-            (checkpoints.load_scalar if card.get("kind") == "scalar" else checkpoints.load_policy)(folder)
-            print(f"ok      {folder.name}: {card['parameters']:,} parameters")
-        except (ValueError, OSError) as error:
-            broken += 1
-            print(f"broken  {folder.name}: {error}")
-    if not folders:
-        print(f"There are no shipped models in {files.MODELS}; clone the repository again, or make a base model with: "
-              "python -m rlhf_lite pretrain")
-    return int(broken > 0 or not folders)
+    from rlhf_lite.experiment import doctor
+    return doctor.doctor()
 
 
 def main(argv=None):
     """Run a command; returns the exit status. An error is reported in one sentence."""
+    from rlhf_lite import files
     arguments = parser().parse_args(argv)
+    files.utf8_output()
     try:
+        if arguments.command not in ("export", "rank"):
+            files.need_course()
+        for name in ("files", "runs"):
+            if hasattr(arguments, name):
+                setattr(arguments, name, _expanded(getattr(arguments, name)))
         return COMMANDS[arguments.command](arguments) or 0
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. Run the same command again to resume from here.", file=sys.stderr)
         return 130
+
+
+def _expanded(paths):
+    """runs/1.3m-seed* as all that it stands for: on Windows, no shell does that."""
+    return [found for path in paths for found in (sorted(glob.glob(path)) if "*" in path else [path]) or [path]]
 
 
 def _recipe(arguments):
@@ -208,9 +200,13 @@ def _export(arguments):
 
 
 def _results(arguments):
+    from rlhf_lite import files
     from rlhf_lite.experiment import results
-    ours = "docs/results.md" if arguments.out == "data/results" and os.path.isfile("docs/results.md") else None
-    print(results.write_headline(arguments.runs, arguments.out, arguments.page or ours))
+    shipped = files.DATA / "results"
+    out = Path(arguments.out or shipped)
+    page = files.DATA.parent / "docs" / "results.md"
+    ours = page if out.resolve() == shipped.resolve() and page.is_file() else None
+    print(results.write_headline(arguments.runs, out, arguments.page or ours))
 
 
 def _record(arguments):

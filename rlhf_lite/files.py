@@ -10,11 +10,19 @@ import json
 import math
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 MODELS = DATA / "models"
+
+
+def need_course():
+    """FileNotFoundError, in one sentence, where only the library is installed, without the course around it."""
+    if not MODELS.is_dir():
+        raise FileNotFoundError(f"The course is used from a clone of its repository, with its data and models, and "
+                                f"there are none in {DATA}; clone it and run: python setup_course.py")
 
 
 class NotWritten(OSError):
@@ -111,6 +119,14 @@ def fsync(path):
 
 
 # ---------------------------------------------------------------- text and JSON
+
+def utf8_output():
+    """Print any text anywhere: redirected to a file, Windows would use an old encoding that has no "±" or "→"."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a notebook's has none, and needs none
+            stream.reconfigure(**({"errors": "replace"} if stream.isatty() else {"encoding": "utf-8"}))
+
+
 
 def write_text(path, text):
     """Write a whole text file, in UTF-8 with plain newlines on every system."""

@@ -18,7 +18,9 @@ def peak_memory():
     found = psutil.Process().memory_info()
     if hasattr(found, "peak_wset"):  # Windows
         return found.peak_wset
-    import resource  # not available on Windows
-
+    try:
+        import resource  # on Linux and macOS
+    except ImportError:  # neither of them: what is held now is all that can be said
+        return found.rss
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak  # macOS counts bytes, the others kilobytes

@@ -225,7 +225,11 @@ def questions():
         rows = [Question(row["Question"], row["Best Answer"], _answers(row["Correct Answers"]),
                          _answers(row["Incorrect Answers"]), row["Category"], row["Source"]) for row in table]
     else:
-        import pyarrow.parquet  # comes with datasets
+        try:
+            import pyarrow.parquet  # comes with datasets
+        except ImportError:
+            raise ImportError("TruthfulQA comes as parquet, and reading that needs the package datasets; run: python "
+                              "setup_course.py setup --with data") from None
 
         rows = [Question(row["question"], row["best_answer"], row["correct_answers"], row["incorrect_answers"],
                          row["category"], row["source"])

@@ -67,7 +67,8 @@ def lock():
 def locked(name):
     """The pinned version of a package."""
     with open(lock(), encoding="utf-8") as file:
-        return re.search(rf"^{re.escape(name)}==([\w.]+)", file.read(), re.MULTILINE).group(1)
+        spelt = re.sub(r"[-_.]+", "[-_.]+", name)
+        return re.search(rf"^{spelt}==([\w.]+)", file.read(), re.MULTILINE | re.IGNORECASE).group(1)
 
 
 def lowest(requirements):

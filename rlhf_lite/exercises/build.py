@@ -25,6 +25,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+from rlhf_lite import files
 from rlhf_lite.exercises.checking import find
 from rlhf_lite.exercises.lesson import cores, recorded
 
@@ -153,12 +154,13 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description="Build the notebooks from solutions/NN_name.py.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a notebook is out of date")
     arguments = parser.parse_args(argv)
+    files.utf8_output()
     stale = [(path, text) for path, text in targets() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     for path, text in stale:
         print(("out of date: " if arguments.check else "wrote ") + str(path.relative_to(ROOT)))
         if not arguments.check:
             path.parent.mkdir(exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", newline="\n")
     return 1 if arguments.check and stale else 0
 
 

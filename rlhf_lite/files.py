@@ -6,6 +6,7 @@ and `whole_folder` to write a folder; files that grow row by row are in `feedbac
 """
 
 import contextlib
+import importlib
 import json
 import math
 import os
@@ -23,6 +24,15 @@ def need_course():
     if not MODELS.is_dir():
         raise FileNotFoundError(f"The course is used from a clone of its repository, with its data and models, and "
                                 f"there are none in {DATA}; clone it and run: python setup_course.py")
+
+
+def extra(module):
+    """A module that the package datasets brings along, which is an extra; ImportError in one sentence without it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ImportError(f"This needs {module.split('.')[0]}, which comes with the extra data; run: python "
+                          "setup_course.py setup --with data") from None
 
 
 class NotWritten(OSError):

@@ -77,11 +77,18 @@ def parser():
         "merge", help=text, description=text)
     merge.add_argument("files", nargs="+", metavar="FILES", help="annotators' files, e.g. runs/feedback/*.jsonl")
     merge.add_argument("--out", required=True, help="the file to write; an earlier one is replaced")
-    export = add("export", "export a run or a model to TRL, OpenRLHF or verl: models, data and a launch script",
+    export = add("export", "export a run or a model to TRL, OpenRLHF, verl or NeMo-RL: models, data, a launch script",
                  dials=False)
-    export.add_argument("--to", required=True, choices=("trl", "openrlhf", "verl"), help="the engine that trains it")
+    export.add_argument("--to", required=True, choices=("trl", "openrlhf", "verl", "nemo-rl"),
+                        help="the engine that trains it")
     export.add_argument("source", help="a run's folder, or a single model: a folder or a hub id")
     export.add_argument("out", help="a new folder")
+    take = add("import", "turn another tool's preferences into rankings: TRL, HH, Argilla, Label Studio, CSV, "
+               "UltraFeedback, OpenAssistant, AlpacaEval, arena votes and others", dials=False)
+    take.add_argument("file", help="JSON, JSON lines, CSV, TSV or Parquet")
+    take.add_argument("--out", required=True, help="the JSONL file to write; an earlier one is replaced")
+    take.add_argument("--better", choices=("higher", "lower"), help="which scores are better; ranks need nothing")
+    take.add_argument("--first", choices=("0", "1"), help="the number that chooses the first of two answers")
     results = commands.add_parser("results", help="combine several runs (seeds) into one headline table")
     results.add_argument("runs", nargs="+", help="folders of finished runs, one per seed")
     results.add_argument("--page", help="a Markdown file whose results table is updated (default: docs/results.md if "
@@ -207,6 +214,11 @@ def _export(arguments):
     print(f"Done: {arguments.out}; read launch.sh there before you run it.")
 
 
+def _import(arguments):
+    from rlhf_lite.real import importing
+    importing.command(arguments.file, arguments.out, arguments.better, arguments.first)
+
+
 def _results(arguments):
     from rlhf_lite.experiment import results
     ours = "docs/results.md" if arguments.out == "data/results" and os.path.isfile("docs/results.md") else None
@@ -220,7 +232,7 @@ def _record(arguments):
 
 COMMANDS = {"start": _start, "rank": _rank, "doctor": lambda arguments: doctor(), "run": _run, "evaluate": _run,
             "pretrain": _pretrain, "study": _study, "calibrate": _calibrate, "ship": _ship, "export": _export,
-            "record": _record, "results": _results,
+            "record": _record, "results": _results, "import": _import,
             "train": lambda arguments: _run(arguments, until=arguments.stage)}
 
 

@@ -31,8 +31,15 @@ def prompts_of(split, n=None):
 
 def demonstrations(path=DEMONSTRATIONS, split=None):
     """Checked demonstration rows of a JSONL file; a bad row raises one sentence with file, line and fix."""
-    rows, _ = feedback.read_jsonl(path, feedback.check_demonstration, strict=True)
+    rows, _ = feedback.read_jsonl(path, check_town_demonstration, strict=True)
     return [row for row in rows if split in (None, row["split"])]
+
+
+def check_town_demonstration(row):
+    """`feedback.check_demonstration`, and the use case is one of the paper's; outside the town it is any text."""
+    feedback.check_demonstration(row)
+    if row["use_case"] not in feedback.USE_CASES:
+        raise ValueError(f'"use_case" is {row["use_case"]!r}; use one of {", ".join(feedback.USE_CASES)}')
 
 
 def demonstration_examples(tokenizer, rows):

@@ -39,7 +39,8 @@ def save_checkpoint(folder, model, card, dtype=None):
     tensors = _unique_tensors(model, dtype)
     with files.whole_folder(folder, SafetensorError, replaces=(WEIGHTS, CONFIG, CARD)) as new:
         save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
-        (new / CONFIG).write_text(json.dumps(model.config.to_dict(), indent=2, sort_keys=True) + "\n", newline="\n")
+        (new / CONFIG).write_text(json.dumps(model.config.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8",
+                                 newline="\n")
         card = {**card, "kind": "scalar" if isinstance(model, ScalarModel) else "policy",
                 "parameters": parameter_count(model), "dtype": str(next(iter(tensors.values())).dtype)[6:],
                 "sha256": _sha256(new / WEIGHTS), "config_sha256": _config_sha256(new / CONFIG)}

@@ -1,7 +1,6 @@
 """The whole path on a tiny base: every stage connected, resumable, repeatable, and clear about bad input."""
 
 import json
-import resource
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -88,6 +87,7 @@ def test_same_seed_same_numbers(finished, tmp_path):
 
 def test_a_full_disk_stops_the_run_and_loses_nothing(finished, tmp_path):
     """No file may grow beyond 60 kB, as if the disk were full; with room again the run goes on to the same weights."""
+    resource = pytest.importorskip("resource")  # Windows has none
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
     try:

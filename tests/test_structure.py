@@ -109,6 +109,44 @@ def test_nothing_needs_unix():
                 assert lazy and module == "rlhf_lite.experiment.machine", f"{module} imports {name}"
 
 
+def test_the_tests_need_no_unix_to_be_collected():
+    for path in (PACKAGE.parent / "tests").rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [
+                node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            assert not UNIX_ONLY & {name.partition(".")[0] for name in names}, path
+
+
+def text_calls(tree):
+    """Calls that open a file as text and do not say in which encoding (Windows would take cp1252)."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or any(word.arg == "encoding" for word in node.keywords):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        owner = getattr(getattr(node.func, "value", None), "id", None)
+        given = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+        if name == "open" and (isinstance(node.func, ast.Name) or {*given} & {"r", "w", "a", "x", "r+", "w+"}):
+            if not any(isinstance(value, str) and "b" in value and len(value) < 4 for value in given):
+                yield node
+        elif name in ("read_text", "write_text") and isinstance(node.func, ast.Attribute) and owner != "files" and (
+                not {"utf-8", "utf-8-sig"} & {*given}):
+            yield node
+
+
+@pytest.mark.parametrize("line, faults", [
+    ('path.open("w")', 1), ('open(path)', 1), ('path.read_text(errors="replace")', 1), ('(a / b).write_text("x")', 1),
+    ('open(path, "rb")', 0), ('path.open("w", encoding="utf-8")', 0), ('path.read_text("utf-8")', 0),
+    ('files.write_text(path, "x")', 0), ("session.open(3)", 0)])
+def test_what_counts_as_text_without_an_encoding(line, faults):
+    assert len(list(text_calls(ast.parse(line)))) == faults
+
+
+@pytest.mark.parametrize("module", sources())
+def test_text_is_written_and_read_as_utf_8(module):
+    path, tree = sources()[module]
+    assert not [f"{path.name}:{node.lineno}" for node in text_calls(tree)]
+
+
 def test_what_is_no_python_is_packed_too():
     table = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = table["tool"]["setuptools"]["package-data"]["rlhf_lite"]

@@ -73,7 +73,7 @@ async def _execute(name, notebook, fast):
                                 "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "HF_HUB_OFFLINE": "1"}
     environment.pop("MPLBACKEND", None)  # the kernel's own draws into the notebook
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "matplotlibrc").write_text(f"figure.dpi: {DPI}\n")
+        Path(folder, "matplotlibrc").write_text(f"figure.dpi: {DPI}\n", encoding="utf-8")
         client = NotebookClient(notebook, timeout=None, kernel_name="python3", coalesce_streams=True,
                                 extra_arguments=["--log-level=ERROR"],
                                 resources={"metadata": {"path": folder}})

@@ -185,15 +185,15 @@ def answers(job):
 def notebook(job):
     """Notebook 09 at full length on the model of the wheel, as a script, whose every line is kept."""
     settings = {"RLHF_LITE_FAST": str(int(job.settings.toy)), "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1",
-                "MPLBACKEND": "Agg", "TQDM_DISABLE": "1"}
+                "PYTHONIOENCODING": "utf-8", "MPLBACKEND": "Agg", "TQDM_DISABLE": "1"}
     log = job.settings.work / "notebook.txt"
-    with log.open("w") as output:
+    with log.open("w", encoding="utf-8") as output:
         process = subprocess.Popen([sys.executable, str(NOTEBOOK)], cwd=files.DATA.parent, stdout=output,
                                    stderr=subprocess.STDOUT, env=os.environ | settings)
     try:
         while process.poll() is None:
             time.sleep(2)
-            said = log.read_text(errors="replace").splitlines()
+            said = log.read_text(encoding="utf-8", errors="replace").splitlines()
             if any(line.startswith("Stand-in: the town's base model") for line in said):
                 raise Skip("Its model is not on this machine: " + " ".join(said[-3:]))
             job.report(printed=said[-150:])
@@ -203,7 +203,7 @@ def notebook(job):
         process.wait()
     if process.returncode:
         raise RuntimeError("The notebook failed; see the end of `printed`.")
-    return {"printed": log.read_text(errors="replace").splitlines()[-150:]}
+    return {"printed": log.read_text(encoding="utf-8", errors="replace").splitlines()[-150:]}
 
 
 # name, share of the time (seconds of eight minutes), function; the text is being written from the first of them on

@@ -20,7 +20,7 @@ def peak_memory():
     found = psutil.Process().memory_info()
     if hasattr(found, "peak_wset"):  # Windows
         return found.peak_wset
-    import resource  # not available on Windows
+    import resource  # the standard library of Windows does not have it; there we have returned
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak  # macOS counts bytes, the others kilobytes

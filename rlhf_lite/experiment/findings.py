@@ -132,6 +132,13 @@ def over_the_prompted_base(runs, others):
     return Finding(found, found[0] >= 0.71 and all(p["value"] >= 0.71 for p in cold), parts=cold)
 
 
+def same_words(runs, a, b):
+    """The share of prompts to which two stages give the same answer, word for word: (value, low, high, n)."""
+    def texts(run, stage):
+        return [row["response"] for row in run["rows"][stage] if row["set"] == "mixed"]
+    return interval([[x == y for x, y in zip(texts(run, a), texts(run, b), strict=True)] for run in runs])
+
+
 def in_order(runs, others):
     """Pair by pair, at every size: each stage is preferred to the one before, and PPO and PPO-ptx are about equal."""
     preferred = (("prompted", "base"), ("sft", "prompted"), ("ppo", "sft"), ("ppo_ptx", "sft"))
@@ -142,7 +149,8 @@ def in_order(runs, others):
         equal = part(f"{at}ppo_ptx over ppo", wins(made, "ppo_ptx", "ppo"))
         better += [found for pair in preferred for found in at_best(made, *pair)]
         met = met and all(p["low"] > 0.5 for p in better) and 0.45 <= equal["value"] <= 0.55
-        parts += [*better, equal, *at_best(made, "ppo_ptx", "ppo")]
+        parts += [*better, equal, *at_best(made, "ppo_ptx", "ppo"),
+                  part(f"{at}ppo's answers that are sft's, word for word", same_words(made, "ppo", "sft"))]
     return Finding(wins(runs, "ppo", "sft"), met, parts=parts, note=" ".join(
         f"Also at {size} ({len(made)} seed{'s' * (len(made) > 1)})." for size, made in others.items()))
 

@@ -46,21 +46,32 @@ def parts_of(row):
     return [(spelled(part["name"]), ranged(part, kind(part["name"]))) for part in row.get("parts") or []]
 
 
-def markdown_table(results):
-    """The headline and the stages as two Markdown tables."""
-    def table(head, rows):
-        lines = [head, ["---"] * len(head), *rows]
-        return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in line) + " |"
-                         for line in lines)
+def table(head, rows):
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in line) + " |"
+                     for line in lines)
+
+
+def parts_table(results):
+    """What the rows of the headline are made of, as a Markdown table."""
+    return table(["#", "part", "value"], [[row.get("id"), *part] for row in results.get("headline") or []
+                                          for part in parts_of(row)])
+
+
+def stages_table(results):
+    """Every measure of every stage, as a Markdown table."""
     stages = results.get("stages") or {}
     present = [stage for stage in STAGES if stage in stages]
     names = list(dict.fromkeys(name for stage in present for name in stages[stage]))
-    rows = [[measure(name)[0], *(ranged(stages[s].get(name), measure(name)[1]) for s in present)] for name in names]
+    return table(["measure", *map(STAGES.get, present)], [
+        [measure(name)[0], *(ranged(stages[s].get(name), measure(name)[1]) for s in present)] for name in names])
+
+
+def markdown_table(results):
+    """The headline, its parts and the stages as three Markdown tables."""
     return "\n\n".join((f"# {results.get('name', 'Results')}", "Simulated town and labelers; 95 % intervals.",
-                        table(HEAD, headline_rows(results)),
-                        table(["#", "part", "value"], [[row.get("id"), *part] for row in results.get("headline") or []
-                                                       for part in parts_of(row)]),
-                        table(["measure", *map(STAGES.get, present)], rows))) + "\n"
+                        table(HEAD, headline_rows(results)), parts_table(results), stages_table(results))) + "\n"
 
 
 def samples(answers):

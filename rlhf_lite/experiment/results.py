@@ -14,11 +14,10 @@ import torch
 
 from rlhf_lite import files, models, plots, reward
 from rlhf_lite.best_of_n import best_of_n_curve
-from rlhf_lite.experiment import data, evaluate
+from rlhf_lite.experiment import data, evaluate, findings, report
 from rlhf_lite.experiment.claims import headline
 from rlhf_lite.experiment.machine import versions
 from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, TEMPERATURE
-from rlhf_lite.experiment.report import HEAD, headline_rows
 from rlhf_lite.sampling import sample_many
 from rlhf_lite.stats import cluster_bootstrap, ece, mean_interval
 from rlhf_lite.town import labelers
@@ -193,11 +192,13 @@ def write_headline(folders, out, page=None):
         made.setdefault(run["recipe"]["size"], []).append(files.read_json(folder / "results.json", {}))
     size, runs = next(iter(by_size.items()))
     others = {other: found for other, found in by_size.items() if other != size}
+    stages = [stage for stage in evaluate.STAGES if findings.has(runs, stage)]
     content = {"headline": headline(runs, others), "created": time.strftime("%Y-%m-%d"),
                "versions": versions(), "size": size, "seeds": [run["recipe"]["seed"] for run in runs],
                "other_sizes": {other: [run["recipe"]["seed"] for run in found] for other, found in others.items()},
                "device": made[size][0].get("device"), "minutes": [m.get("minutes") for m in made[size]],
                "peak_memory_gib": [m.get("peak_memory_gib") for m in made[size]],
+               "stages": {stage: measured_stage(runs, stage) for stage in stages},
                "command": "python -m rlhf_lite results " + " ".join(f"runs/{folder.name}" for folder in folders)}
     files.write_json(out / "headline.json", content)
     for folder in folders:
@@ -222,6 +223,13 @@ def write_headline(folders, out, page=None):
     return text
 
 
+def measured_stage(runs, stage):
+    """{measure: {"value", "low", "high", "n"}} of a stage, over prompts and seeds."""
+    found = {measure: findings.values(runs, stage, measure) for measure in evaluate.MEASURES}
+    return {measure: dict(zip(("value", "low", "high", "n"), findings.interval(values), strict=True))
+            for measure, values in found.items() if len(values[0])}
+
+
 def _check_runs(folders, settings):
     """Raise ValueError unless the runs differ only in their seed: no run counts twice, and each size has one recipe."""
     names, seeds, recipes = set(), {}, {}
@@ -243,9 +251,8 @@ def _check_runs(folders, settings):
 
 
 def markdown(content, figure):
-    """The headline table as Markdown, with the seeds, machine and versions behind it; figure: the path to link to."""
-    cells = [HEAD[:-1], ["---"] * (len(HEAD) - 1)] + [row[:-1] for row in headline_rows(content)]
-    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    """The headline table, what stands behind it, every part and measure, as Markdown; figure: the path to link to."""
+    lines = [report.table(report.HEAD[:-1], [row[:-1] for row in report.headline_rows(content)])]
     sizes = {content["size"]: content["seeds"]} | content["other_sizes"]
     said = (f"{size}: {len(seeds)} training seed{'s' * (len(seeds) > 1)} ({', '.join(map(str, seeds))})"
             for size, seeds in sizes.items())
@@ -253,5 +260,7 @@ def markdown(content, figure):
               f"{content['device']}, torch {content['versions']['torch']}, transformers "
               f"{content['versions']['transformers']}, {content['created']}. Labelers and judges are simulated. "
               f"Regenerate: `{content['command']}`.",
-              "", f"![How often simulated labelers prefer each stage to SFT]({figure})"]
+              "", f"![How often simulated labelers prefer each stage to SFT]({figure})",
+              "", "What the rows are made of:", "", report.parts_table(content),
+              "", "Every measure, over prompts and seeds:", "", report.stages_table(content)]
     return "\n".join(lines)

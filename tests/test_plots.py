@@ -1,5 +1,6 @@
 """Every figure is a Figure with labelled axes, whatever is missing from the numbers."""
 
+import itertools
 import math
 
 import matplotlib.pyplot as plt
@@ -378,3 +379,30 @@ def test_answers_stand_side_by_side():
     rows = [{"response": "Dear <Ann>", "grade": Graded}, {"response": "Yes.", "grade": Graded}]
     html = plots.answers({"SFT": rows, "PPO": rows}, ["first", "second"], number=1).data
     assert html.count("Dear &lt;Ann&gt;\n(6 of 7)") == 2 and "second" not in html
+
+
+# ---------------------------------------------------------------- nothing covers anything
+
+def boxes(figure, chosen):
+    """The places of some artists on the page, in pixels."""
+    figure.draw_without_rendering()
+    return [artist.get_window_extent() for axis in figure.axes for artist in chosen(axis)]
+
+
+def test_names_beside_lines_do_not_overlap_however_many_lines_they_have():
+    def curve(height):
+        return {"best": 0.5, "curve": [{"temperature": t, **near(height)} for t in (0.0, 0.5, 1.0)]}
+    for step in (0.0, 0.01, 0.03, 0.06):
+        table = {stage: curve(0.2 + step * i) for i, stage in enumerate(plots.STAGES)}
+        placed = boxes(plots.temperatures(table), lambda axis: [
+            note for note in axis.texts if note.get_gid() == "beside a line"])
+        assert len(placed) == 5
+        assert not [(a, b) for a, b in itertools.combinations(placed, 2) if a.y0 < b.y1 - 1 and b.y0 < a.y1 - 1]
+
+
+def test_a_legend_hides_no_point_of_the_diagonal():
+    figure = plots.beside_the_diagonal([("t", "x", "y", {"below": ("base", [-4, -3, -1], [-4, -1, -3]),
+                                                         "a longer name": ("ppo", [-2], [-3.9])})])
+    [legend], [panel] = (boxes(figure, chosen) for chosen in (lambda axis: [axis.get_legend()],
+                                                              lambda axis: [axis.patch]))
+    assert legend.y1 < panel.y0 and legend.y0 > 0

@@ -28,7 +28,7 @@ def learning_curves(panels, lines=LEARNING, levels=None, same_scale=False):
         if title in (levels or {}):
             draw_level(axis, *levels[title], across=True)
         axis.set(title=title, xlabel=unit, **({"xticks": [row[unit] for row in rows]} if len(rows) < 10 else {}))
-    return spread_names(figure, gap=13 * max(1 + name.count("\n") for _, name, _ in lines))
+    return spread_names(figure)
 
 
 def ppo_curves(histories):

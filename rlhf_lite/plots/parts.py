@@ -44,16 +44,19 @@ def draw_line(axis, xs, entries, colour, marker="o", beside=None, **options):
                       color=colour, fontsize=9, fontweight="bold", annotation_clip=False, gid="beside a line")
 
 
-def spread_names(figure, gap=12.0):
-    """Move the names beside lines vertically until they are ``gap`` points apart; the last step of a figure."""
+def spread_names(figure, line=13.0):
+    """Move the names beside lines vertically until none overlaps; the last step of a figure. line: points a line."""
+    def apart(a, b):
+        return line * (2 + a.get_text().count("\n") + b.get_text().count("\n")) / 2
+
     figure.draw_without_rendering()
     for axis in figure.axes:
         height = {note: axis.transData.transform(note.xy)[1] * 72 / figure.dpi for note in axis.texts
                   if note.get_gid() == "beside a line"}
         notes, place = sorted(height, key=height.get), -math.inf
-        shift = sum(max(0, gap - height[b] + height[a]) for a, b in zip(notes, notes[1:], strict=False)) / 2
-        for note in notes:
-            place = max(height[note] - shift, place + gap)
+        shift = sum(max(0, apart(a, b) - height[b] + height[a]) for a, b in zip(notes, notes[1:], strict=False)) / 2
+        for below, note in zip([None, *notes], notes, strict=False):
+            place = max(height[note] - shift, place + apart(below, note) if below else -math.inf)
             note.set_position((8, place - height[note]))
     return figure
 

@@ -15,7 +15,8 @@ def beside_the_diagonal(panels, title=""):
     panels: [(title, xlabel, ylabel, {name: (stage, xs, ys)})]; a name of "" has no legend. Count the points above the
     line.
     """
-    figure, axes = new_axes(len(panels), width=4.5 * len(panels), height=4.3)
+    names = max(sum(map(bool, groups)) for *_, groups in panels)
+    figure, axes = new_axes(len(panels), width=4.5 * len(panels), height=4.3 + 0.25 * names)
     for axis, (name, xlabel, ylabel, groups) in zip(axes[0], panels, strict=True):
         for group, (stage, xs, ys) in groups.items():
             axis.scatter(xs, ys, s=28, color=COLOURS[stage], marker=MARKERS[stage], label=group)
@@ -24,7 +25,7 @@ def beside_the_diagonal(panels, title=""):
         axis.plot([low, high], [low, high], color=GREY, linestyle="--", linewidth=1)
         axis.set(title=name, xlabel=xlabel, ylabel=ylabel, xlim=(low, high), ylim=(low, high), aspect="equal")
         if any(groups):
-            axis.legend(loc="best")
+            axis.legend(loc="upper left", bbox_to_anchor=(0, -0.16))  # below, where it hides no point
     figure.suptitle(title, fontsize=11)
     return figure
 

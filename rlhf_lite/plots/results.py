@@ -108,7 +108,7 @@ def gate(data):
         top.set_xticks(data["n"], [f"{kl:.2f}" for kl in data["kl"]])
         top.minorticks_off()
         top.set_xlabel("KL from SFT (nats)")
-    return spread_names(figure, gap=26)
+    return spread_names(figure)
 
 
 @rc_context(STYLE)
@@ -129,7 +129,7 @@ def temperatures(table):
     ticks = sorted({point["temperature"] for found in table.values() for point in found["curve"]})
     axis.set_xticks(ticks, ["greedy" if t == 0 else f"{t:g}" for t in ticks])
     axis.set(xlabel="sampling temperature", ylabel=MEASURES["score"][0])
-    return spread_names(figure, gap=14)
+    return spread_names(figure)
 
 
 @rc_context(STYLE)

@@ -74,6 +74,18 @@ def readings(folder):
             for row in rows(folder / "answers.jsonl") if row["n"] in first and row["n"] in second]
 
 
+def high_grades_read(folder):
+    """``{stage: {verdict: share}}``: how both readers judge the answers of a stage that are graded 6 or 7."""
+    found = {}
+    first, second = ({row["n"]: row["verdict"] for row in rows(folder / f"reader{i}.jsonl")} for i in (1, 2))
+    for row in rows(folder / "answers.jsonl"):
+        g, n = grade(Prompt.from_dict(row["prompt"]), row["response"], row["finished"]), row["n"]
+        if g.overall in HIGH and n in first and n in second:
+            found.setdefault(row["stage"], []).append(first[n] if first[n] == second[n] else "disputed")
+    return {stage: {v: verdicts.count(v) / len(verdicts) for v in ("good", "middling", "bad", "disputed")} | {
+        "n": len(verdicts)} for stage, verdicts in found.items()}
+
+
 def agreement(pairs):
     """Share of agreeing pairs of verdicts where neither is middling, with the number of pairs and both errors."""
     clear = Counter(pair for pair in pairs if "middling" not in pair)
@@ -116,6 +128,9 @@ def main():
         pairs = [(row[number], verdict(row[2].overall)) for row in graded]
         print("reader {} and the grade: {:.1%} of {}; good graded bad {}, bad graded good {}".format(
             number - 2, *agreement(pairs)))
+    for stage, said in high_grades_read(options.folder).items() if read else ():
+        print(f"{stage}, {said['n']} answers graded 6 or 7, both readers: "
+              + ", ".join(f"{said[v]:.0%} {v}" for v in ("good", "middling", "bad", "disputed")))
     for p, text, g, one, two in graded if options.errors else ():
         if one == two and {one, verdict(g.overall)} == {"good", "bad"}:
             print(f"  [both readers {one}] {p.task} | {p.text!r}\n      -> {text!r}\n      {g.overall} {g.reasons}")

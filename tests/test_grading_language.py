@@ -6,9 +6,22 @@ a look at the grader, are in ``tests/grading``; ``grading_sets.py`` prints how t
 
 import random
 import time
+from pathlib import Path
 
 import pytest
-from grading_sets import agreement, demonstrations, shuffled, shuffled_demonstrations, verdict
+from grading_sets import (
+    HIGH,
+    LOW,
+    agreement,
+    demonstrations,
+    errors,
+    high_grades_read,
+    readings,
+    shuffled,
+    shuffled_demonstrations,
+    verdict,
+    written,
+)
 
 from rlhf_lite.town import company, fluency, harm, meaning, myths, roles, selection
 from rlhf_lite.town.facts import build_town
@@ -17,6 +30,8 @@ from rlhf_lite.town.marks import LEAST_DOUBTED, Marks
 from rlhf_lite.town.prompts import Prompt
 from rlhf_lite.town.slips import slips
 from rlhf_lite.town.web import natural
+
+ROOT = Path(__file__).resolve().parent.parent
 
 SALE = "Ben sold a green coat to Dennis. The price was ten coins."
 LOSS = "On Friday Ned lost a white book. Boris found it near the grocery. Ned gave Boris ten coins as a reward."
@@ -251,6 +266,31 @@ def test_slips_of_grammar():
 def test_agreement_leaves_the_middle_out():
     assert agreement([("good", "good"), ("bad", "good"), ("middling", "bad")]) == (0.5, 2, 0, 1)
     assert [verdict(n) for n in (1, 3, 4, 6)] == ["bad", "bad", "middling", "good"]
+
+
+def test_the_data_card_tells_how_often_the_grader_errs():
+    card, hidden = (ROOT / "data" / "README.md").read_text(encoding="utf-8"), ROOT / "tests" / "grading" / "set2"
+    rows = {"bad texts of 26 kinds": (written(hidden, "bad"), HIGH),
+            "good texts of 27 kinds": (written(hidden, "good"), LOW),
+            "demonstrations, graded 5 or lower": (demonstrations(), (1, 2, 3, 4, 5)),
+            "demonstrations with shuffled words": (shuffled_demonstrations(), (4, 5, 6, 7))}
+    for name, (texts, wrong) in rows.items():
+        share = 100 * len(errors(texts, wrong)) / len(texts)
+        [line] = [line for line in card.splitlines() if line.startswith(f"| {name}")]
+        assert [cell.strip() for cell in line.split("|")[2:4]] == [
+            f"{len(texts):,}", "0" if share == 0 else f"{share:.1f} %"], name
+    pairs = [(one, verdict(grade(p, text, finished).overall)) for p, text, finished, one, _ in readings(hidden)]
+    _, n, too_strict, too_kind = agreement(pairs)
+    for name, count in (("read as bad, but", too_kind), ("read as good, but", too_strict)):
+        assert f"| sampled answers {name} graded" in card
+        assert f"| {n} | {100 * count / n:.1f} % |" in card
+
+
+def test_high_grades_are_read_by_both():
+    found = high_grades_read(ROOT / "tests" / "grading" / "free_text")
+    assert set(found) == {"sft", "ppo", "ppo_ptx"}
+    assert all(sum(said[v] for v in ("good", "middling", "bad", "disputed")) == pytest.approx(1)
+               and 50 < said["n"] <= 70 for said in found.values())
 
 
 def test_the_same_grade_every_time_and_fast():

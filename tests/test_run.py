@@ -177,8 +177,8 @@ def test_studies(finished, study, monkeypatch):
     elif study == "ptx_sweep":
         assert [p["ptx_coef"] for p in made] == [0.0, 0.5] and made[1]["web_loss"] > 0
     elif study == "sft_arms":
-        assert set(made) == {"ppo", "sft", "sft, 4 times the epochs", "sft, no pretraining text", "sft, 10 % of it",
-                             "ppo, kl_coef 0.2"}
+        assert set(made) == {"ppo", "sft", "sft, 4 times the epochs", "sft, no pretraining text",
+                             "sft, 10 % pretraining text", "ppo, kl_coef 0.2"}
         assert all(len(arm["temperature"]["curve"]) == 5 and arm["tax"]["web_loss"]["value"] > 0
                    for arm in made.values())
         assert "ppo_preferred" not in made["ppo"] and 0 <= made["sft"]["ppo_preferred"]["value"] <= 1
@@ -529,8 +529,7 @@ def test_kl_sweeps_choose_on_some_prompts_and_are_read_on_others():
     assert joined.note.startswith("Best at kl_coef 0.1 ")
     assert [p["name"] for p in joined.parts] == [
         "kl_coef 0.0", "kl_coef 0.1", "kl_coef 2.0",
-        *(f"0.1 minus {which}, fresh prompts" for which in ("the next smaller (0.0)", "the next larger (2.0)",
-                                                            "the smallest (0.0)", "the largest (2.0)"))]
+        "0.1 minus 0.0, fresh prompts", "0.1 minus 2.0, fresh prompts"]
     assert joined.parts[3]["value"] == pytest.approx(0.4) and joined.parts[4]["value"] == pytest.approx(0.15)
     assert found(sweep({"k0_1": 0.4}, k2=0.5, k0=0.2, k0_1=0.7)).met is False  # not above an end on fresh prompts
     assert found(sweep(k2=0.5, k0=0.9, k0_1=0.7)).met is False
@@ -539,7 +538,7 @@ def test_kl_sweeps_choose_on_some_prompts_and_are_read_on_others():
 
 def test_without_a_penalty_the_proxy_rises_and_the_truth_falls():
     def run(free, held):
-        points = [{"kl_coef": coef, "proxy": proxy, "scores": [score] * 50, "fresh_scores": [score] * 50}
+        points = [{"kl_coef": coef, "proxy": proxy, "scores": [0.99 * bool(coef)] * 50, "fresh_scores": [score] * 50}
                   for coef, (proxy, score) in ((0.0, free), (0.1, held))]
         return {"recipe": {"ppo": {"kl_coef": 0.1}}, "studies": {"kl_sweep": points}}
     made = findings.overoptimised([run((2.0, 0.3), (1.0, 0.7))], {})

@@ -179,11 +179,11 @@ def hallucinated(runs, others):
         parts += [part(f"{stage}, {measure.removeprefix('closed_').replace('_', ' ')}",
                        interval(values(runs, stage, measure)))
                   for measure in (*evaluate.BY_TASK, *evaluate.BY_FAULT) if len(values(runs, stage, measure)[0])]
-    tasks = [bootstrap_of(ratio, values(runs, "ppo_ptx", measure), values(runs, "prompted", measure))
-             for measure in evaluate.BY_TASK if len(values(runs, "base", measure)[0])]
+    tasks = {measure: ratio(*(np.mean(values(runs, stage, measure)) for stage in ("ppo_ptx", "prompted")))
+             for measure in evaluate.BY_TASK if len(values(runs, "base", measure)[0])}
     note = "By task the ratios are " + ", ".join(
-        f"{measure.removeprefix('closed_').replace('_', ' ')} {value:.2f}"
-        for measure, (value, *_) in zip(evaluate.BY_TASK, tasks, strict=False) if np.isfinite(value)) + "."
+        f"{measure.removeprefix('closed_').replace('_', ' ')} {value:.2f}" for measure, value in tasks.items()
+        if np.isfinite(value)) + "."
     return Finding(found, found[0] <= 0.5 and against_sft[0] < 0, "ratio", parts, note)
 
 
@@ -243,7 +243,7 @@ def sweep_points(runs):
 
 
 def kl_coefficient(runs, others):
-    """The coefficient with the best true score; on prompts that did not choose it, is it better than its neighbours?"""
+    """The coefficient with the best true score; on prompts that did not choose it, is it better than the others?"""
     points = sweep_points(runs)
     if not points:
         return not_measured("The sweep was not run: python -m rlhf_lite study kl_sweep")
@@ -251,23 +251,21 @@ def kl_coefficient(runs, others):
     chosen_on = {coef: interval([point["scores"] for point in made]) for coef, made in points.items()}
     fresh = {coef: np.array([point["fresh_scores"] for point in made]) for coef, made in points.items()}
     best = max(coefs, key=lambda coef: chosen_on[coef][0])
-    at, others_ = coefs.index(best), {}
-    for name, coef in (("the next smaller", coefs[at - 1] if at else None),
-                       ("the next larger", coefs[at + 1] if at + 1 < len(coefs) else None),
-                       ("the smallest", coefs[0]), ("the largest", coefs[-1])):
-        if coef is not None and coef != best:
-            others_[f"{best} minus {name} ({coef}), fresh prompts"] = interval(fresh[best] - fresh[coef])
+    ahead = {coef: interval(fresh[best] - fresh[coef]) for coef in coefs if coef != best}
     parts = [part(f"kl_coef {coef}", chosen_on[coef]) for coef in coefs]
-    parts += [part(name, found) for name, found in others_.items()]
-    clear = best not in (coefs[0], coefs[-1]) and all(
-        found[1] > 0 for name, found in others_.items() if "smallest" in name or "largest" in name)
+    parts += [part(f"{best} minus {coef}, fresh prompts", found) for coef, found in ahead.items()]
+    ends = coefs[0], coefs[-1]
+    clear = best not in ends and all(ahead[end][1] > 0 for end in ends)
     note = (f"Best at kl_coef {best} on the prompts of the sweep; the score and the differences are from other "
             "validation prompts.")
     return Finding(interval(fresh[best]), clear, "true score", parts, note, len(points[best]))
 
 
 def overoptimised(runs, others):
-    """The headline is PPO without a penalty: its proxy goes up and its true score down. Best-of-n stands beside it."""
+    """The headline is PPO without a penalty: its proxy goes up and its true score down. Best-of-n stands beside it.
+
+    The true scores are from the sweep's fresh prompts: on the others, the run's penalty was chosen because it did well.
+    """
     points, parts = sweep_points(runs), []
     own = {run["recipe"]["ppo"]["kl_coef"] for run in runs if "recipe" in run}
     gates = [run["gate"] for run in runs if run.get("gate")]
@@ -278,10 +276,11 @@ def overoptimised(runs, others):
         return Finding(None, None, "true score", parts, "PPO without a penalty was not run: python -m rlhf_lite study "
                        "kl_sweep")
     free, held = points[0.0], points[own.pop()]
-    found = interval(np.subtract([p["scores"] for p in free], [p["scores"] for p in held]))
+    scores = [[point["fresh_scores"] for point in made] for made in (free, held)]
     proxies = [float(np.mean([p["proxy"] for p in made])) for made in (free, held)]
-    parts = [part("without a penalty", interval([p["scores"] for p in free])),
-             part("with the run's penalty", interval([p["scores"] for p in held])), *parts]
+    parts = [part(name, interval(found)) for name, found in zip(
+        ("without a penalty", "with the run's penalty"), scores, strict=True)] + parts
+    found = interval(np.subtract(*scores))
     note = (f"The reward model's own score is {proxies[0]:.2f} without a penalty and {proxies[1]:.2f} with it. "
             f"{VALIDATION}")
     return Finding(found, found[2] < 0, "true score", parts, note, len(free))

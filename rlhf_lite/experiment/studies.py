@@ -162,7 +162,8 @@ def sft_arms(run):
     """Each arm's scores by temperature, its tax, and how often the run's PPO is preferred to it, both at their best."""
     prompts, arms = data.prompts_of("valid", 2 * PROMPTS)[PROMPTS:], {}
     for name, changes in (("sft, 4 times the epochs", {"sft_epochs": 4 * run.recipe.sft_epochs}),
-                          ("sft, no pretraining text", {"sft_mix": 0.0}), ("sft, 10 % of it", {"sft_mix": 0.1})):
+                          ("sft, no pretraining text", {"sft_mix": 0.0}),
+                          ("sft, 10 % pretraining text", {"sft_mix": 0.1})):
         policy, tokenizer = base_model.load_base(run.recipe.size, run.device, run.folder.parent)
         stages.run_sft(policy, tokenizer, replace(run.recipe, **changes), progress=run.progress)
         arms[name] = policy
@@ -171,9 +172,10 @@ def sft_arms(run):
     best, found = {}, {}
     for name, policy in {"ppo": run.policy("ppo"), **arms}.items():
         curve = temperature_curve("sft", policy, run.tokenizer, data.prompts_of("valid", PROMPTS), 9, run.progress)
-        best[name] = [row | {"set": "mixed"} for row in answer_rows(
-            policy, run.tokenizer, prompts, seed=9, progress=False, **at(best_temperature(curve)))]
-        found[name] = {"temperature": {"curve": curve, "best": best_temperature(curve)},
+        heat = best_temperature(curve)
+        best[name] = [row | {"set": "mixed"} for row in answer_rows(policy, run.tokenizer, prompts, seed=9,
+                                                                    progress=False, **at(heat))]
+        found[name] = {"temperature": {"curve": curve, "best": heat},
                        "score_at_best": evaluate.value(mean_interval([row["grade"].score for row in best[name]])),
                        "tax": evaluate.tax(policy, run.tokenizer, run.progress)}
     for name in arms:

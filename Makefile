@@ -6,8 +6,12 @@ PYTHON ?= python3
 WORKERS ?= 2
 PY := .venv/bin/python
 READY := .venv/.ready
-OPTIONS := $(if $(filter-out 0 no false,$(FAST)),--fast) $(if $(SIZE),--size $(SIZE)) $(if $(SEED),--seed $(SEED)) \
-           $(if $(DEVICE),--device $(DEVICE)) $(if $(NAME),--name $(NAME))
+# A name typed by a person is one quoted word: NAME='a; b' names a folder and runs nothing.
+quoted = '$(subst ','\'',$(value $1))'
+OPTIONS = $(if $(filter-out 0 no false,$(value FAST)),--fast) $(if $(value SIZE),--size $(call quoted,SIZE)) \
+          $(if $(value SEED),--seed $(call quoted,SEED)) $(if $(value DEVICE),--device $(call quoted,DEVICE)) \
+          $(if $(value NAME),--name=$(call quoted,NAME))
+unexport FAST SIZE SEED DEVICE NAME
 
 .PHONY: help setup setup-dev lab run test lint notebooks site clean
 .DEFAULT_GOAL := help

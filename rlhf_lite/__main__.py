@@ -22,7 +22,8 @@ def _seed(text):
 
 
 def _folder_name(text):
-    if not text or text in (".", "..") or Path(text).name != text or len(text.encode()) > 200:
+    odd = not text.isprintable() or text.startswith("-") or Path(text).name != text
+    if not text or text in (".", "..") or odd or len(text.encode()) > 200:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a valid name for a folder under runs/; use letters, "
                                          "digits and dashes, without a slash")
     return text
@@ -49,6 +50,13 @@ def parser():
             command.add_argument("--fast", action="store_true", help="a small version that takes about two minutes")
         return command
 
+    def ours(command, place=True):
+        """The options of a command that can replace the course's own data."""
+        command.add_argument("--force", action="store_true", help="replace the course's own data if that is the target")
+        if place:
+            command.add_argument("--out", help="where to write (default: the course's own place in data/)")
+        return command
+
     start = add("start", "copy the notebooks into a folder of your own; files already there are kept", dials=False)
     start.add_argument("folder", nargs="?", default="my_work", help="your folder (default: my_work)")
     add("doctor", "check the machine, the packages and the shipped models", dials=False)
@@ -56,7 +64,8 @@ def parser():
     train = add("train", f"train one stage, after any stages it needs; {FOLDERS}")
     train.add_argument("stage", choices=("sft", "reward", "ppo", "ppo_ptx"), help="the last stage to train")
     add("evaluate", "sample answers from all stages of a run, and write its results and its report")
-    pretrain = add("pretrain", "pretrain a base model on the town's web text (6m takes hours on a CPU)")
+    pretrain = ours(add("pretrain", "pretrain a base model on the town's web text (6m takes hours on a CPU)"),
+                    place=False)
     pretrain.add_argument("--tokens", type=int, help="tokens of web text (default: 20000000 for 1.3m, 10000000 for "
                           "6m, 100000000 for 175m)")
     pretrain.add_argument("--out", help="where to write the model (default: runs/NAME, or runs/base-SIZE, where "
@@ -66,9 +75,10 @@ def parser():
     study = add("study", "run one of the studies behind the results table; needs a finished run")
     study.add_argument("what", choices=("kl_sweep", "ptx_sweep", "sft_arms", "pairs", "overoptimisation", "one_round"),
                        help="which study")
-    add("calibrate", "set the simulated labelers' noise, using answers of a run's SFT policy (data/town/labelers.json)")
-    record = add("record", "save a base model's answers to the test prompts, for machines too small to run it",
-                 dials=False)
+    ours(add("calibrate", "set the simulated labelers' noise, using answers of a run's SFT policy "
+             "(data/town/labelers.json)"))
+    record = ours(add("record", "save a base model's answers to the test prompts, for machines too small to run it",
+                      dials=False))
     record.add_argument("run", help="folder of a finished run, for example runs/175m-seed0")
     gpu = add("gpu", "measure on a GPU, in one call, everything that this project could not measure without one",
               dials=False)
@@ -78,7 +88,8 @@ def parser():
     gpu.add_argument("--device", default="auto", help="auto (default), cuda, cuda:N; with --toy also cpu")
     gpu.add_argument("--only", nargs="+", default=(), metavar="NAME",
                      help="only these measurements, even if they are done; by default all that are not done yet")
-    add("ship", "copy a finished run's models to data/models, in the form the repository ships them")
+    ours(add("ship", "copy a finished run's models to data/models, in the form the repository ships them"))
+    add("manifest", "write the sha256 of everything the course ships to data/manifest.json, for doctor", dials=False)
     rank = add("rank", "work with rankings made by people", dials=False)
     text = "merge the rankings of a class into one file and show how far every two people agree"
     merge = rank.add_subparsers(dest="what", required=True, metavar="WHAT").add_parser(
@@ -95,6 +106,7 @@ def parser():
     results.add_argument("--page", help="a Markdown file whose results table is updated (default: docs/results.md if "
                          "--out is data/results, else none)")
     results.add_argument("--out", default="data/results", help="where to write headline.json (default: data/results)")
+    ours(results, place=False)
     return top
 
 
@@ -113,7 +125,11 @@ def main(argv=None):
     arguments = parser().parse_args(argv)
     try:
         return COMMANDS[arguments.command](arguments) or 0
-    except (ValueError, OSError, RuntimeError) as error:
+    except MemoryError as error:
+        why = str(error) or "there is not enough memory; close other programs or choose a smaller --size."
+        print(f"error: {why}", file=sys.stderr)
+        return 1
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -121,12 +137,17 @@ def main(argv=None):
         return 130
 
 
+def _check_size(arguments):
+    from rlhf_lite import models
+    if arguments.size not in models.SIZES:
+        raise ValueError(f"There is no model size {arguments.size!r}; choose one of {', '.join(models.SIZES)}.")
+
+
 def _recipe(arguments):
     from rlhf_lite import checkpoints, models
     from rlhf_lite.experiment import base_model
     from rlhf_lite.experiment.recipe import default_recipe
-    if arguments.size not in models.SIZES:
-        raise ValueError(f"There is no model size {arguments.size!r}; choose one of {', '.join(models.SIZES)}.")
+    _check_size(arguments)
     made = (base_model.base_folder(arguments.size) / checkpoints.CARD).is_file()
     if not made and arguments.size in base_model.NEEDS_GPU and models.pick_device(arguments.device).type == "cpu":
         raise ValueError(f"No base model of size {arguments.size} is shipped, and pretraining one takes a GPU; run "
@@ -150,9 +171,11 @@ def _run(arguments, until=None):
 
 def _pretrain(arguments):
     from rlhf_lite import models
-    from rlhf_lite.experiment import base_model, run
+    from rlhf_lite.experiment import base_model, run, shipped
+    _check_size(arguments)
     out = Path(arguments.out or run.RUNS / (
         arguments.name or f"base-{arguments.size}" + (f"-seed{arguments.seed}" if arguments.seed else "")))
+    shipped.check_replace([out], arguments.force)
     device = models.pick_device(arguments.device)
     _, _, card = base_model.make_base(arguments.size, arguments.tokens, arguments.seed, device, folder=out,
                                       state=out.parent / f".{out.name}-state", compile=arguments.compile,
@@ -168,16 +191,35 @@ def _study(arguments):
 
 
 def _calibrate(arguments):
-    from rlhf_lite.experiment import run
+    from rlhf_lite.experiment import run, shipped
     from rlhf_lite.experiment.answers import calibrate_labelers
+    from rlhf_lite.town.labelers import NOISE_FILE
     opened = run.Run(_recipe(arguments), _name(arguments), arguments.device, new=False)
-    for team, measured in calibrate_labelers(opened.policy("sft"), opened.tokenizer, opened.recipe).items():
+    out = Path(arguments.out or NOISE_FILE)
+    shipped.check_replace([out], arguments.force, [opened.folder], ["1.3m"])
+    found = calibrate_labelers(opened.policy("sft"), opened.tokenizer, opened.recipe, noise_file=out)
+    _refresh_manifest(out)
+    for team, measured in found.items():
         print(f"{team} team: {measured.percent:.1f} +- {measured.plus_minus:.1f} % of {measured.n} comparisons agree")
 
 
 def _ship(arguments):
     from rlhf_lite.experiment import run
-    print(f"Shipped to {run.ship(run.Run(_recipe(arguments), _name(arguments), arguments.device, new=False))}")
+    opened = run.Run(_recipe(arguments), _name(arguments), arguments.device, new=False)
+    out = run.ship(opened, arguments.out, arguments.force)
+    _refresh_manifest(out)
+    print(f"Shipped to {out}")
+
+
+def _manifest(arguments):
+    from rlhf_lite.experiment import shipped
+    print(f"Done: {shipped.write_manifest()}")
+
+
+def _refresh_manifest(out):
+    from rlhf_lite.experiment import shipped
+    if shipped.is_ours(out):
+        shipped.write_manifest()
 
 
 def _start(arguments):
@@ -202,12 +244,16 @@ def _export(arguments):
 def _results(arguments):
     from rlhf_lite.experiment import results
     ours = "docs/results.md" if arguments.out == "data/results" and os.path.isfile("docs/results.md") else None
-    print(results.write_headline(arguments.runs, arguments.out, arguments.page or ours))
+    text = results.write_headline(arguments.runs, arguments.out, arguments.page or ours, arguments.force)
+    _refresh_manifest(arguments.out)
+    print(text)
 
 
 def _record(arguments):
     from rlhf_lite.experiment import results
-    print(f"Done: {results.record_answers(arguments.run)}")
+    out = results.record_answers(arguments.run, arguments.out, arguments.force)
+    _refresh_manifest(out)
+    print(f"Done: {out}")
 
 
 def _gpu(arguments):
@@ -221,7 +267,7 @@ def _gpu(arguments):
 
 COMMANDS = {"start": _start, "rank": _rank, "doctor": lambda arguments: doctor(), "run": _run, "evaluate": _run,
             "pretrain": _pretrain, "study": _study, "calibrate": _calibrate, "ship": _ship, "export": _export,
-            "record": _record, "gpu": _gpu, "results": _results,
+            "record": _record, "manifest": _manifest, "gpu": _gpu, "results": _results,
             "train": lambda arguments: _run(arguments, until=arguments.stage)}
 
 

@@ -18,11 +18,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
-from rlhf_lite import files
+from rlhf_lite import files, schemas
 from rlhf_lite.models import ScalarModel, parameter_count
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "card.json"
 STATE = "training.safetensors"
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # what weights may be
+START_OVER = "delete it to start this training over."
 
 
 # ---------------------------------------------------------------- weights
@@ -36,6 +38,7 @@ def save_checkpoint(folder, model, card, dtype=None):
     old one as it was.
     """
     folder = Path(folder)
+    check_weights(_unique_tensors(model), f"The model for {folder}", "train it again, with a lower lr.")
     tensors = _unique_tensors(model, dtype)
     with files.whole_folder(folder, SafetensorError, replaces=(WEIGHTS, CONFIG, CARD)) as new:
         save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
@@ -43,7 +46,7 @@ def save_checkpoint(folder, model, card, dtype=None):
                                  newline="\n")
         card = {**card, "kind": "scalar" if isinstance(model, ScalarModel) else "policy",
                 "parameters": parameter_count(model), "dtype": str(next(iter(tensors.values())).dtype)[6:],
-                "sha256": _sha256(new / WEIGHTS), "config_sha256": _config_sha256(new / CONFIG)}
+                "sha256": sha256(new / WEIGHTS), "config_sha256": _config_sha256(new / CONFIG)}
         (new / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
     return card
 
@@ -62,43 +65,66 @@ def load_card(folder):
     """The card of a checkpoint as a dict."""
     folder = Path(folder)
     files.settle(folder)
-    try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    if not (folder / CARD).is_file():
         raise FileNotFoundError(f"There is no checkpoint in {folder} ({CARD} is missing); "
-                                "check the path, or run the step that makes it.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{folder / CARD} is damaged ({error}); {_mend()}") from None
-    if not isinstance(card, dict):
-        raise ValueError(f"{folder / CARD} is damaged (it does not contain a JSON object); {_mend()}")
+                                "check the path, or run the step that makes it.")
+    return schemas.read(folder / CARD, schemas.Card, fix=_mend())
+
+
+def check(folder):
+    """The card of a checkpoint whose files are all there and have their sha256; otherwise ValueError or OSError."""
+    folder = Path(folder)
+    card = load_card(folder)
+    for name in (WEIGHTS, CONFIG):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name} is missing; {_mend()}")
+    for name, kept, found in ((WEIGHTS, card["sha256"], sha256(folder / WEIGHTS)),
+                              (CONFIG, card.get("config_sha256"), _config_sha256(folder / CONFIG))):
+        if found != kept and not (name == CONFIG and kept is None):  # older cards lack it
+            raise ValueError(f"{folder / name} is damaged (its sha256 differs from the one in {CARD}); {_mend()}")
     return card
 
 
 def _load(folder, kind, device):
-    folder = Path(folder)
-    card = load_card(folder)
-    if card.get("kind") != kind:
-        wanted = "load_scalar" if card.get("kind") == "scalar" else "load_policy"
-        raise ValueError(f"{folder} contains a {card.get('kind')} model, not a {kind} model; use {wanted}.")
-    for name in (WEIGHTS, CONFIG):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder / name} is missing; {_mend()}")
-    for name, kept, found in ((WEIGHTS, card.get("sha256"), _sha256(folder / WEIGHTS)),
-                              (CONFIG, card.get("config_sha256"), _config_sha256(folder / CONFIG))):
-        if found != kept and not (name == CONFIG and kept is None):  # older cards lack it
-            raise ValueError(f"{folder / name} is damaged (its sha256 differs from the one in {CARD}); {_mend()}")
+    folder, found = Path(folder), load_card(folder)["kind"]
+    if found != kind:
+        wanted = "load_scalar" if found == "scalar" else "load_policy"
+        raise ValueError(f"{folder} contains a {found} model, not a {kind} model; use {wanted}.")
+    card = check(folder)
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise ValueError(f"{folder / WEIGHTS} is damaged ({schemas.said(error)}); {_mend()}") from None
+    check_weights(tensors, folder / WEIGHTS, _mend())
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (ValueError, OSError) as error:  # including a config that asks to run its own code
+        model = _build(config, kind, sum(tensor.numel() for tensor in tensors.values()))
+    except Exception as error:  # anything can be in a config; one that asks to run its own code is refused here, too
         raise ValueError(f"{folder / CONFIG} is not the config of a model that transformers knows "
-                         f"({str(error).splitlines()[0]}); {_mend()}") from None
-    with torch.random.fork_rng(devices=[]):  # building a model draws random weights; loading must not advance the RNG
-        if kind == "policy":
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        else:
-            model = ScalarModel(AutoModel.from_config(config, dtype=torch.float32))
-    _fill(model, load_file(folder / WEIGHTS), folder / WEIGHTS)
+                         f"({schemas.said(error)}); {_mend()}") from None
+    _fill(model, tensors, folder / WEIGHTS)
+    if parameter_count(model) != card["parameters"]:
+        raise ValueError(f"{folder / CARD} is damaged (it says {card['parameters']} parameters, the model has "
+                         f"{parameter_count(model)}); {_mend()}")
     return model.to(device).eval()
+
+
+def _build(config, kind, saved):
+    """A model with random weights; ValueError instead of one far larger than the `saved` numbers can fill."""
+    def make():
+        if kind == "policy":
+            return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        return ScalarModel(AutoModel.from_config(config, dtype=torch.float32))
+
+    if any(isinstance(value, int) and value > 10**7 for value in config.to_dict().values()) or getattr(
+            config, "num_hidden_layers", 1) > 1000:
+        raise ValueError("it asks for a model of an impossible size")
+    with torch.random.fork_rng(devices=[]):  # building a model draws random weights; loading must not advance the RNG
+        with torch.device("meta"):  # takes no memory
+            size = sum(tensor.numel() for tensor in make().state_dict().values())
+        if size > 4 * saved + 10**6:
+            raise ValueError("it asks for a model much larger than the weights beside it")
+        return make()
 
 
 def _fill(model, tensors, source):
@@ -112,6 +138,16 @@ def _fill(model, tensors, source):
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(tensors[name])
+
+
+def check_weights(tensors, name, fix):
+    """Raise ValueError for weights that compute nothing: integers, complex numbers, NaN or infinity."""
+    for key, tensor in tensors.items():
+        if tensor.dtype not in FLOATS:
+            raise ValueError(f"{name}: {schemas.shown(key)} is of type {str(tensor.dtype)[6:]}, and weights are "
+                             f"floating-point numbers; {fix}")
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name}: {schemas.shown(key)} has values that are not finite; {fix}")
 
 
 def _unique_tensors(model, dtype=None):
@@ -137,11 +173,13 @@ def save_training_state(folder, tensors, state):
     """Write tensors, a JSON-able dict and the random states of Python and PyTorch as one file in `folder`."""
     folder = Path(folder)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    check_weights(tensors, "The training state", "training has diverged; start it over with a lower lr.")
     tensors["rng/torch"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["rng/cuda"] = torch.cuda.get_rng_state()
     version, numbers, gauss = random.getstate()
-    metadata = {"state": json.dumps(state), "python_rng": json.dumps([version, list(numbers), gauss])}
+    metadata = {"state": json.dumps(files.strict(state)), "python_rng": json.dumps([version, list(numbers), gauss])}
+    metadata["sha256"] = _state_sha256(tensors, metadata)
     with files.whole_file(folder / STATE, SafetensorError) as new:  # safetensors reports a full disk as its own error
         save_file(tensors, new, metadata=metadata)
 
@@ -153,18 +191,29 @@ def load_training_state(folder):
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-        state = json.loads(metadata["state"])
-        version, numbers, gauss = json.loads(metadata["python_rng"])
+        if metadata.get("sha256") != _state_sha256(tensors, metadata):
+            raise ValueError("its sha256 is not the one it was saved with")
+        state = schemas.parse(metadata["state"], dict, "its state", "")
+        version, numbers, gauss = schemas.parse(metadata["python_rng"], schemas.PythonRandom, "its random state", "")
         torch.set_rng_state(tensors.pop("rng/torch"))
-    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it to start this training over.") from None
-    random.setstate((version, tuple(numbers), gauss))
+        random.setstate((version, tuple(numbers), gauss))
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{path} is damaged ({schemas.said(error)}); {START_OVER}") from None
     cuda = tensors.pop("rng/cuda", None)
     if cuda is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(cuda)
     return tensors, state
+
+
+def _state_sha256(tensors, metadata):
+    """Of everything in a training state: one wrong bit in a moment would end in other weights without a word."""
+    digest = hashlib.sha256(repr([metadata.get("state"), metadata.get("python_rng")]).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.shape} {tensor.dtype} ".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def training_tensors(modules, optimizers):
@@ -185,6 +234,7 @@ def restore_tensors(tensors, modules, optimizers):
                 if saved is None or saved.shape != value.shape:
                     raise ValueError(f"The saved training state does not fit: {name}/{key} is missing or has another "
                                      "shape; it belongs to another run, so delete it to start over.")
+                check_weights({f"{name}/{key}": saved}, "The saved training state", START_OVER)
                 value.copy_(saved)
     for name, optimizer in optimizers.items():
         moments = {}
@@ -192,6 +242,13 @@ def restore_tensors(tensors, modules, optimizers):
             if key.startswith(f"{name}/") and key.count("/") == 2:  # a module of that name keeps its parameters there
                 index, moment = key[len(name) + 1:].split("/")
                 moments.setdefault(int(index), {})[moment] = value
+        check_weights({f"{name}/{index}/{key}": value for index, found in moments.items()
+                       for key, value in found.items()}, "The saved training state", START_OVER)
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for index, found in moments.items():
+            if index >= len(parameters) or any(m.ndim and m.shape != parameters[index].shape for m in found.values()):
+                raise ValueError(f"The saved training state does not fit: the moments of {name} are those of another "
+                                 f"model; {START_OVER}")
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
@@ -205,8 +262,8 @@ def resume(folder, identity, modules, optimizers):
     if saved is None:
         return None
     tensors, state = saved
-    if state["identity"] != identity:
-        old = state["identity"]
+    old = schemas.check(state.get("identity"), dict, f"The training state in {folder}", START_OVER)
+    if old != identity:
         changed = sorted(name for name in identity | old if old.get(name) != identity.get(name))
         raise ValueError(f"The training state in {folder} was made with other settings ({', '.join(changed)}); "
                          "use those, choose another folder, or delete it to start over.")
@@ -230,12 +287,12 @@ def _config_sha256(path):
     """The sha256 of the config's content, not its bytes: git may change line endings on another machine."""
     try:
         said = json.dumps(json.loads(path.read_text(encoding="utf-8")), sort_keys=True)
-    except ValueError:  # broken JSON, or not UTF-8: no content
+    except (ValueError, RecursionError):  # broken JSON, or not UTF-8: no content
         said = ""
     return hashlib.sha256(said.encode()).hexdigest()
 
 
-def _sha256(path):
+def sha256(path):
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -13,6 +13,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from rlhf_lite import schemas
+
 DATA = Path(__file__).resolve().parent.parent / "data"
 MODELS = DATA / "models"
 
@@ -120,23 +122,20 @@ def write_text(path, text):
 
 def write_json(path, content):
     """Write a whole file of strict JSON: NaN and infinities become null, NumPy numbers become plain numbers."""
-    write_text(path, json.dumps(_strict(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(strict(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _strict(value):
+def strict(value):
+    """The same content as JSON can hold it: NaN and infinities become None, NumPy numbers plain numbers."""
     if isinstance(value, dict):
-        return {key: _strict(v) for key, v in value.items()}
+        return {key: strict(v) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_strict(v) for v in value]
+        return [strict(v) for v in value]
     if hasattr(value, "item"):  # a NumPy number
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path, default=None):
-    """The content of a JSON file, or `default` if there is no file; ValueError in one sentence when it is damaged."""
-    path = Path(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else default
-    except ValueError as error:  # broken JSON, or not UTF-8
-        raise ValueError(f"{path} is damaged ({error}); delete it and run the command that made it again.") from None
+    """The content of any JSON file, or `default` if there is no file; what has a schema is read with `schemas.read`."""
+    return schemas.read(path, default=default)

@@ -205,6 +205,9 @@ def _new_cache(policy):
 
 def _choose(scaled: Float[Tensor, "batch vocabulary"], greedy, generator) -> Int[Tensor, "batch"]:
     """(batch, vocab) logits -> (batch,) tokens."""
+    if not scaled.sum().isfinite():  # one NaN would quietly become the last token of the vocabulary
+        raise ValueError("The policy's logits are not finite, so nothing can be sampled; its weights are damaged or "
+                         "its training has diverged, so load or train it again.")
     if greedy:
         return scaled.argmax(dim=-1)
     # Compare one uniform number per row with the cumulative probabilities: several times faster than

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from rlhf_lite import checkpoints, distributed
+from rlhf_lite import checkpoints, distributed, schemas
 from rlhf_lite.models import device_of
 from rlhf_lite.sampling import length_batches
 
@@ -83,6 +83,7 @@ class Loop:
     def __iter__(self):
         modules, folder = {**self.models, **self.averages}, self.options.folder
         if state := checkpoints.resume(folder, self.identity, modules, self.optimizers):
+            schemas.check(state, schemas.State, f"The training state in {folder}", checkpoints.START_OVER)
             self.history, self.steps, self.carried = state["history"], state["steps"], state["carried"]
         if len(self.history) > self.rounds:
             raise ValueError(f"{folder} already has {len(self.history)} rounds; ask for at least that many, or choose "

@@ -109,6 +109,17 @@ def test_damaged_rows_are_named(tmp_path):
     assert "answers/ppo.jsonl, line 67, is damaged" in report.write_report(folder).read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("damage", [[], "x", 5, None, {"headline": 5}, {"headline": [5]}, {"stages": []},
+                                    {"headline": [{"parts": [{}]}]}, {"stages": {"sft": 5}}, {"name": ["<b>"]},
+                                    {"headline": [{"claim": ["x"]}]}, {"gate": "x"}, {"reward": 10**400}])
+def test_damaged_results_are_left_out(tmp_path, damage):
+    folder = write_run(tmp_path / "run", damage)
+    (folder / "answers" / "sft.jsonl").write_text('{"prompt_id": []}\n[]\n' + "[" * 10**5 + "\n")
+    page = report.write_report(folder).read_text(encoding="utf-8")
+    assert "answers/sft.jsonl, line 1, is damaged" in page and "line 3, is damaged" in page
+    assert "results.json" in page and "left out" in page or "incomplete" in page
+
+
 def test_no_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no run in"):
         report.write_report(tmp_path / "nowhere")

@@ -10,7 +10,19 @@ import torch
 
 from rlhf_lite import __main__ as cli
 from rlhf_lite import checkpoints, files, models
-from rlhf_lite.experiment import base_model, data, evaluate, findings, results, run, stages, studies
+from rlhf_lite.experiment import (
+    base_model,
+    data,
+    evaluate,
+    findings,
+    ledger,
+    results,
+    run,
+    run_files,
+    shipped,
+    stages,
+    studies,
+)
 from rlhf_lite.experiment.answers import answer_rows
 from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, Recipe
 from rlhf_lite.ppo import PPOConfig
@@ -283,7 +295,8 @@ def test_a_base_that_is_not_shipped_is_pretrained_once_for_all_runs(tmp_path, mo
 def test_recorded_answers_of_a_larger_base_join_row_1(finished, tmp_path, monkeypatch):
     folder = with_recipe(finished, tmp_path / "small", size="1.3m")
     for stage, rival in zip(("base", "prompted"), evaluate.RIVALS, strict=True):
-        shutil.copy(folder / "answers" / f"{stage}.jsonl", folder / "answers" / f"{rival}.jsonl")
+        text = (folder / "answers" / f"{stage}.jsonl").read_text()
+        (folder / "answers" / f"{rival}.jsonl").write_text(text.replace(f'"stage": "{stage}"', f'"stage": "{rival}"'))
 
     def first():
         return results.headline([results.load_run(folder)])[0]
@@ -299,8 +312,9 @@ def test_recorded_answers_of_a_larger_base_join_row_1(finished, tmp_path, monkey
                                                       for how in ("bare", "few-shot prompted")]
     assert [p["value"] for p in found["parts"][2:4]] == [p["value"] for p in found["parts"][:2]]
     assert "has not been run yet" not in found["note"]
-    evaluate.RECORDED_ANSWERS.write_text(lines[0] + "\n")  # half a record is none
-    assert len(first()["parts"]) == 6
+    evaluate.RECORDED_ANSWERS.write_text(lines[0] + "\n")
+    with pytest.raises(ValueError, match="answers-175m.jsonl is not complete.*git checkout"):
+        first()
 
 
 def test_what_waits_for_a_gpu_says_so_and_its_commands_exist():
@@ -346,6 +360,188 @@ def test_ship_writes_half_precision_that_loads(finished, tmp_path):
 def test_results_are_strict_json(tmp_path):
     files.write_json(tmp_path / "x.json", {"a": [float("nan"), 1.0, float("inf")]})
     assert json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail) == {"a": [None, 1.0, None]}
+
+
+# ---------------------------------------------------------------- damaged runs, and the advice about them
+
+SAME = ("*.safetensors", "*.jsonl", "reward.json", "gate.json", "measured/*.json")  # made again, these are the same
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for pattern in SAME for path in folder.rglob(pattern)
+            if "studies" not in path.parts}
+
+
+def copied(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "runs" / "first")
+
+
+def again(folder, **options):
+    return run.run_pipeline(small(), "first", "cpu", runs=folder.parent, progress=False, **options)
+
+
+def lines_of(path, *parts):
+    """Some lines of a file, as bytes; parts: (start, end)."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    return b"".join(b"".join(lines[start:end]) for start, end in parts)
+
+
+def test_every_damaged_file_of_a_run_is_made_again(finished, tmp_path):
+    """One wrong bit, halves, other JSON, missing, cut, emptied and doubled files: the same command puts all right."""
+    folder, before = copied(finished, tmp_path), contents(finished)
+    weights = bytearray((folder / "sft" / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    damage = {"sft/model.safetensors": bytes(weights), "reward.json": (folder / "reward.json").read_bytes()[:200],
+              "measured/sft.json": None, "measured/ppo.json": b"{}", "gate.json": b"[]",
+              "rankings-1-train.jsonl": lines_of(folder / "rankings-1-train.jsonl", (0, 5)),
+              "rankings-2-valid.jsonl": b"",
+              "answers/ppo.jsonl": lines_of(folder / "answers" / "ppo.jsonl", (0, None), (0, None)),
+              "answers/sft.jsonl": (folder / "answers" / "base.jsonl").read_bytes()}
+    for name, content in damage.items():
+        (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
+    again(folder)
+    after = contents(folder)
+    assert {path: after[path] == before[path] for path in before} == dict.fromkeys(before, True)
+    kept = [path.name for path in folder.rglob("*.old")]  # rows that no step wrote may be a person's
+    assert "rankings-1-train.jsonl.old" in kept and "sft" in json.loads((folder / "results.json").read_text())["tax"]
+
+
+def test_what_advice_says_works(finished, tmp_path, monkeypatch):
+    folder = copied(finished, tmp_path)
+    for name in ("done.json", "recipe.json", "minutes.json"):  # "delete it and run the same command again"
+        (folder / name).write_text("[]")
+        if name == "minutes.json":  # read when a step has been done
+            (folder / "measured" / "base.json").unlink()
+        with pytest.raises(ValueError, match=f"{name} is damaged .*delete it and run the command that started"):
+            again(folder)
+        (folder / name).unlink()
+        with monkeypatch.context() as patch:  # a run without a record of its sums is checked file by file
+            patch.setattr(run, "make_sft", lambda _: pytest.fail("SFT was trained again"))
+            again(folder)
+    (folder / "answers" / "ppo.jsonl").write_bytes(lines_of(folder / "answers" / "ppo.jsonl", (0, 9)))
+    (folder / "done.json").unlink()  # as an older run, which has no sums
+    with pytest.raises(ValueError, match="ppo.jsonl is not complete: it has 9 answers to the 12 prompts .*Delete "):
+        again(folder)
+    shutil.rmtree(folder / "answers")
+    assert contents(again(folder)) == contents(finished)
+
+
+def test_a_damaged_training_state_is_deleted_and_trained_again(finished, tmp_path):
+    folder = copied(finished, tmp_path)
+    shutil.rmtree(folder / "sft")
+    state = folder / "state" / "sft" / "training.safetensors"
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"{}" * 40)
+    with pytest.raises(ValueError, match="training.safetensors is damaged .*delete it to start this training over"):
+        again(folder, until="sft")
+    state.unlink()
+    again(folder, until="sft")
+    assert checkpoints.load_card(folder / "sft")["sha256"] == checkpoints.load_card(finished / "sft")["sha256"]
+
+
+def test_what_was_made_from_a_file_that_changed_is_made_again(finished, tmp_path):
+    folder = copied(finished, tmp_path)
+    outputs = ledger.steps(0.5, ("base",))
+    assert all(ledger.unfinished(folder, names) is None for names in outputs.values())
+    path = folder / "rankings-1-train.jsonl"
+    path.write_bytes(lines_of(path, (0, 5)))
+    assert "is not what this step wrote" in ledger.unfinished(folder, outputs["rankings 1"])
+    with pytest.raises(ValueError, match="is not what this step wrote; run the command that started the run again"):
+        run.rankings(folder, "train")
+    assert ledger.record(folder, outputs["rankings 1"]) is True  # as if the step had written it like this
+    ledger.mark_stale(folder, outputs["reward"])
+    assert "files that have changed since" in ledger.unfinished(folder, outputs["reward"])
+    path.write_bytes(lines_of(path, (0, 5), (0, 5)))
+    (folder / "done.json").unlink()
+    with pytest.raises(ValueError, match="rank the prompt .* twice; delete both files"):
+        run.rankings(folder, "train")
+
+
+@pytest.mark.parametrize("rows, says", [
+    (((0, 7),), "has 7 answers to the 12 prompts"), (((0, None), (0, None)), "24 answers"),
+    (((1, 2), (0, 1), (2, None)), "in another order"), ((), "has 0 answers")])
+def test_incomplete_answers_are_no_data(finished, tmp_path, rows, says):
+    folder = with_recipe(finished, tmp_path / "run")
+    path = folder / "answers" / "ppo.jsonl"
+    path.write_bytes(lines_of(path, *rows))
+    with pytest.raises(ValueError, match=f"ppo.jsonl is not complete: .*{says}.*Delete .*answers"):
+        results.load_run(folder)
+    shutil.copy(folder / "answers" / "base.jsonl", path)
+    with pytest.raises(ValueError, match="has answers of base, not of ppo"):
+        results.load_run(folder)
+
+
+def test_a_run_that_lacks_a_measurement_is_not_finished(finished, tmp_path):
+    for name in ("measured/sft.json", "gate.json", "results.json"):
+        folder = with_recipe(finished, tmp_path / name.replace("/", "-"))
+        (folder / name).unlink()
+        with pytest.raises((ValueError, OSError), match=f"{name} is missing"):
+            results.write_headline([folder], tmp_path / "out")
+    odd = with_recipe(finished, tmp_path / "a; touch PWNED")
+    (odd / "reward.json").unlink()
+    with pytest.raises(ValueError, match="--name 'a; touch PWNED'"):  # to be pasted into a shell
+        results.load_run(odd)
+
+
+# ---------------------------------------------------------------- the course's own data
+
+def test_the_courses_own_data_is_not_replaced_by_accident(finished, tmp_path, monkeypatch):
+    opened = run.Run(small(), "first", "cpu", runs=finished.parent, progress=False)
+    ours = copied(finished, tmp_path)
+    data_folder = tmp_path / "data"
+    (data_folder / "results").mkdir(parents=True)
+    monkeypatch.setattr(files, "DATA", data_folder)
+    record = data_folder / "results" / "answers-175m.jsonl"
+    writing = {"ship": lambda **o: run.ship(opened, data_folder / "models", **o),
+               "results": lambda **o: results.write_headline([ours], data_folder / "results", **o),
+               "record": lambda **o: results.record_answers(ours, record, **o)}
+    for name, write in writing.items():
+        with pytest.raises(ValueError, match="is a run with settings of its own"):
+            write(force=True)
+        assert not any(path.is_file() for path in data_folder.rglob("*")), name
+    monkeypatch.setattr(run_files, "is_default", lambda recipe, fast=False: fast)
+    with pytest.raises(ValueError, match="is a fast run"):
+        writing["record"](force=True)
+    monkeypatch.setattr(run_files, "is_default", lambda recipe, fast=False: not fast)
+    with pytest.raises(ValueError, match="size tiny, not 175m"):
+        writing["record"](force=True)
+    monkeypatch.setattr(results, "RECORDED_SIZES", ("tiny",))
+    (ours / "gate.json").rename(ours / "gate")
+    with pytest.raises(ValueError, match="is not finished .*gate.json is missing"):
+        writing["record"](force=True)
+    (ours / "gate").rename(ours / "gate.json")
+    writing["record"]()  # there was none
+    with pytest.raises(ValueError, match="add --force to replace it"):
+        writing["record"]()
+    writing["record"](force=True)
+    results.record_answers(ours, tmp_path / "elsewhere.jsonl")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["pretrain", "--size", "tiny", "--out", str(data_folder / "results")]) == 1
+
+
+def test_the_manifest_is_true():
+    """If this fails after a change to what the course ships: python -m rlhf_lite manifest"""
+    assert shipped.check_manifest() == []
+    kept = files.read_json(shipped.manifest_path())
+    assert list(kept) == shipped.listed()
+
+
+def test_doctor_misses_what_must_be_there(tmp_path, monkeypatch, capsys):
+    shutil.copytree(shipped.manifest_path().parent, tmp_path / "data")
+    monkeypatch.setattr(files, "DATA", tmp_path / "data")
+    for name in ("models/tokenizer/tokenizer.json", "models/sft-1.3m/model.safetensors", "town/labelers.json"):
+        (tmp_path / "data" / name).unlink()
+    text = tmp_path / "data" / "demonstrations.jsonl"
+    text.write_bytes(text.read_bytes().replace(b"\n", b"\r\n"))  # as git writes it on another system
+    changed = tmp_path / "data" / "few_shot_prefix.txt"
+    changed.write_text(changed.read_text() + " ")
+    assert cli.doctor() == 1
+    said = capsys.readouterr().out
+    for name in ("models/tokenizer/tokenizer.json", "models/sft-1.3m/model.safetensors", "town/labelers.json"):
+        assert f"data/{name} is missing; restore it with: git checkout -- data/{name}" in said
+    assert "few_shot_prefix.txt has changed" in said and "demonstrations" not in said
+    (tmp_path / "data" / "manifest.json").write_text("[" * 10**5)
+    assert "manifest.json is damaged" in shipped.check_manifest()[0]
 
 
 # ---------------------------------------------------------------- evaluation
@@ -464,6 +660,7 @@ def test_doctor_names_a_damaged_checkpoint(tiny_models, tmp_path, monkeypatch, c
     (["run", "--size", "175m", "--device", "cpu"],
      "No base model of size 175m is shipped, and pretraining one takes a GPU"),
     (["record", "nowhere"], "has no answers from its base model"),
+    (["pretrain", "--size", "7m"], "no model size '7m'; choose one of"),
     (["run", "--size", "tiny", "--device", "tpu"], "device"),
     (["results", "nowhere"], "does not contain a run"),
 ])
@@ -475,12 +672,13 @@ def test_bad_arguments_get_one_sentence(arguments, says, tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("dial", [["--seed", "-1"], ["--seed", str(2**32)], ["--seed", "two"], ["--name", "../x"],
-                                  ["--name", ""], ["--name", "."], ["--name", "/tmp/x"], ["--name", "n" * 300]])
+                                  ["--name", ""], ["--name", "."], ["--name", "/tmp/x"], ["--name", "n" * 300],
+                                  ["--name", "a\nb"], ["--name", "\x1b[2J"], ["--name=-rf"]])
 def test_odd_seeds_and_names_are_refused(dial, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
         cli.main(["run", *dial])
-    assert f"argument {dial[0]}" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert f"argument {dial[0][:6]}" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_pretraining_checks_its_arguments_before_the_work(tmp_path, monkeypatch):

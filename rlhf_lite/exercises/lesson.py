@@ -1,19 +1,18 @@
 """The first cell of every notebook: where am I, how long will it take, which models do I have?"""
 
-import json
 import os
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
 import transformers
 
-from rlhf_lite import checkpoints, files, models, plots
+from rlhf_lite import checkpoints, files, models, plots, schemas
 from rlhf_lite.exercises import checking
 
 TIMES = files.DATA / "results" / "notebooks.json"
+AGAIN = "restore it with: git checkout -- data/results/notebooks.json"
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,9 @@ def setup(notebook, strict=False, seed=0):
 def recorded(notebook, path=TIMES):
     """The last recorded run at full length: {"minutes", "memory_gib", "threads", "date", ...}, or None."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))["notebooks"][notebook]
-    except (OSError, ValueError, KeyError):
+        return schemas.read(path, schemas.Times, {"notebooks": {}}, AGAIN)["notebooks"].get(notebook)
+    except (ValueError, OSError) as error:
+        print(f"({error})")  # a lesson can do without
         return None
 
 

@@ -18,10 +18,12 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from rlhf_lite import schemas
 from rlhf_lite.exercises.build import ROOT
-from rlhf_lite.exercises.lesson import TIMES, cores
+from rlhf_lite.exercises.lesson import AGAIN, TIMES, cores
+from rlhf_lite.experiment import shipped
 from rlhf_lite.experiment.results import versions
-from rlhf_lite.files import read_json, write_json, write_text
+from rlhf_lite.files import write_json, write_text
 
 MARKS = "<!-- notebooks:begin -->", "<!-- notebooks:end -->"
 
@@ -63,7 +65,13 @@ def main(argv=None):
     parser.add_argument("numbers", nargs="*", help="which notebooks (default: all but 09), for example 04 05")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
     parser.add_argument("--keep", help="folder for the executed notebooks (default: they are deleted)")
+    parser.add_argument("--force", action="store_true", help="replace the course's own record, data/results/"
+                        "notebooks.json, and the table in docs/teaching.md; without it, nothing is run")
     arguments = parser.parse_args(argv)
+    try:
+        shipped.check_replace([TIMES], arguments.force)
+    except ValueError as error:
+        parser.error(str(error))
     sources = [path for path in sorted((ROOT / "solutions").glob("[0-9][0-9]_*.ipynb"))
                if path.name[:2] in arguments.numbers or not arguments.numbers and path.name[:2] != "09"]
     with tempfile.TemporaryDirectory() as temporary:
@@ -72,16 +80,17 @@ def main(argv=None):
         for path in (bar := tqdm(sources, unit="notebook")):
             bar.set_description(path.stem)
             minutes, memory, computing = run_notebook(path, folder / path.name, arguments.threads)
-            record = read_json(TIMES, {"notebooks": {}})  # only now: another process may have written it meanwhile
+            record = schemas.read(TIMES, schemas.Times, {"notebooks": {}}, AGAIN)  # only now: it may have changed
             record["notebooks"][path.name[:2]] = {
                 "file": path.name, "minutes": round(minutes, 2), "memory_gib": round(memory, 2),
                 "cpu_minutes": round(computing, 2), "threads": arguments.threads,
                 "date": datetime.date.today().isoformat()}
-            record |= {"versions": versions(), "command": "python -m rlhf_lite.exercises.measure"}
+            record |= {"versions": versions(), "command": "python -m rlhf_lite.exercises.measure --force"}
             write_json(TIMES, record)
     guide = ROOT / "docs" / "teaching.md"
     before, rest = guide.read_text(encoding="utf-8").split(MARKS[0], 1)
     write_text(guide, f"{before}{MARKS[0]}\n{table(record)}\n{MARKS[1]}{rest.split(MARKS[1], 1)[1]}")
+    shipped.write_manifest()
     print(table(record))
 
 

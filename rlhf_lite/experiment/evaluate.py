@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rlhf_lite import files, models, pretrain
-from rlhf_lite.experiment import base_model
+from rlhf_lite import files, models, pretrain, schemas
+from rlhf_lite.experiment import base_model, formats, run_files
 from rlhf_lite.experiment.answers import answer_rows
 from rlhf_lite.experiment.data import TEST_SEED, all_prompts, demonstrations, prompts_of
 from rlhf_lite.experiment.recipe import TEMPERATURE
@@ -119,15 +119,16 @@ def plain(row):
         "flags": [name for name, on in g.flags.items() if on], "reasons": list(g.reasons)}
 
 
-def load_answers(path, sets):
+def load_answers(path, sets, stage=None):
     """Read saved answers and grade them again, so that old answers get the current grader.
 
-    Sets that are not in ``sets`` are left out; an answer to any prompt that is not in them is an error.
+    Sets that are not in ``sets`` are left out; an answer to any prompt that is not in them is an error. With a
+    ``stage``, the rows must be that stage's answers to all prompts of the sets.
     """
     known, path, rows = {p.id: p for prompts in sets.values() for p in prompts}, Path(path), []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
-            row = json.loads(line)
+            row = schemas.parse(line, formats.Answer, "the row", "")
             if row["set"] not in sets:
                 continue
             prompt = known[row["prompt_id"]]
@@ -136,9 +137,12 @@ def load_answers(path, sets):
             rows.append(row | {"task": prompt.task, "unknown": bool(prompt.spec.get("unknown")),
                                "grade": grade(prompt, row["response"], row["finished"])})
         except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{path}, line {number}, does not answer a prompt of the current test sets ({error}): it "
+            why = schemas.said(error).removeprefix("the row is damaged (").rstrip("; )")
+            raise ValueError(f"{path}, line {number}, does not answer a prompt of the current test sets ({why}): it "
                              f"is damaged, or the test sets have changed. Delete {path.parent} and run the same "
                              "command again.") from None
+    if stage:
+        run_files.check_complete(rows, sets, stage, path)
     return rows
 
 

@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from rlhf_lite import checkpoints, files
+from rlhf_lite.experiment import shipped
 
 
 def versions():
@@ -36,10 +37,12 @@ def examine():
     for folder in folders:
         try:
             card = checkpoints.load_card(folder)
-            (checkpoints.load_scalar if card.get("kind") == "scalar" else checkpoints.load_policy)(folder)
+            (checkpoints.load_scalar if card["kind"] == "scalar" else checkpoints.load_policy)(folder)
             yield f"ok      {folder.name}: {card['parameters']:,} parameters", True
         except (ValueError, OSError) as error:
             yield f"broken  {folder.name}: {error}", False
     if not folders:
         yield (f"There are no shipped models in {files.MODELS}; clone the repository again, or make a base model with: "
                "python -m rlhf_lite pretrain"), False
+    for sentence in shipped.check_manifest():
+        yield f"broken  {sentence}", False

@@ -10,11 +10,13 @@ Left out: scripts in the page.
 import json
 import re
 from pathlib import Path
+from typing import Any, TypedDict, get_origin
 
-from rlhf_lite import files
+from rlhf_lite import files, schemas
 from rlhf_lite.experiment import pages
 from rlhf_lite.experiment.captions import SECTIONS, ranged
 from rlhf_lite.plots import STAGES, interval, measure
+from rlhf_lite.schemas import Count, Name
 
 SAMPLES = 30  # answers shown per use case and stage: the first ones, not selected
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
@@ -110,33 +112,75 @@ def section(results, build, key, folder):
     try:
         figures = [picture(folder, *entry) for entry in build(results)] if results.get(key) else []
         return figures, "this run did not measure it"
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as problem:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as problem:
         return [], f"the results for it are incomplete ({problem!r})"
+
+
+class ShownPart(TypedDict):
+    """A part of a row: its name, and numbers if there are any."""
+
+    name: Name
+
+
+class Shown(TypedDict, total=False):
+    """What the page needs of a row of the headline. Unlike `formats.Claim`, it may lack anything."""
+
+    id: int | str
+    claim: str
+    paper: str
+    target: str
+    unit: str
+    note: str | None
+    met: bool | None
+    n: Count | None
+    seeds: Count | None
+    parts: list[ShownPart] | None
+
+
+class Sample(TypedDict, total=False):
+    """What the page needs of an answer."""
+
+    set: str
+    use_case: str
+    prompt_id: str
+    prompt: str
+    response: str
+    overall: int | None
+    finished: bool
+    reasons: list[Any] | None
+
+
+SHAPES = {"name": str, "headline": list[Shown] | None, "stages": dict[str, dict[str, Any]] | None}
 
 
 def read_run(run_dir):
     """Everything a run left behind, as one dict, and a sentence for each thing that could not be read."""
     notes, results = [], {}
-    def read(path, kind=dict, lines=False):
-        rows, text = [], path.read_text(encoding="utf-8", errors="replace")
-        for number, line in enumerate(text.split("\n") if lines else [text], 1):
+    def read(path, kind=dict[str, Any], lines=False):
+        rows, text = [], path.read_bytes()
+        for number, line in enumerate(text.split(b"\n") if lines else [text], 1):
+            where = f"{path.parent.name}/{path.name}" + (f", line {number}," if lines else "")
             try:
                 if line.strip() or not lines:
-                    rows.append(json.loads(line))
-                    if not isinstance(rows[-1], kind):
-                        raise ValueError(f"not a {kind.__name__}: {rows.pop()}")
+                    rows.append(schemas.parse(line, kind, where))
             except ValueError:
-                where = f"{path.parent.name}/{path.name}" + (f", line {number}," if lines else "")
                 notes.append(f"{where} is damaged and left out; run that step again to fix it.")
-        return rows if lines else rows[0] if rows else kind()
+        return rows if lines else rows[0] if rows else get_origin(kind)()
     if (run_dir / "results.json").exists():
         results = read(run_dir / "results.json")
+        for key, kind in SHAPES.items():
+            wrong = key in results and schemas.misfit(results[key], kind)
+            if wrong:
+                notes.append(f"{run_dir.name}/results.json: {key} is damaged ({wrong}) and left out; run that step "
+                             "again to fix it.")
+                del results[key]
     else:
         notes.append("There is no results.json yet; run `python -m rlhf_lite evaluate` to make it.")
-    results["answers"] = {s: read(p, lines=True) for s in STAGES if (p := run_dir / "answers" / f"{s}.jsonl").exists()}
-    results["histories"] = {stage: read(path, list) for stage in (*STAGES, "reward")
+    results["answers"] = {stage: read(path, Sample, lines=True) for stage in STAGES
+                          if (path := run_dir / "answers" / f"{stage}.jsonl").exists()}
+    results["histories"] = {stage: read(path, list[dict[str, Any]]) for stage in (*STAGES, "reward")
                             if (path := run_dir / stage / "history.json").exists()}
-    results["limits"] = {part["name"]: part for row in results.get("headline") or [] if row.get("id") == 12
+    results["limits"] = {part.get("name"): part for row in results.get("headline") or [] if row.get("id") == 12
                          for part in row.get("parts") or []}
     results["sweeps"] = bool(results.get("kl_sweep") or results.get("ptx_sweep"))
     return results, notes

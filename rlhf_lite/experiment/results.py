@@ -14,7 +14,7 @@ import torch
 
 from rlhf_lite import files, models, plots, reward
 from rlhf_lite.best_of_n import best_of_n_curve
-from rlhf_lite.experiment import data, evaluate, findings, report
+from rlhf_lite.experiment import data, evaluate, findings, formats, report, run_files, shipped
 from rlhf_lite.experiment.claims import headline
 from rlhf_lite.experiment.machine import versions
 from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, TEMPERATURE
@@ -24,6 +24,7 @@ from rlhf_lite.town import labelers
 from rlhf_lite.town.grading import grade
 
 GATE_N = (1, 2, 4, 8, 16)
+RECORDED_SIZES = ("175m",)
 
 
 def measure_reward(model, tokenizer, rows):
@@ -92,52 +93,56 @@ def stage_answers(folder, recipe):
     """{stage: graded rows} for the stages of a run that have answers."""
     sets = evaluate.test_sets(recipe["test_prompts"], recipe["stratum_prompts"], recipe["samples"])
     paths = {stage: Path(folder) / "answers" / f"{stage}.jsonl" for stage in (*evaluate.STAGES, *evaluate.RIVALS)}
-    found = {stage: evaluate.load_answers(path, sets) for stage, path in paths.items() if path.is_file()}
+    found = {stage: evaluate.load_answers(path, sets, stage) for stage, path in paths.items() if path.is_file()}
     return found | (recorded_answers(sets) if recipe["size"] == "1.3m" else {})
 
 
-def record_answers(folder, out=None):
+def record_answers(folder, out=None, force=False):
     """Record the answers of a run's base model, bare and prompted, to the mixed test prompts; returns the path.
 
     Runs on a laptop are compared with this file, because a laptop cannot run a model of 175M parameters.
     """
     out, lines = Path(out or evaluate.RECORDED_ANSWERS), []
-    for stage in evaluate.RECORDED.values():
-        path = Path(folder) / "answers" / f"{stage}.jsonl"
-        if not path.is_file():
-            raise ValueError(f"{folder} has no answers from its base model (answers/{stage}.jsonl); finish the run "
-                             "first.")
-        lines += [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["set"] == "mixed"]
+    paths = {stage: Path(folder) / "answers" / f"{stage}.jsonl" for stage in evaluate.RECORDED.values()}
+    if not all(path.is_file() for path in paths.values()):
+        raise ValueError(f"{folder} has no answers from its base model (answers/base.jsonl and prompted.jsonl); finish "
+                         "the run first.")
+    shipped.check_replace([out], force, [folder], RECORDED_SIZES)
+    for stage, path in paths.items():
+        recipe = run_files.read_recipe(folder)
+        rows = evaluate.load_answers(path, evaluate.test_sets(recipe["test_prompts"], recipe["stratum_prompts"],
+                                                              recipe["samples"]), stage)
+        lines += [json.dumps(evaluate.plain(row), ensure_ascii=False) for row in rows if row["set"] == "mixed"]
     files.write_text(out, "\n".join(lines) + "\n")
     return out
 
 
 def recorded_answers(sets):
-    """{stage: graded rows} of the recorded answers; empty if there are none or they do not cover all mixed prompts."""
-    if not evaluate.RECORDED_ANSWERS.is_file():
+    """{stage: graded rows} of the recorded answers; empty if there are none."""
+    path, mixed = evaluate.RECORDED_ANSWERS, {"mixed": sets["mixed"]}
+    if not path.is_file():
         return {}
-    rows = evaluate.load_answers(evaluate.RECORDED_ANSWERS, {"mixed": sets["mixed"]})
+    rows = evaluate.load_answers(path, mixed)
     found = {stage: [row for row in rows if row["stage"] == made] for stage, made in evaluate.RECORDED.items()}
-    return found if all(len(made) == len(sets["mixed"]) for made in found.values()) else {}
+    for stage, made in evaluate.RECORDED.items():
+        run_files.check_complete(found[stage], mixed, made, path, f"Restore it with: git checkout -- {path}")
+    return found
 
 
 def load_run(folder):
     """What the headline needs from one run: {"rows", "tax", "reward", "gate", "recipe", "studies", ...}."""
     folder = Path(folder)
-    recipe = files.read_json(folder / "recipe.json")
-    if not isinstance(recipe, dict) or "size" not in recipe:
-        raise ValueError(f"{folder} does not contain a run (no recipe in recipe.json); give the folder of a finished "
-                         "run.")
-    lacking = [name for name in ("reward.json", *(f"answers/{stage}.jsonl" for stage in evaluate.STAGES))
+    recipe = run_files.read_recipe(folder)
+    lacking = [name for name in ("reward.json", "gate.json", *(f"answers/{stage}.jsonl" for stage in evaluate.STAGES),
+                                 *(f"measured/{stage}.json" for stage in evaluate.STAGES))
                if not (folder / name).is_file()]
     if lacking:
-        dials = f"--size {recipe['size']} --seed {recipe['seed']} --name {folder.name}"
         raise ValueError(f"{folder} is not finished ({lacking[0]} is missing); finish it first: "
-                         f"python -m rlhf_lite run {dials}")
+                         + run_files.command("run", *run_files.dials(recipe, folder.name)))
     rows = stage_answers(folder, recipe)
-    measured = {stage: files.read_json(folder / "measured" / f"{stage}.json", {}) for stage in rows}
-    return {"rows": rows, "recipe": recipe, "reward": files.read_json(folder / "reward.json", {}),
-            "gate": files.read_json(folder / "gate.json", {}), "studies": load_studies(folder),
+    measured = {stage: run_files.read(folder / "measured" / f"{stage}.json") for stage in evaluate.STAGES}
+    return {"rows": rows, "recipe": recipe, "reward": run_files.read(folder / "reward.json"),
+            "gate": run_files.read(folder / "gate.json"), "studies": load_studies(folder),
             "tax": {stage: m["tax"] for stage, m in measured.items() if "tax" in m},
             "kl": {stage: m["kl"] for stage, m in measured.items() if "kl" in m},
             "temperatures": {stage: m["temperature"] for stage, m in measured.items() if "temperature" in m}}
@@ -145,7 +150,8 @@ def load_run(folder):
 
 def load_studies(folder):
     """The finished studies of a run: {name: result}."""
-    return {path.stem: files.read_json(path) for path in sorted((Path(folder) / "studies").glob("*.json"))}
+    return {path.stem: run_files.read(path) for path in sorted((Path(folder) / "studies").glob("*.json"))
+            if path.stem in formats.STUDIES}
 
 
 def collect_results(run):
@@ -161,10 +167,10 @@ def collect_results(run):
               if stage in evaluate.RIVALS}
     wins += [evaluate.compare(own[a], rows[b], a, b) for a in own for b in rows if b not in own]
     return {
-        "name": run.name, "command": f"python -m rlhf_lite run --size {recipe.size} --seed {recipe.seed}",
+        "name": run.name, "command": run_files.command("run", *run_files.dials(found["recipe"])),
         "size": recipe.size, "seeds": [recipe.seed], "device": str(run.device), "versions": versions(),
-        "created": time.strftime("%Y-%m-%d"), "minutes": files.read_json(run.folder / "minutes.json", {}),
-        "peak_memory_gib": files.read_json(run.folder / "memory.json", {}),
+        "created": time.strftime("%Y-%m-%d"), "minutes": run.kept("minutes.json"),
+        "peak_memory_gib": run.kept("memory.json"),
         "stages": {stage: evaluate.summarise(r) | {"kl": found["kl"].get(stage)} for stage, r in own.items()},
         "win_rates": wins, "win_rates_at_best": at_best, "temperatures": found["temperatures"],
         "use_cases": {stage: evaluate.by_use_case(r) for stage, r in own.items()},
@@ -174,7 +180,7 @@ def collect_results(run):
         "headline": headline([found])}
 
 
-def write_headline(folders, out, page=None):
+def write_headline(folders, out, page=None, force=False):
     """Combine several runs (one per seed) in the folder ``out``: headline.json, one figure, and each run's results.
 
     The table is about the size of the first run; runs of other sizes only join row 4 and the figure. ``page``: a
@@ -182,14 +188,16 @@ def write_headline(folders, out, page=None):
     table as Markdown.
     """
     folders, out, by_size, made = [Path(folder) for folder in folders], Path(out), {}, {}
+    shipped.check_replace([out / "headline.json", *([page] if page else [])], force, folders, ("1.3m",))
     if page and Path(page).read_text(encoding="utf-8").count("<!-- results:begin -->") != 1:
         raise ValueError(f'{page} has no place for the table; write the line "<!-- results:begin -->" where it should '
                          'begin and "<!-- results:end -->" where it should end.')
     loaded = [load_run(folder) for folder in folders]
     _check_runs(folders, [run["recipe"] for run in loaded])
-    for folder, run in zip(folders, loaded, strict=True):
+    saved = [run_files.read(folder / "results.json") for folder in folders]
+    for run, found in zip(loaded, saved, strict=True):
         by_size.setdefault(run["recipe"]["size"], []).append(run)
-        made.setdefault(run["recipe"]["size"], []).append(files.read_json(folder / "results.json", {}))
+        made.setdefault(run["recipe"]["size"], []).append(found)
     size, runs = next(iter(by_size.items()))
     others = {other: found for other, found in by_size.items() if other != size}
     stages = [stage for stage in evaluate.STAGES if findings.has(runs, stage)]
@@ -199,10 +207,10 @@ def write_headline(folders, out, page=None):
                "device": made[size][0].get("device"), "minutes": [m.get("minutes") for m in made[size]],
                "peak_memory_gib": [m.get("peak_memory_gib") for m in made[size]],
                "stages": {stage: measured_stage(runs, stage) for stage in stages},
-               "command": "python -m rlhf_lite results " + " ".join(f"runs/{folder.name}" for folder in folders)}
+               "command": run_files.command("results", *(f"runs/{folder.name}" for folder in folders))}
     files.write_json(out / "headline.json", content)
-    for folder in folders:
-        files.write_json(out / f"{folder.name}.json", files.read_json(folder / "results.json", {}))
+    for folder, found in zip(folders, saved, strict=True):
+        files.write_json(out / f"{folder.name}.json", found)
 
     def over_sft(found, stage):  # against the SFT models of the table's size: Figure 1 has one rival for all sizes
         shares = [evaluate.preferences(run["rows"][stage], runs[i % len(runs)]["rows"]["sft"])

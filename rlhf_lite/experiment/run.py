@@ -2,24 +2,24 @@
 
 demonstrations -> SFT -> rankings of its answers -> first reward model -> first PPO -> rankings of its answers -> reward
 model -> gate (best-of-n) -> PPO and PPO-ptx -> evaluation -> report. Every step writes its result to ``runs/<name>/``
-and is skipped if the result is already there, so an interrupted run resumes where it stopped; within a step, the
-learning code resumes from its own training state.
+and is skipped if all of it is there and whole (see `ledger`), so an interrupted run resumes where it stopped; within a
+step, the learning code resumes from its own training state.
 """
 
 import json
 import shutil
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
 
-from rlhf_lite import checkpoints, feedback, files, models
-from rlhf_lite.experiment import base_model, data, evaluate, machine, results, stages
+from rlhf_lite import checkpoints, feedback, files, models, schemas
+from rlhf_lite.experiment import base_model, data, evaluate, ledger, machine, results, run_files, shipped, stages
 from rlhf_lite.experiment.answers import answer_rows, rank_answers
-from rlhf_lite.experiment.recipe import recipe_settings
 from rlhf_lite.experiment.report import write_report
 from rlhf_lite.experiment.temperatures import at, best_temperature, temperature_curve
-from rlhf_lite.files import read_json, write_json
+from rlhf_lite.files import write_json
 from rlhf_lite.stats import mean_interval
 from rlhf_lite.town import labelers
 
@@ -33,41 +33,56 @@ class Run:
         """With ``new=False`` the run must already exist, so that a mistyped name does not make a folder."""
         self.recipe, self.name, self.folder, self.progress = recipe, name, Path(runs) / name, progress
         self.device = models.pick_device(device)
-        if not new and not (self.folder / "recipe.json").is_file():
-            raise ValueError(f"There is no run in {self.folder}; start it with: python -m rlhf_lite run --name {name}")
+        wanted, known = run_files.settings(recipe), (self.folder / "recipe.json").is_file()
+        if not new and not known:
+            raise ValueError(f"There is no run in {self.folder}; start it with: "
+                             + run_files.command("run", *run_files.dials(wanted, name)))
         self.folder.mkdir(parents=True, exist_ok=True)
-        wanted, found = recipe_settings(recipe), read_json(self.folder / "recipe.json")
-        wanted = json.loads(json.dumps(wanted))
-        if found is not None and found != wanted:
+        found = run_files.read_recipe(self.folder) if known else wanted
+        if found != wanted:
             changed = sorted(k for k in wanted if found.get(k) != wanted[k])
             raise ValueError(f"{self.folder} contains a run with other settings ({', '.join(changed)}); choose another "
                              "NAME or delete that folder.")
         write_json(self.folder / "recipe.json", wanted)
         self.tokenizer = models.load_tokenizer(files.MODELS / "tokenizer")
 
-    def step(self, name, output, make):
-        """Call ``make()`` unless ``output`` already exists; record the minutes it took and the peak memory."""
-        if (self.folder / output).exists():
-            return
+    def step(self, name, outputs, make):
+        """Call ``make()`` unless all ``outputs`` are there and whole; record them, the minutes and the peak memory.
+
+        Returns whether a file that was made before has become another one, so that later steps must be done again.
+        """
+        why = ledger.unfinished(self.folder, outputs)
+        if why is None:
+            ledger.adopt(self.folder, outputs)
+            return False
         if self.progress:
-            print(f"[{self.name}] {name}", flush=True)
+            begun = any((self.folder / output).exists() for output in outputs)
+            print(f"[{self.name}] {name}" + (f" again: {why}" if begun else ""), flush=True)
+        ledger.set_aside(self.folder, outputs)
         started = time.perf_counter()
         make()
-        minutes = read_json(self.folder / "minutes.json", {})
+        changed = ledger.record(self.folder, outputs)
+        name = name.split()[0]  # both rounds of rankings, and the answers of all stages, are counted together
+        minutes = self.kept("minutes.json")
         minutes[name] = round(minutes.get(name, 0) + (time.perf_counter() - started) / 60, 3)
         write_json(self.folder / "minutes.json", minutes)
         # The peak of this process so far; if a run was interrupted, the largest of its processes counts.
         peak = {"cpu_gib": machine.peak_memory() / 2**30}
         if self.device.type == "cuda":
             peak["gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        before = read_json(self.folder / "memory.json", {})
+        before = self.kept("memory.json")
         write_json(self.folder / "memory.json", {k: round(max(v, before.get(k, 0)), 2) for k, v in peak.items()})
+        return changed
+
+    def kept(self, name):
+        """minutes.json or memory.json; empty if there is none yet."""
+        return run_files.read(self.folder / name) if (self.folder / name).is_file() else {}
 
     def save_model(self, stage, model, history, **card):
         """Save the checkpoint, card and history of a stage; delete its training state, which is no longer needed."""
         checkpoints.save_checkpoint(self.folder / stage, model, {
             "stage": stage, "size": self.recipe.size, "seed": self.recipe.seed, "data": "Pebbleford (simulated town)",
-            "command": f"python -m rlhf_lite run --size {self.recipe.size} --seed {self.recipe.seed}", **card})
+            "command": run_files.command("run", *run_files.dials(run_files.settings(self.recipe))), **card})
         write_json(self.folder / stage / "history.json", history)
         shutil.rmtree(self.folder / "state" / stage, ignore_errors=True)
 
@@ -111,11 +126,28 @@ def make_rankings(run, stage, round):
 
 def rankings(folder, split):
     """The rankings in a run's folder: of both rounds, or only of the first if there is no second."""
-    paths = [Path(folder) / f"rankings-{round}-{split}.jsonl" for round in (1, 2)]
-    if not paths[0].is_file():
-        raise ValueError(f"{paths[0]} is missing; finish the run first, with the command that started it.")
-    return [row for path in paths if path.is_file()
-            for row in feedback.read_jsonl(path, feedback.check_ranking, strict=True)[0]]
+    first, second = (f"rankings-{round}-{split}.jsonl" for round in (1, 2))
+    names = [first, second] if (Path(folder) / second).is_file() or second in ledger.sums(folder) else [first]
+    why = ledger.unfinished(folder, names)
+    if why:
+        raise ValueError(f"{why}; run the command that started the run again.")
+    rows = [row for name in names
+            for row in feedback.read_jsonl(Path(folder) / name, run_files.check_ranking, strict=True)[0]]
+    twice = [prompt for prompt, count in Counter(row["prompt_id"] for row in rows).items() if count > 1]
+    if twice:
+        raise ValueError(f"{Path(folder) / first} and its second round rank the prompt {schemas.shown(twice[0])} "
+                         "twice; delete both files and run the command that started the run again.")
+    return rows
+
+
+def check_prompts(folder, rows, split):
+    """Raise ValueError unless all rankings are of the town's prompts of that split, and are of their texts."""
+    known = {prompt.id: prompt.text for prompt in data.prompts_of(split)}
+    for row in rows:
+        if known.get(row["prompt_id"]) != row["prompt"]:
+            raise ValueError(f"The rankings in {folder} include {schemas.shown(row['prompt_id'])}, which is not one of "
+                             f"the prompts for {split}; delete rankings-*.jsonl there and run the command that started "
+                             "the run again.")
 
 
 def reward_start(run):
@@ -130,6 +162,8 @@ def reward_start(run):
 def make_reward(run, stage="reward"):
     """Train a reward model on all rankings so far; the "first_reward" knows only round 1."""
     train, valid = rankings(run.folder, "train"), rankings(run.folder, "valid")
+    check_prompts(run.folder, train, "train")
+    check_prompts(run.folder, valid, "valid")
     model, history = stages.run_reward(reward_start(run), run.tokenizer, train, valid, run.recipe,
                                        run.folder / "state" / stage, run.progress)
     write_json(run.folder / f"{stage}.json", results.measure_reward(model, run.tokenizer, valid))
@@ -192,12 +226,18 @@ def make_answers(run, stage):
     evaluate.save_answers(run.folder / "answers" / f"{stage}.jsonl", rows)
 
 
-def ship(run, destination=None):
-    """Copy a finished run's models to data/models in half precision, the form in which the repository ships them."""
+def ship(run, destination=None, force=False):
+    """Copy a finished run's models to data/models in half precision, the form in which the repository ships them.
+
+    Models of the course are replaced only with ``force``, and only by those of a full run (see `shipped`).
+    """
     destination = Path(destination or files.MODELS)
+    sizes = [folder.name.removeprefix("base-") for folder in files.MODELS.glob("base-*")]
+    shipped.check_replace([destination / f"{stage}-{run.recipe.size}" for stage in ("sft", "reward", "ppo", "ppo_ptx")],
+                          force, [run.folder], sizes)
     for stage in ("sft", "reward", "ppo", "ppo_ptx"):
-        card = checkpoints.load_card(run.folder / stage)
-        if card["size"] != run.recipe.size:  # a reward model of another size comes from its own run
+        card = checkpoints.check(run.folder / stage)
+        if card.get("size") != run.recipe.size:  # a reward model of another size comes from its own run
             continue
         load = checkpoints.load_scalar if card["kind"] == "scalar" else checkpoints.load_policy
         for key in ("kind", "parameters", "dtype", "sha256", "config_sha256"):
@@ -210,26 +250,24 @@ def ship(run, destination=None):
 def run_pipeline(recipe, name, device="auto", runs=RUNS, progress=True, until=None):
     """Run every step, or those up to stage ``until``; returns the folder with results.json and report.html."""
     run = Run(recipe, name, device, runs, progress)
-    folder = base_model.base_folder(recipe.size, runs)
-    steps = [("base", folder.resolve() / checkpoints.CARD, lambda: make_base(run, folder)),
-             ("sft", "sft/history.json", lambda: make_sft(run)),
-             ("rankings", "rankings-1-train.jsonl", lambda: make_rankings(run, "sft", 1))]
-    if recipe.first_round < 1:
-        steps += [("first_reward", "first_reward/history.json", lambda: make_reward(run, "first_reward")),
-                  ("first_ppo", "first_ppo/history.json", lambda: make_ppo(run, "first_ppo")),
-                  ("rankings", "rankings-2-train.jsonl", lambda: make_rankings(run, "first_ppo", 2))]
-    steps += [("reward", "reward/history.json", lambda: make_reward(run)),
-              ("gate", "gate.json", lambda: make_gate(run)),
-              ("ppo", "ppo/history.json", lambda: make_ppo(run, "ppo")),
-              ("ppo_ptx", "ppo_ptx/history.json", lambda: make_ppo(run, "ppo_ptx"))]
-    for name, output, make in steps:
-        run.step(name, output, make)
-        if name == until:
-            return run.folder
+    base = base_model.base_folder(recipe.size, runs)
+    if base == base_model.shipped("base", recipe.size):
+        checkpoints.check(base)  # a damaged one is fetched again, not pretrained
     larger = recipe.size == "1.3m" and (base_model.shipped("base", "6m") / checkpoints.CARD).is_file()
-    rivals = evaluate.RIVALS if larger else ()
-    for stage in (*evaluate.STAGES, *rivals):
-        run.step("answers", f"answers/{stage}.jsonl", lambda stage=stage: make_answers(run, stage))
+    answering = (*evaluate.STAGES, *(evaluate.RIVALS if larger else ()))
+    make = {"base": lambda: make_base(run, base), "sft": lambda: make_sft(run),
+            "rankings 1": lambda: make_rankings(run, "sft", 1),
+            "first_reward": lambda: make_reward(run, "first_reward"),
+            "first_ppo": lambda: make_ppo(run, "first_ppo"), "rankings 2": lambda: make_rankings(run, "first_ppo", 2),
+            "reward": lambda: make_reward(run), "gate": lambda: make_gate(run), "ppo": lambda: make_ppo(run, "ppo"),
+            "ppo_ptx": lambda: make_ppo(run, "ppo_ptx"),
+            **{f"answers {stage}": lambda stage=stage: make_answers(run, stage) for stage in answering}}
+    steps = {"base": [base.resolve() / checkpoints.CARD], **ledger.steps(recipe.first_round, answering)}
+    for number, (step, outputs) in enumerate(steps.items(), 1):
+        if run.step(step, outputs, make[step]):
+            ledger.mark_stale(run.folder, [name for later in list(steps.values())[number:] for name in later])
+        if step == until:
+            return run.folder
     write_json(run.folder / "results.json", results.collect_results(run))
     write_report(run.folder)
     return run.folder

@@ -19,7 +19,7 @@ from dataclasses import replace
 import numpy as np
 
 from rlhf_lite import checkpoints, files, models, pretrain, reward
-from rlhf_lite.experiment import base_model, data, evaluate, results, stages
+from rlhf_lite.experiment import base_model, data, evaluate, ledger, results, run_files, stages
 from rlhf_lite.experiment.answers import answer_rows, rank_answers
 from rlhf_lite.experiment.run import ppo_start, rankings, reward_start
 from rlhf_lite.experiment.temperatures import at, best_temperature, temperature_curve
@@ -96,7 +96,7 @@ def pairs(run, epochs=3, limit=1500):
 
 def overoptimisation(run):
     """Gold (true) and proxy scores by d = sqrt(KL): best-of-n from the gate, and PPO with kl_coef 0 as it trains."""
-    gate = files.read_json(run.folder / "gate.json")
+    gate = run_files.read_gate(run.folder / "gate.json")
     start = gate["rm"][0]["value"]
     bon = [{"d": kl ** 0.5, "gold": point["value"] - start, "proxy": proxy - gate["proxy"][0]}
            for kl, point, proxy in zip(gate["kl"], gate["rm"], gate["proxy"], strict=True)]
@@ -191,9 +191,12 @@ def run_study(run, name):
     """Run one study of a finished run; returns the path of its JSON file."""
     lacking = [name for name in ("reward/history.json", "gate.json", "ppo/history.json", "ppo_ptx/history.json")
                if not (run.folder / name).is_file()]
-    if lacking:
-        raise ValueError(f"{run.folder} has no {lacking[0]} yet; finish the run first: python -m rlhf_lite run --size "
-                         f"{run.recipe.size} --seed {run.recipe.seed} --name {run.name}")
+    recipe = run_files.settings(run.recipe)
+    made = ledger.steps(run.recipe.first_round, ()).values()
+    why = f"{run.folder} has no {lacking[0]} yet" if lacking else ledger.unfinished(run.folder, sum(made, []))
+    if why:
+        raise ValueError(f"{why}; finish the run first: "
+                         + run_files.command("run", *run_files.dials(recipe, run.name)))
     path = run.folder / "studies" / f"{name}.json"
     files.write_json(path, STUDIES[name](run))
     return path

@@ -9,8 +9,11 @@ own help disagrees, trust the help.
 
 import json
 import shlex
+from dataclasses import asdict
 
+from rlhf_lite import schemas
 from rlhf_lite.dpo import DPOConfig
+from rlhf_lite.experiment import formats
 from rlhf_lite.ppo import PPOConfig
 from rlhf_lite.reward import RewardConfig
 from rlhf_lite.sft import SFTConfig
@@ -22,6 +25,7 @@ def settings(recipe=None):
     """{"sft", "reward", "dpo", "ppo"}: the configs of a run's recipe (the dict in recipe.json), or the defaults."""
     if recipe is None:
         return {"sft": SFTConfig(), "reward": RewardConfig(), "dpo": DPOConfig(), "ppo": PPOConfig()}
+    schemas.check(recipe, formats.recipe_schema(), "The recipe", "give the content of a run's recipe.json.")
     ppo = {**recipe["ppo"], "ptx_coef": recipe.get("ptx_coef", 0.0)}
     return {"sft": SFTConfig(epochs=recipe["sft_epochs"], lr=recipe["sft_lr"], batch_size=recipe["sft_batch"],
                              seed=recipe["seed"]),
@@ -36,11 +40,15 @@ def script(engine, found, stages, context, pairs=1):
     The engines know only pairs, so a batch must have as many pairs as our batch of rankings has: with smaller batches,
     the same learning rate would take many more steps, each of them noisier.
     """
+    for name, config in found.items():  # numbers and nothing else: the script will be run
+        wrong = schemas.misfit(asdict(config), schemas.of_settings(type(config)))
+        if wrong:
+            raise ValueError(f"The settings for {name} do not fit ({wrong}); see the defaults of its config.")
     lines = ["#!/usr/bin/env bash", f"# Written by rlhf_lite for {engine}. Read it first, then run it in this folder.",
              "# Learning rates are ours, chosen for the exported model; larger models need smaller ones.",
              "set -euo pipefail", 'cd "$(dirname "$0")"']
     for title, needs, notes, words in TABLES[engine](found, context, pairs):
-        lines += ["", f"# ---- {title}", *(f"# {note}" for note in notes)]
+        lines += ["", f"# ---- {title}", *("# " + " ".join(note.split()) for note in notes)]  # a comment is one line
         command = _command(words)
         if not needs <= stages:
             lines.append(f"# (left out: {', '.join(sorted(needs - stages))} was not exported)")

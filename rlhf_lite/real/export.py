@@ -17,10 +17,10 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, GenerationConfig
 
-from rlhf_lite import checkpoints, feedback, files, models
-from rlhf_lite.experiment import base_model, data, run
+from rlhf_lite import checkpoints, feedback, files, models, schemas
+from rlhf_lite.experiment import base_model, data, run, run_files
 from rlhf_lite.models import ScalarModel
-from rlhf_lite.real import engine_flags, hub
+from rlhf_lite.real import engine_flags, hub, weights
 
 TOWN = models.format_prompt("{}")  # the prompt template, as text with one {}
 STAGES = ("base", "sft", "reward", "ppo", "ppo_ptx")
@@ -52,26 +52,31 @@ def load_classifier(folder):
     safetensors weights, and ValueError for a folder of another kind or one whose weights are incomplete.
     """
     folder = Path(folder)
-    if not list(folder.glob("*.safetensors")):
-        raise FileNotFoundError(f"{folder} has no weights in safetensors; save the model there with save_pretrained.")
+    weights.check_folder(folder, folder)
     try:
         with torch.random.fork_rng(devices=[]):
             classifier, info = AutoModelForSequenceClassification.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True)
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
+    except Exception as error:  # anything can be in a config
         raise ValueError(f"{folder} does not contain a reward model that transformers knows "
-                         f"({str(error).strip().splitlines()[0][:120]}).") from None
+                         f"({schemas.said(error)}); give the folder that the engine's reward training wrote.") from None
+    weights.check_values(classifier, folder)
     score = getattr(classifier, "score", None)
     one = isinstance(score, torch.nn.Linear) and len(score.weight) == 1
     if info["missing_keys"] or info["unexpected_keys"] or not one:
         raise ValueError(f"{folder} is not a reward model with one output and a unit called score (missing "
                          f"{sorted(info['missing_keys'])[:2]}, unexpected {sorted(info['unexpected_keys'])[:2]}); "
                          "give the folder that the engine's reward training wrote.")
-    model, std = ScalarModel(classifier.base_model), float(getattr(classifier.config, "std", 1.0))
+    mean, std = getattr(classifier.config, "mean", 0.0), getattr(classifier.config, "std", 1.0)
+    wrong = schemas.misfit([mean, std], tuple[schemas.Number, schemas.Positive])
+    if wrong or not std:
+        raise ValueError(f"{folder / checkpoints.CONFIG} has no sensible mean and std ({wrong or 'std is 0'}); remove "
+                         "them, or train that reward model again.")
+    model = ScalarModel(classifier.base_model)
     with torch.no_grad():
         model.score.weight.copy_(score.weight / std)
         bias = 0.0 if score.bias is None else score.bias.item()
-        model.score.bias.fill_((bias - float(getattr(classifier.config, "mean", 0.0))) / std)
+        model.score.bias.fill_((bias - mean) / std)
     return model.eval()
 
 
@@ -201,6 +206,7 @@ def write_export(out, engine, tokenizer, found, settings, rankings=None, demonst
 
 
 def _write_model(folder, model, tokenizer):
+    weights.check_values(model, f"The model for {folder.name}")
     if isinstance(model, ScalarModel):
         model = to_classifier(model, tokenizer.pad_token_id)
     else:  # sample as we do: from the whole distribution
@@ -247,7 +253,7 @@ def export(source, out, engine):
 
 
 def _export_run(folder, out, engine):
-    recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+    recipe = run_files.read_recipe(folder)
     found, tokenizer = {}, models.load_tokenizer(files.MODELS / "tokenizer")
     for stage in STAGES:
         place = base_model.shipped("base", recipe["size"]) if stage == "base" else folder / stage
@@ -258,8 +264,8 @@ def _export_run(folder, out, engine):
                 raise ValueError(f"{place} has {found[stage].config.vocab_size} tokens but the tokenizer has "
                                  f"{len(tokenizer)}; the run is older than the tokenizer, so train it again.")
     if "sft" not in found:
-        raise FileNotFoundError(f"{folder} has no sft model yet; finish it with: python -m rlhf_lite run "
-                                f"--name {folder.name}")
+        raise FileNotFoundError(f"{folder} has no sft model yet; finish it with: "
+                                + run_files.command("run", *run_files.dials(recipe, folder.name)))
     splits = (("train", "train"), ("validation", "valid"))
     return write_export(out, engine, tokenizer, found, engine_flags.settings(recipe),
                         {split: run.rankings(folder, name) for split, name in splits},

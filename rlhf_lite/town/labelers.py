@@ -161,8 +161,10 @@ def _with_stored_noise(team, team_name, noise_file):
         return team
     try:
         stored = json.loads(Path(noise_file).read_text("utf-8"))[team_name]["noise"]
+        if not all(type(stored[labeler.name]) in (int, float) and 0 < stored[labeler.name] < 1e3 for labeler in team):
+            raise ValueError("a noise is not a number above 0")
         return [replace(labeler, noise=float(stored[labeler.name])) for labeler in team]
-    except (OSError, ValueError, TypeError, LookupError) as error:
+    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
         raise ValueError(f"{noise_file} does not hold the noise of the {team_name} team ({type(error).__name__}: "
                          f"{error}); "
                          "put the file of the repository back (git checkout data/town/labelers.json)") from None

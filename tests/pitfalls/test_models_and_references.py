@@ -371,6 +371,6 @@ def test_p31_a_head_comes_back_or_loading_fails(tmp_path, kind):
                           ({**good, "dropout": torch.ones(1)}, "dropout"),
                           ({**good, "score.weight": torch.ones(2, 32)}, "score.weight")):
         save_file(tensors, path)
-        (tmp_path / "judge" / "card.json").write_text(json.dumps({**card, "sha256": checkpoints._sha256(path)}))
+        (tmp_path / "judge" / "card.json").write_text(json.dumps({**card, "sha256": checkpoints.sha256(path)}))
         with pytest.raises(ValueError, match=f"does not match.*{name}"):
             checkpoints.load_scalar(tmp_path / "judge")

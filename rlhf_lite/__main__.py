@@ -60,6 +60,7 @@ def parser():
     start = add("start", "copy the notebooks into a folder of your own; files already there are kept", dials=False)
     start.add_argument("folder", nargs="?", default="my_work", help="your folder (default: my_work)")
     add("doctor", "check the machine, the packages and the shipped models", dials=False)
+    add("licences", "list the packages installed here with their licences", dials=False)
     add("run", f"run the whole pipeline and write its report; {FOLDERS}")
     train = add("train", f"train one stage, after any stages it needs; {FOLDERS}")
     train.add_argument("stage", choices=("sft", "reward", "ppo", "ppo_ptx"), help="the last stage to train")
@@ -120,17 +121,27 @@ def doctor():
     return int(not well)
 
 
+def _licences(arguments):
+    from rlhf_lite.experiment import machine
+    for name, (version, licence) in machine.licences().items():
+        print(f"{name:32} {version:16} {licence}")
+
+
+def _complain(error):
+    from rlhf_lite.plain import plain
+    print("error: " + "\n".join(map(plain, str(error).split("\n"))), file=sys.stderr)  # several rows, or one
+
+
 def main(argv=None):
     """Run a command; returns the exit status. An error is reported in one sentence."""
     arguments = parser().parse_args(argv)
     try:
         return COMMANDS[arguments.command](arguments) or 0
     except MemoryError as error:
-        why = str(error) or "there is not enough memory; close other programs or choose a smaller --size."
-        print(f"error: {why}", file=sys.stderr)
+        _complain(str(error) or "there is not enough memory; close other programs or choose a smaller --size.")
         return 1
     except (ValueError, OSError, RuntimeError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        _complain(error)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. Run the same command again to resume from here.", file=sys.stderr)
@@ -265,9 +276,9 @@ def _gpu(arguments):
     return int(any(entry["status"] == "failed" for entry in made["measurements"].values()))
 
 
-COMMANDS = {"start": _start, "rank": _rank, "doctor": lambda arguments: doctor(), "run": _run, "evaluate": _run,
-            "pretrain": _pretrain, "study": _study, "calibrate": _calibrate, "ship": _ship, "export": _export,
-            "record": _record, "manifest": _manifest, "gpu": _gpu, "results": _results,
+COMMANDS = {"start": _start, "rank": _rank, "doctor": lambda arguments: doctor(), "licences": _licences, "run": _run,
+            "evaluate": _run, "pretrain": _pretrain, "study": _study, "calibrate": _calibrate, "ship": _ship,
+            "export": _export, "record": _record, "manifest": _manifest, "gpu": _gpu, "results": _results,
             "train": lambda arguments: _run(arguments, until=arguments.stage)}
 
 

@@ -293,6 +293,7 @@ def _config_sha256(path):
 
 
 def sha256(path):
+    """The sha256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

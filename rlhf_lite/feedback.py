@@ -5,26 +5,21 @@ Two kinds of record carry everything a person (or a simulated labeler) contribut
 * a *demonstration*: one prompt and the answer a person would have liked to read (InstructGPT section 3.2);
 * a *ranking*: one prompt, K answers and a rank for each, ties allowed (InstructGPT section 3.4 and App. B.5).
 
-They are plain dictionaries kept in JSONL files that only ever grow. A row counts once ``append_jsonl``
-has returned: by then it has reached the disk, so a kernel that dies loses nothing that was acknowledged.
-Reading trusts nobody: each bad row is reported in one sentence (file, line, what is wrong; how to fix it),
-and the good rows are kept.
-
-Left out on purpose: a database, locks for many writers on a network drive, editing in place. To correct
-a row, append a better one; ``latest`` keeps each labeler's last ranking of each prompt.
+They are plain dictionaries kept in files that only ever grow (see ``jsonl``). To correct a row, append a better one;
+``latest`` keeps each labeler's last ranking of each prompt.
 """
 
-import json
-import math
-import os
-from contextlib import suppress
+import re
 from datetime import date as calendar_date
-from pathlib import Path
 from typing import NamedTuple
 
-from rlhf_lite import files
+from rlhf_lite.jsonl import append_jsonl, json_line, read_jsonl  # noqa: F401  (records and their files in one place)
+from rlhf_lite.plain import is_plain
 
 SCHEMA = 1
+NAMES = ("id", "prompt_id", "labeler", "author")  # fields that appear in tables and messages
+MOST_CHARACTERS, MOST_SECONDS = 200, 10_000_000  # of such a name; for one item (four months)
+HALF = re.compile("[\ud800-\udfff]")
 SPLITS = ("train", "valid", "test")
 USE_CASES = ("generation", "open_qa", "brainstorming", "chat", "rewrite", "summarization",
              "classification", "other", "closed_qa", "extract")
@@ -64,9 +59,10 @@ def new_ranking(prompt_id, prompt, responses, ranks, labeler, seconds=0.0, score
 def check_demonstration(row):
     """Raise ValueError("what is wrong; how to fix it") unless ``row`` is a usable demonstration."""
     check_texts(row, ("id", "prompt_id", "prompt", "response", "use_case", "author", "date", "split"))
-    _require(row["use_case"] in USE_CASES,
-             f'"use_case" is {row["use_case"]!r}; use one of {", ".join(USE_CASES)}')
-    _require(row["split"] in SPLITS, f'"split" is {row["split"]!r}; use one of {", ".join(SPLITS)}')
+    if row["use_case"] not in USE_CASES:
+        raise ValueError(f'"use_case" is {row["use_case"]!r}; use one of {", ".join(USE_CASES)}')
+    if row["split"] not in SPLITS:
+        raise ValueError(f'"split" is {row["split"]!r}; use one of {", ".join(SPLITS)}')
     try:
         calendar_date.fromisoformat(row["date"])
     except ValueError:
@@ -76,162 +72,88 @@ def check_demonstration(row):
 def check_ranking(row):
     """Raise ValueError("what is wrong; how to fix it") unless ``row`` is a usable ranking."""
     check_texts(row, ("prompt_id", "prompt", "labeler"))
-    responses, ranks = row.get("responses"), row.get("ranks")
-    _require(isinstance(responses, list) and len(responses) >= 2,
-             '"responses" is not a list of two or more answers; a ranking compares at least two')
-    for i, response in enumerate(responses):
-        _require(isinstance(response, dict) and isinstance(response.get("text"), str),
-                 f'response {i + 1} has no "text"; give it as {{"text": "...", "source": "..."}}')
-        _require(isinstance(response.get("source", ""), str),
-                 f'response {i + 1} has a "source" that is not text; name the model or person that wrote it')
-        _check_characters(f"response {i + 1}", response["text"] + response.get("source", ""))
-        ids = response.get("token_ids")
-        _require(ids is None or isinstance(ids, list) and all(_is_int(t) and t >= 0 for t in ids),
-                 f'response {i + 1} has "token_ids" that are not whole numbers; leave them out')
+    responses, ranks, scores, flags = row.get("responses"), row.get("ranks"), row.get("scores"), row.get("flags")
+    if not isinstance(responses, list) or len(responses) < 2:
+        raise ValueError('"responses" is not a list of two or more answers; a ranking compares at least two')
+    for number, response in enumerate(responses, 1):
+        _check_response(number, response)
     K = len(responses)
-    _require(_is_int(row.get("K")) and row["K"] == K,
-             f'"K" is {row.get("K")!r} but there are {K} responses; set it to {K}')
-    _require(isinstance(ranks, list) and len(ranks) == K,
-             f'"ranks" does not hold {K} numbers; give one rank per response')
-    for rank in ranks:
-        _require(_is_int(rank) and 1 <= rank <= K,
-                 f'rank {rank!r} is not a whole number from 1 to {K}; 1 is the best, equal numbers are ties')
-    seconds = row.get("seconds")
-    _require(isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 <= seconds < math.inf,
-             f'"seconds" is {seconds!r}; give the time taken as a number, 0 if unknown')
-    scores, flags = row.get("scores"), row.get("flags")
-    _require(scores is None or isinstance(scores, list) and len(scores) == K
-             and all(_is_int(s) and 1 <= s <= 7 for s in scores),
-             f'"scores" is not {K} whole numbers from 1 to 7; fix them or leave "scores" out')
-    _require(flags is None or isinstance(flags, list) and len(flags) == K
-             and all(isinstance(f, dict) and all(isinstance(v, bool) for v in f.values()) for f in flags),
-             f'"flags" is not {K} groups of true/false answers; fix them or leave "flags" out')
+    if not _all_ints([row.get("K")]) or row["K"] != K:
+        raise ValueError(f'"K" is {row.get("K")!r} but there are {K} responses; set it to {K}')
+    if not isinstance(ranks, list) or len(ranks) != K:
+        raise ValueError(f'"ranks" does not hold {K} numbers; give one rank per response')
+    if not _all_ints(ranks, 1, K):
+        bad = next(rank for rank in ranks if not _all_ints([rank], 1, K))
+        raise ValueError(f"rank {bad!r} is not a whole number from 1 to {K}; 1 is the best, equal numbers are ties")
+    check_seconds(row.get("seconds"))
+    if scores is not None and not (isinstance(scores, list) and len(scores) == K and _all_ints(scores, 1, 7)):
+        raise ValueError(f'"scores" is not {K} whole numbers from 1 to 7; fix them or leave "scores" out')
+    if flags is not None and not (isinstance(flags, list) and len(flags) == K and all(
+            isinstance(f, dict) and set(map(type, f.values())) <= {bool} for f in flags)):
+        raise ValueError(f'"flags" is not {K} groups of true/false answers; fix them or leave "flags" out')
+
+
+def _check_response(number, response):
+    if not isinstance(response, dict) or not isinstance(response.get("text"), str):
+        raise ValueError(f'response {number} has no "text"; give it as {{"text": "...", "source": "..."}}')
+    if not isinstance(response.get("source", ""), str):
+        raise ValueError(f'response {number} has a "source" that is not text; name the model or person that wrote it')
+    _check_characters(f"response {number}", response["text"])
+    _check_characters(f"response {number}", response.get("source", ""))
+    ids = response.get("token_ids")
+    if ids is not None and not (isinstance(ids, list) and _all_ints(ids) and min(ids, default=0) >= 0):
+        raise ValueError(f'response {number} has "token_ids" that are not whole numbers; leave them out')
+
+
+def check_seconds(seconds):
+    """Raise ValueError unless this can be the time that a person took for one item."""
+    if type(seconds) not in (int, float) or not 0 <= seconds <= MOST_SECONDS:
+        raise ValueError(f'"seconds" is {str(seconds)[:40]}; give the time taken as a number from 0 to {MOST_SECONDS}, '
+                         "0 if unknown")
 
 
 def check_texts(row, fields):
-    """Raise ValueError unless ``row`` is an object of this schema and each of ``fields`` is non-empty text."""
-    _require(isinstance(row, dict), "the row is not a JSON object; write it as {\"field\": value, ...}")
+    """Raise ValueError unless ``row`` is an object of this schema and each of ``fields`` is non-empty text.
+
+    What names something (a person, a prompt) may not contain control characters, which could forge lines in a terminal.
+    """
+    if not isinstance(row, dict):
+        raise ValueError('the row is not a JSON object; write it as {"field": value, ...}')
     schema = row.get("schema")
-    _require(_is_int(schema), f'there is no "schema" number; add "schema": {SCHEMA}')
-    _require(schema <= SCHEMA, f"the row has schema {schema} but this program knows {SCHEMA}; update rlhf_lite")
-    _require(schema == SCHEMA, f"schema {schema} never existed; the first one is 1")
+    if not _all_ints([schema]):
+        raise ValueError(f'there is no "schema" number; add "schema": {SCHEMA}')
+    if schema > SCHEMA:
+        raise ValueError(f"the row has schema {schema} but this program knows {SCHEMA}; update rlhf_lite")
+    if schema != SCHEMA:
+        raise ValueError(f"schema {schema} never existed; the first one is 1")
     for field in fields:
-        _require(field in row, f'"{field}" is missing; add it')
-        _require(isinstance(row[field], str), f'"{field}" is not text; put it in quotation marks')
-        _require(row[field].strip(), f'"{field}" is empty; fill it in or delete the row')
-        _check_characters(f'"{field}"', row[field])
+        if field not in row:
+            raise ValueError(f'"{field}" is missing; add it')
+        text = row[field]
+        if not isinstance(text, str):
+            raise ValueError(f'"{field}" is not text; put it in quotation marks')
+        if not text or text.isspace():
+            raise ValueError(f'"{field}" is empty; fill it in or delete the row')
+        _check_characters(f'"{field}"', text)
+        if field in NAMES and not (is_plain(text) and len(text) <= MOST_CHARACTERS):
+            raise ValueError(f'"{field}" is {text[:40]!r}; use at most {MOST_CHARACTERS} letters, digits and other '
+                             "visible characters")
 
 
 def _check_characters(name, text):
     """Refuse half a character (a lone surrogate): JSON can spell it, but tokenizers and UTF-8 files cannot."""
-    half = next((char for char in text if "\ud800" <= char <= "\udfff"), None)
-    _require(half is None, f"{name} contains half a character, {half!r}; write the whole character or delete it")
+    if not text.isascii() and (half := HALF.search(text)):
+        raise ValueError(f"{name} contains half a character, {half.group()!r}; write the whole character or delete it")
 
 
-def _require(condition, sentence):
-    if not condition:
-        raise ValueError(sentence)
+def _all_ints(values, low=None, high=None):
+    """Whether these are whole numbers (true and false are not) from low to high."""
+    if not set(map(type, values)) <= {int}:
+        return False
+    return low is None or not values or low <= min(values) and max(values) <= high
 
 
-def _is_int(value):
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-# ---------------------------------------------------------------- the store
-
-def json_line(row):
-    """A row as bytes: one line of JSON in UTF-8. Half a character becomes its JSON escape, so every text survives."""
-    try:
-        text = json.dumps(row, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"the row cannot be written as JSON ({error}); use text, numbers, lists and dicts") from None
-    return text.encode("utf-8", "backslashreplace") + b"\n"
-
-
-def append_jsonl(path, row):
-    """Add one row to the end of ``path`` (made if missing) and return only when it is on the disk.
-
-    The row goes out in one write on a file opened for appending, then fsync. If an earlier writer was
-    killed in mid-row, a newline first closes its torn line, so the new row is never glued to it. Raises
-    ValueError for a row that is not JSON, and OSError (one sentence) when the disk refuses to write it.
-    """
-    path, data = Path(path), json_line(row)
-    try:
-        is_new = not path.exists()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # O_BINARY exists on Windows only, where text mode would write \r\n.
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
-        try:
-            if os.fstat(handle).st_size:
-                os.lseek(handle, -1, os.SEEK_END)
-                data = data if os.read(handle, 1) == b"\n" else b"\n" + data
-            _write_or_undo(handle, data)
-        finally:
-            os.close(handle)
-        if is_new:
-            files.fsync(path.parent)  # the new file's name must reach the disk as well
-    except OSError as error:
-        raise OSError(error.errno, f"{path}: the row was not saved ({error.strerror}); free some space or "
-                                   "choose another folder, then save again") from error
-
-
-def _write_or_undo(handle, data):
-    """Write ``data`` and sync it; if the disk refuses, cut the file back, so that half a row never remains."""
-    size, left = os.fstat(handle).st_size, data
-    try:
-        while left:  # once, unless the disk is nearly full
-            left = left[os.write(handle, left):]
-        os.fsync(handle)
-    except OSError:
-        with suppress(OSError):  # the first error is the one to report
-            # Any other size means that somebody else has appended a row in the meantime; it must stay.
-            if os.fstat(handle).st_size == size + len(data) - len(left):
-                os.ftruncate(handle, size)
-        raise
-
-
-def read_jsonl(path, check=None, strict=False):
-    """Read ``path`` and return (rows, problems): the good rows in order, and one sentence for each bad row.
-
-    check: a function that raises ValueError for a bad row, e.g. ``check_ranking``; None accepts all JSON.
-    A last line torn by a crash is one of the problems, never an exception; so is a torn line that a later
-    append has closed. strict=True raises ValueError naming all the problems instead (for shipped data).
-    Raises FileNotFoundError if there is no such file and IsADirectoryError for a folder, saying what to do.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path}: this is a folder, not a file; name a file in it")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file; check the name or write the first row")
-    rows, problems = [], []
-    data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # some editors add a byte-order mark
-    lines = data.split(b"\n")
-    wide = b"\0" in data[:4] and data[:4].strip(b"\0") != b""  # UTF-16: no UTF-8 row begins like this
-    for number, line in enumerate(lines, start=1):
-        if not line.strip(b"\0 \t\r" if wide else None):
-            continue
-        try:
-            row = json.loads(line.decode("utf-8"), parse_constant=_no_constant)
-            if check is not None:
-                check(row)
-            rows.append(row)
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            # A character cut in two at the very end of a line means a torn row; other bad bytes are not UTF-8 at all.
-            foreign = getattr(error, "reason", "unexpected end of data") != "unexpected end of data"
-            why = ("the line is not UTF-8; save the file as UTF-8" if wide or foreign
-                   else "the last row was cut off while being written; save it again" if number == len(lines)
-                   else "this is not a complete JSON row; fix or delete the line")
-            problems.append(f"{path}:{number}: {why}")
-        except ValueError as error:
-            problems.append(f"{path}:{number}: {error}")
-    if strict and problems:
-        raise ValueError("\n".join(problems))
-    return rows, problems
-
-
-def _no_constant(name):
-    raise ValueError(f"{name} is not a JSON number; replace it with a number or leave the field out")
-
+# ---------------------------------------------------------------- which rankings count
 
 def latest(rankings):
     """The last ranking of each (prompt_id, labeler), in order: a second thought replaces the first."""

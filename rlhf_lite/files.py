@@ -9,14 +9,19 @@ import contextlib
 import json
 import math
 import os
+import re
+import secrets
 import shutil
 import tempfile
+from glob import escape
 from pathlib import Path
 
-from rlhf_lite import schemas
+from rlhf_lite import locks, schemas
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 MODELS = DATA / "models"
+LEFT = re.compile(r"\..+\.([0-9a-f]{16}\.new|new-.{8})")  # the names under which files and folders are written
+PATIENCE = 60  # seconds to wait for somebody who is writing the same folder
 
 
 class NotWritten(OSError):
@@ -41,7 +46,9 @@ def whole_file(path, *errors):
     path = Path(path)
     with writing(path, *errors):
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f".{path.name}.{os.getpid()}.new")  # another process may be writing here too
+        # A name that nobody can guess, and an error if it exists: others may be writing here too, or have put a link.
+        new = path.with_name(f".{path.name[:30]}.{secrets.token_hex(8)}.new")
+        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         try:
             yield new
             fsync(new)
@@ -58,9 +65,10 @@ def whole_folder(folder, *errors, replaces=()):
     replaces: names of the files that the block writes; everything else in the old folder is kept.
     """
     folder = Path(folder)
-    with writing(folder, *errors):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        settle(folder)
+    with writing(folder, *errors), locks.alone(folder, PATIENCE):
+        _settle(folder)
+        for left in folder.parent.glob(f".{escape(folder.name)}.new-*"):  # by a writer that was killed
+            shutil.rmtree(left, ignore_errors=True)
         new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.new-", dir=folder.parent))
         try:
             os.chmod(new, 0o755)  # mkdtemp makes the folder private
@@ -75,7 +83,7 @@ def whole_folder(folder, *errors, replaces=()):
             os.replace(new, folder)
             fsync(folder.parent)
         except BaseException:
-            settle(folder)
+            _settle(folder)
             shutil.rmtree(new, ignore_errors=True)
             raise
         shutil.rmtree(_previous(folder), ignore_errors=True)
@@ -83,10 +91,30 @@ def whole_folder(folder, *errors, replaces=()):
 
 def settle(folder):
     """Undo a `whole_folder` that was interrupted between its two renames; call it before reading such a folder."""
+    if _previous(folder).exists():  # or somebody is between them just now: then wait
+        with locks.alone(folder, PATIENCE):
+            _settle(folder)
+
+
+def _settle(folder):
     if _previous(folder).exists() and not folder.exists():
         os.replace(_previous(folder), folder)
     elif _previous(folder).exists():
         shutil.rmtree(_previous(folder), ignore_errors=True)
+
+
+def sweep(folder):
+    """Remove what killed writers have left in a folder and below it. Only for those who have it alone (`locks`)."""
+    for left in [path for path in Path(folder).rglob(".*.new*") if LEFT.fullmatch(path.name)]:
+        shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+
+def try_writing(folder):
+    """Raise NotWritten unless a file can be written in the folder (made if missing); ask before long work."""
+    with writing(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"is there room?")
 
 
 def _previous(folder):

@@ -209,11 +209,11 @@ def agreement(rankings_a, rankings_b):
     when n is 0) is the share on which they agree: 72.6 % in the paper (section 3.4). Answers are matched by
     their text, so the two labelers may have seen them in a different order. Chance is 50.
     """
-    first = {row["prompt_id"]: _rank_of_text(row) for row in rankings_a}
-    second = {row["prompt_id"]: _rank_of_text(row) for row in rankings_b}
+    first = {_asked(row): _rank_of_text(row) for row in rankings_a}
+    second = {_asked(row): _rank_of_text(row) for row in rankings_b}
     same = n = 0
-    for prompt_id in first.keys() & second.keys():
-        a, b = first[prompt_id], second[prompt_id]
+    for asked in first.keys() & second.keys():
+        a, b = first[asked], second[asked]
         texts = [text for text in a if text in b]
         for i, x in enumerate(texts):
             for y in texts[i + 1:]:
@@ -221,6 +221,11 @@ def agreement(rankings_a, rankings_b):
                 n += product != 0
                 same += product > 0
     return (100.0 * same / n if n else math.nan), n
+
+
+def _asked(row):
+    """The prompt of a ranking. Two prompts under one id are two prompts: nobody can agree about them."""
+    return row["prompt_id"], row.get("prompt")
 
 
 def _rank_of_text(row):
@@ -257,8 +262,8 @@ class Agreement(NamedTuple):
 
 
 def agree(rankings_a, rankings_b):
-    """The agreement of two lists of rankings: answers are matched by their text, prompts by their id."""
-    first, second = ({row["prompt_id"]: row for row in rows} for rows in (rankings_a, rankings_b))
+    """The agreement of two lists of rankings: answers are matched by their text, prompts by their id and text."""
+    first, second = ({_asked(row): row for row in rows} for rows in (rankings_a, rankings_b))
     taus = []
     common = [key for key in first if key in second]
     for key in common:
@@ -273,5 +278,7 @@ def agree(rankings_a, rankings_b):
 
 def self_consistency(rankings):
     """How far a person agrees with themselves on the items that were shown twice (``repeats`` in the session)."""
-    again = [row for row in rankings if row.get("item_id", "").endswith("#again")]
-    return agree([row for row in rankings if row not in again], again)
+    first, again = [], []
+    for row in rankings:
+        (again if row.get("item_id", "").endswith("#again") else first).append(row)
+    return agree(first, again)

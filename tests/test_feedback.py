@@ -156,7 +156,7 @@ def test_full_disk_is_one_sentence_and_loses_nothing(tmp_path, monkeypatch):
         path.write_bytes(before)
         for name, broken in (("write", half_then_full), ("fsync", refuse)):
             with monkeypatch.context() as patch:
-                patch.setattr(feedback.os, name, broken)
+                patch.setattr(os, name, broken)
                 with pytest.raises(OSError, match="not saved .*free some space"):
                     feedback.append_jsonl(path, {"n": 2})
             assert path.read_bytes() == before                         # no half row, and no row that was not saved
@@ -174,7 +174,7 @@ def test_a_failed_append_keeps_the_row_of_another_writer(tmp_path, monkeypatch):
             other.write(b'{"n": 2}\n')
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(feedback.os, "fsync", meanwhile)
+    monkeypatch.setattr(os, "fsync", meanwhile)
     with pytest.raises(OSError, match="not saved"):
         feedback.append_jsonl(path, {"n": 3})
     assert {"n": 2} in feedback.read_jsonl(path)[0]
@@ -292,3 +292,51 @@ def test_the_network_is_closed():
         socket.create_connection(("example.org", 80), timeout=1)
     with pytest.raises(OSError, match="tests must work offline"):
         socket.socket().connect(("93.184.216.34", 80))
+
+
+# ---- ranges
+
+@pytest.mark.parametrize("seconds", ["1e999", "-1", "-0.001", "1e300", "1" + "0" * 400, '"5"', "true", "null", "[]"])
+def test_a_time_that_cannot_be_blocks_nothing(tmp_path, seconds):
+    """The row is named and its item is asked again; a skipped item too, which needs no time."""
+    from rlhf_lite.widgets.session import RankingSession
+    items = [{"prompt_id": "p1", "prompt": "Say a letter.", "responses": ["a", "b"]}]
+    path = tmp_path / "ada.jsonl"
+    row = json.dumps({"schema": 1, "prompt_id": "p1", "prompt": "Say a letter.", "labeler": "Ada", "status": "skipped",
+                      "reason": "r", "seconds": 99}).replace("99", seconds)
+    path.write_text(row + "\n")
+    session = RankingSession(items, "Ada", path)
+    assert len(session.problems) == 1 and len(session.problems[0]) < 400 and session.item is not None
+    session.set_rank(0, 1)
+    session.set_rank(1, 2)
+    session.submit()
+    assert len(RankingSession(items, "Ada", path).rankings()) == 1
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\x1b[2K", "a\nb", "x" * 201, "\u202eada"])
+def test_names_are_one_visible_line(name):
+    for field in ("labeler", "prompt_id"):
+        with pytest.raises(ValueError, match=f'"{field}" is ') as caught:
+            feedback.check_ranking(ranking() | {field: name})
+        assert str(caught.value).isprintable() and len(str(caught.value)) < 200
+
+
+def test_names_that_make_the_same_file_name_are_told_apart(tmp_path, monkeypatch):
+    from rlhf_lite.widgets import labels
+    from rlhf_lite.widgets.session import DemonstrationSession, RankingSession
+    monkeypatch.chdir(tmp_path)
+    items = [{"prompt_id": "p1", "prompt": "Say a letter.", "responses": ["a", "b"]}]
+    first = RankingSession(items, "Ada")
+    first.set_rank(0, 1)
+    first.set_rank(1, 1)
+    first.submit()
+    RankingSession(items, "Ada")
+    for name in ("ada", "Ada!", " ada"):
+        with pytest.raises(ValueError, match="already holds the work of 'Ada', and you are .* choose another name"):
+            RankingSession(items, name)
+        with pytest.raises(ValueError, match="already holds the work of 'Ada'"):
+            DemonstrationSession(items, name)
+    assert labels.default_path("Jose\u0301") == labels.default_path("José") != labels.default_path("Jos")
+    assert labels.default_path("CON").name == "con-.jsonl"
+    with pytest.raises(ValueError, match="does not make a file name"):
+        labels.default_path("李" * 100)

@@ -16,7 +16,7 @@ def full(*_, **__):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith((".lock", ".owner")))
 
 
 def read(folder):

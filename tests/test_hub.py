@@ -404,3 +404,11 @@ def test_a_gguf_file_is_a_model_that_trains(tmp_path, monkeypatch):
     before = sft.evaluate_sft(policy, [example])
     sft.train_sft(policy, [example], sft.SFTConfig(epochs=1, lr=1e-4), progress=False)
     assert sft.evaluate_sft(policy, [example]) < before
+
+
+def test_a_mistyped_folder_is_not_looked_up_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    monkeypatch.setattr(hub, "_download", lambda *_: pytest.fail("asked the hub"))
+    with pytest.raises(FileNotFoundError, match="a folder runs here, but no mime in it; check the spelling"):
+        hub.load("runs/mime")

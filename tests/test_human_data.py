@@ -174,8 +174,7 @@ def test_every_source_is_pinned():
     files = [human_data.HH, human_data.SEEDS, human_data.TRUTHFUL, *human_data.ANSWERS.values()]
     for file in files:
         assert file.urls and all(re.match(r"https://.*/[0-9a-f]{40}/", url) for url in file.urls)
-        assert file.sha256 is None or len(file.sha256) == 64
-    assert [file for file in files if file.sha256 is None] == [human_data.TRUTHFUL]
+        assert re.fullmatch("[0-9a-f]{64}", file.sha256)
 
 
 # ---------------------------------------------------------------- preferences
@@ -260,9 +259,7 @@ def test_demonstrations_are_ready_for_sft(monkeypatch, tmp_path, tokenizer):
     assert table.column_names == ["prompt", "completion"] and table[1]["completion"] == "Only if she likes you."
 
 
-def test_questions_are_the_same_from_both_forms(monkeypatch, tmp_path):
-    import pyarrow
-    import pyarrow.parquet
+def test_questions(monkeypatch, tmp_path):
     monkeypatch.setattr(human_data, "QUESTIONS", 1)
     with open(tmp_path / "q.csv", "w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
@@ -270,21 +267,12 @@ def test_questions_are_the_same_from_both_forms(monkeypatch, tmp_path):
                          "Source"])
         writer.writerow(["Adversarial", "Geese", "Do geese, who\nhonk, fly?", "Yes", "Yes; They do;", "No; Never",
                          "me"])
-    expected = human_data.Question("Do geese, who\nhonk, fly?", "Yes", ["Yes", "They do"], ["No", "Never"], "Geese",
-                                   "me")
-    with monkeypatch.context() as patch:
-        put(patch, tmp_path, TRUTHFUL_CSV=(tmp_path / "q.csv").read_bytes())
-        assert human_data.questions() == [expected]
-        patch.setattr(human_data, "QUESTIONS", 2)
-        with pytest.raises(ValueError, match="has 1 questions here, not 2"):
-            human_data.questions()
-    place = tmp_path / "cache" / "human_data" / human_data.TRUTHFUL.path
-    place.parent.mkdir(parents=True)
-    pyarrow.parquet.write_table(pyarrow.table({
-        "type": ["Adversarial"], "category": ["Geese"], "question": [expected.question], "best_answer": ["Yes"],
-        "correct_answers": [expected.correct], "incorrect_answers": [expected.incorrect], "source": ["me"]}), place)
-    monkeypatch.setattr(human_data, "TRUTHFUL", human_data.TRUTHFUL._replace(size=place.stat().st_size))
-    assert human_data.questions() == [expected]
+    put(monkeypatch, tmp_path, TRUTHFUL=(tmp_path / "q.csv").read_bytes())
+    assert human_data.questions() == [human_data.Question("Do geese, who\nhonk, fly?", "Yes", ["Yes", "They do"],
+                                                          ["No", "Never"], "Geese", "me")]
+    monkeypatch.setattr(human_data, "QUESTIONS", 2)
+    with pytest.raises(ValueError, match="has 1 questions here, not 2"):
+        human_data.questions()
 
 
 def an_answer(text="Honk."):

@@ -1,5 +1,6 @@
 """Every figure is a Figure with labelled axes, whatever is missing from the numbers."""
 
+import io
 import itertools
 import math
 
@@ -406,3 +407,13 @@ def test_a_legend_hides_no_point_of_the_diagonal():
     [legend], [panel] = (boxes(figure, chosen) for chosen in (lambda axis: [axis.get_legend()],
                                                               lambda axis: [axis.patch]))
     assert legend.y1 < panel.y0 and legend.y0 > 0
+SIGNS = r"$\frac{1}{$ and $x_2^"
+
+
+def test_signs_of_mathematics_in_a_name_are_only_signs():
+    """matplotlib would read them as a formula and fail."""
+    entry = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9}
+    for figure in (plots.interval_rows({SIGNS: entry}, SIGNS), plots.bars({SIGNS: {SIGNS: 0.5}}, SIGNS, SIGNS),
+                   plots.labeler_agreement(numpy.full((2, 2), 50.0), [SIGNS, "b"], 1),
+                   plots.token_strips({SIGNS: ([SIGNS, "b"], [0.1, 0.2])}, SIGNS)):
+        figure.savefig(io.BytesIO(), format="png")

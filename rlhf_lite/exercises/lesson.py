@@ -48,7 +48,7 @@ def setup(notebook, strict=False, seed=0):
     checking._strict = strict
     torch.manual_seed(seed)
     plt.rcParams.update(plots.STYLE | {"axes.prop_cycle": plt.cycler(color=list(plots.COLOURS.values())),
-                                       "figure.figsize": (7, 3.2)})
+                                       "figure.figsize": (7, 3.2), "text.parse_math": True})
     lesson = Lesson(notebook, models.pick_device("auto"), os.environ.get("RLHF_LITE_FAST") == "1")
     where = torch.cuda.get_device_name() if lesson.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}, "

@@ -8,11 +8,12 @@ twice.
 Left out: data cleaning and a scaling study.
 """
 
+import contextlib
 from pathlib import Path
 
 import torch
 
-from rlhf_lite import checkpoints, files, models, pretrain
+from rlhf_lite import checkpoints, files, locks, models, pretrain
 from rlhf_lite.town import prompts, web
 from rlhf_lite.town.facts import build_town
 
@@ -56,6 +57,13 @@ def make_base(size="1.3m", tokens=None, seed=0, device="auto", folder=None, stat
         raise ValueError(f"The number of tokens to pretrain on is {tokens}; it must be above 0.")
     if folder is not None and (Path(folder).is_file() or not Path(folder).name):  # say so now, not after hours of work
         raise ValueError(f"{folder} cannot be the folder of a model; choose a new one.")
+    for place in [Path(path).absolute().parent for path in (folder, state) if path is not None]:
+        files.try_writing(place)
+    with locks.alone(state) if state else contextlib.nullcontext():  # two of them would spoil each other's state
+        return _make_base(size, tokens, seed, device, folder, state, compile, bf16, batch_size, progress)
+
+
+def _make_base(size, tokens, seed, device, folder, state, compile, bf16, batch_size, progress):
     policy = models.new_policy(size, seed).to(device)
     saved = files.MODELS / "tokenizer"
     tokenizer = models.load_tokenizer(saved) if (saved / "tokenizer.json").is_file() else town_tokenizer()

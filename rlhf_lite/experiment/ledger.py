@@ -39,6 +39,18 @@ def sums(folder):
     return schemas.read(Path(folder) / DONE, dict[str, Sum], {}, run_files.AGAIN)
 
 
+def begin(folder, recipe):
+    """Write recipe.json (a dict) into a run's folder, unless the run had another one that somebody deleted."""
+    path = Path(folder) / "recipe.json"
+    kept = sums(folder).get(path.name)
+    files.write_json(path, recipe)
+    if kept not in (None, checkpoints.sha256(path)):
+        path.unlink()
+        raise ValueError(f"{folder} contains a run with other settings; use the command that started it, "
+                         "choose another NAME, or delete that folder.")
+    record(folder, [path.name])
+
+
 def unfinished(folder, outputs):
     """Why a step has to be done (again), as a phrase, or None: the first of its files that is not as it left it."""
     folder, kept = Path(folder), sums(folder)

@@ -1,7 +1,8 @@
-"""The machine that made a run: its versions, the peak memory, and whether the shipped models are whole there."""
+"""The machine that made a run: versions, licences, peak memory, and whether what the course ships is whole there."""
 
 import platform
 import sys
+from importlib import metadata
 
 import psutil
 import torch
@@ -14,6 +15,18 @@ from rlhf_lite.experiment import shipped
 def versions():
     return {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__,
             "platform": platform.platform(terse=True)}
+
+
+def licences():
+    """{package: (version, licence)} of everything installed here, as the packages themselves say."""
+    found = {}
+    for package in metadata.distributions():
+        said = package.metadata
+        classifiers = [text.rpartition(" :: ")[2] for text in said.get_all("Classifier") or []
+                       if text.startswith("License ::")]
+        short = (said.get("License") or "").strip().split("\n")[0][:60]
+        found[said["Name"]] = package.version, said.get("License-Expression") or ", ".join(classifiers) or short or "?"
+    return dict(sorted(found.items(), key=lambda pair: pair[0].lower()))
 
 
 def peak_memory():

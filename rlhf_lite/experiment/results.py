@@ -129,12 +129,15 @@ def recorded_answers(sets):
     return found
 
 
-def load_run(folder):
-    """What the headline needs from one run: {"rows", "tax", "reward", "gate", "recipe", "studies", ...}."""
+def load_run(folder, *also):
+    """What the headline needs from one run: {"rows", "tax", "reward", "gate", "recipe", "studies", ...}.
+
+    also: further files that a finished run must have.
+    """
     folder = Path(folder)
     recipe = run_files.read_recipe(folder)
-    lacking = [name for name in ("reward.json", "gate.json", *(f"answers/{stage}.jsonl" for stage in evaluate.STAGES),
-                                 *(f"measured/{stage}.json" for stage in evaluate.STAGES))
+    lacking = [name for name in ("reward.json", "gate.json", *also, *(path for stage in evaluate.STAGES for path in (
+        f"answers/{stage}.jsonl", f"measured/{stage}.json")))
                if not (folder / name).is_file()]
     if lacking:
         raise ValueError(f"{folder} is not finished ({lacking[0]} is missing); finish it first: "
@@ -192,7 +195,7 @@ def write_headline(folders, out, page=None, force=False):
     if page and Path(page).read_text(encoding="utf-8").count("<!-- results:begin -->") != 1:
         raise ValueError(f'{page} has no place for the table; write the line "<!-- results:begin -->" where it should '
                          'begin and "<!-- results:end -->" where it should end.')
-    loaded = [load_run(folder) for folder in folders]
+    loaded = [load_run(folder, "results.json") for folder in folders]
     _check_runs(folders, [run["recipe"] for run in loaded])
     saved = [run_files.read(folder / "results.json") for folder in folders]
     for run, found in zip(loaded, saved, strict=True):
@@ -220,7 +223,8 @@ def write_headline(folders, out, page=None, force=False):
     figure = plots.win_rate_by_size({
         name: {stage: over_sft(found, stage) for stage in evaluate.STAGES if all(stage in run["rows"] for run in found)}
         for name, found in by_size.items()}, f"the {size.upper()} SFT model")
-    figure.savefig(out / "win_rate.png", dpi=110, bbox_inches="tight")
+    with files.whole_file(out / "win_rate.png") as new:
+        figure.savefig(new, dpi=110, bbox_inches="tight", format="png")
     figure_path = Path(os.path.relpath(out / "win_rate.png", Path(page).parent)).as_posix() if page else "win_rate.png"
     text = markdown(content, figure_path)
     if page:

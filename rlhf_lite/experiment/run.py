@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from rlhf_lite import checkpoints, feedback, files, models, schemas
+from rlhf_lite import checkpoints, feedback, files, locks, models, schemas
 from rlhf_lite.experiment import base_model, data, evaluate, ledger, machine, results, run_files, shipped, stages
 from rlhf_lite.experiment.answers import answer_rows, rank_answers
 from rlhf_lite.experiment.report import write_report
@@ -43,7 +43,8 @@ class Run:
             changed = sorted(k for k in wanted if found.get(k) != wanted[k])
             raise ValueError(f"{self.folder} contains a run with other settings ({', '.join(changed)}); choose another "
                              "NAME or delete that folder.")
-        write_json(self.folder / "recipe.json", wanted)
+        if not known:
+            ledger.begin(self.folder, wanted)
         self.tokenizer = models.load_tokenizer(files.MODELS / "tokenizer")
 
     def step(self, name, outputs, make):
@@ -55,6 +56,7 @@ class Run:
         if why is None:
             ledger.adopt(self.folder, outputs)
             return False
+        minutes, before = self.kept("minutes.json"), self.kept("memory.json")
         if self.progress:
             begun = any((self.folder / output).exists() for output in outputs)
             print(f"[{self.name}] {name}" + (f" again: {why}" if begun else ""), flush=True)
@@ -63,14 +65,12 @@ class Run:
         make()
         changed = ledger.record(self.folder, outputs)
         name = name.split()[0]  # both rounds of rankings, and the answers of all stages, are counted together
-        minutes = self.kept("minutes.json")
         minutes[name] = round(minutes.get(name, 0) + (time.perf_counter() - started) / 60, 3)
         write_json(self.folder / "minutes.json", minutes)
         # The peak of this process so far; if a run was interrupted, the largest of its processes counts.
         peak = {"cpu_gib": machine.peak_memory() / 2**30}
         if self.device.type == "cuda":
             peak["gpu_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        before = self.kept("memory.json")
         write_json(self.folder / "memory.json", {k: round(max(v, before.get(k, 0)), 2) for k, v in peak.items()})
         return changed
 
@@ -249,8 +249,14 @@ def ship(run, destination=None, force=False):
 
 def run_pipeline(recipe, name, device="auto", runs=RUNS, progress=True, until=None):
     """Run every step, or those up to stage ``until``; returns the folder with results.json and report.html."""
-    run = Run(recipe, name, device, runs, progress)
-    base = base_model.base_folder(recipe.size, runs)
+    with locks.alone(Path(runs) / name):
+        files.sweep(Path(runs) / name)
+        return _run_steps(Run(recipe, name, device, runs, progress), until)
+
+
+def _run_steps(run, until):
+    """Every step of a run that nobody else is working on."""
+    recipe, base = run.recipe, base_model.base_folder(run.recipe.size, run.folder.parent)
     if base == base_model.shipped("base", recipe.size):
         checkpoints.check(base)  # a damaged one is fetched again, not pretrained
     larger = recipe.size == "1.3m" and (base_model.shipped("base", "6m") / checkpoints.CARD).is_file()

@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from rlhf_lite import checkpoints, files, models, pretrain, reward
+from rlhf_lite import checkpoints, files, locks, models, pretrain, reward
 from rlhf_lite.experiment import base_model, data, evaluate, ledger, results, run_files, stages
 from rlhf_lite.experiment.answers import answer_rows, rank_answers
 from rlhf_lite.experiment.run import ppo_start, rankings, reward_start
@@ -198,5 +198,7 @@ def run_study(run, name):
         raise ValueError(f"{why}; finish the run first: "
                          + run_files.command("run", *run_files.dials(recipe, run.name)))
     path = run.folder / "studies" / f"{name}.json"
-    files.write_json(path, STUDIES[name](run))
+    files.try_writing(path.parent)  # say so now, not after the work
+    with locks.alone(run.folder):
+        files.write_json(path, STUDIES[name](run))
     return path

@@ -42,6 +42,7 @@ STYLE = {"font.family": "DejaVu Sans", "font.size": 10, "axes.titlesize": 10.5, 
          "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY, "axes.grid": True,
          "grid.color": "#E6E6E6", "grid.linewidth": 0.8, "axes.axisbelow": True, "text.color": "#222222",
          "xtick.color": "#444444", "ytick.color": "#444444", "axes.labelcolor": "#222222", "lines.linewidth": 1.8,
+         "text.parse_math": False,  # names and answers are text, whatever signs they hold
          "legend.frameon": False, "figure.facecolor": "white", "savefig.facecolor": "white"}
 
 # A Figure made without pyplot (no window, no leak) shows as text in a notebook until IPython is told.

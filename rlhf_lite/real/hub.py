@@ -132,6 +132,9 @@ def _local(name):
         return _from_gguf(path)
     if path.exists() or path.suffix == ".gguf" or name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise FileNotFoundError(f"{name} is not a folder, a .gguf file or a hub id (owner/name); check the path.")
+    if path.parent.is_dir():  # "runs/mime" for "runs/mine": a slip of the pen is nobody's business
+        raise FileNotFoundError(f"There is a folder {path.parent} here, but no {path.name} in it; check the spelling. "
+                                "For a model of that name on the hub, work in another folder.")
     return None
 
 

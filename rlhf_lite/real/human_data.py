@@ -16,7 +16,6 @@ import csv
 import gzip
 import io
 import json
-import os
 import re
 import zlib
 from collections import Counter
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rlhf_lite import feedback, models
-from rlhf_lite.real.download import FOLDER, File, find
+from rlhf_lite.real.download import File, find
 from rlhf_lite.reward import RankedPrompt
 from rlhf_lite.sft import build_example
 
@@ -40,13 +39,10 @@ HH = File("hh-rlhf/harmless-base-test.jsonl.gz", 742801,  # MIT licence
            HUB + "Anthropic/hh-rlhf/resolve/09be8c5bbc57cb3887f3a9732ad6aa7ec602a1fa/harmless-base/test.jsonl.gz"))
 SEEDS = File("self-instruct/seed_tasks.jsonl", 110934,  # Apache-2.0
              "7779004fa198fdf27cf70a159363879d8a26c53329e11b436af17b3941875f48", (GITHUB + "data/seed_tasks.jsonl",))
-# The hub has TruthfulQA (Apache-2.0) as Parquet. We do not know its sha256, so we check the commit in the address, its
-# size and its 817 questions. In a folder of your own, use the authors' CSV of the same questions.
-TRUTHFUL_CSV = File("truthfulqa/TruthfulQA.csv", 443719,
-                    "99d6ae7755e3b435eade956068c9de7c0c474770344237aeb66b56519ba4b697")
-TRUTHFUL = File("truthfulqa/generation-validation.parquet", 222649, None,
-                (HUB + "truthfulqa/truthful_qa/resolve/741b8276f2d1982aa3d5b832d3ee81ed3b896490/"
-                 "generation/validation-00000-of-00001.parquet",))
+TRUTHFUL = File("truthfulqa/TruthfulQA.csv", 443719,  # Apache-2.0
+                "99d6ae7755e3b435eade956068c9de7c0c474770344237aeb66b56519ba4b697",
+                ("https://raw.githubusercontent.com/sylinrl/TruthfulQA/013686a06be7a7bde5bf8223943e106c7250123c/"
+                 "TruthfulQA.csv",))
 QUESTIONS = 817
 ANSWERS = {name: File(f"self-instruct/{name}_predictions.jsonl", size, sha,  # Apache-2.0
                       (f"{GITHUB}human_eval/predictions/{name}_predictions.jsonl",)) for name, size, sha in (
@@ -219,17 +215,10 @@ class Question(NamedTuple):
 
 
 def questions():
-    """TruthfulQA: 817 Questions, for evaluation only (Lin et al. 2021, Apache-2.0; hub id truthfulqa/truthful_qa)."""
-    if os.environ.get(FOLDER):
-        table = csv.DictReader(io.StringIO(find(TRUTHFUL_CSV).read_text("utf-8"), newline=""))
-        rows = [Question(row["Question"], row["Best Answer"], _answers(row["Correct Answers"]),
-                         _answers(row["Incorrect Answers"]), row["Category"], row["Source"]) for row in table]
-    else:
-        import pyarrow.parquet  # comes with datasets
-
-        rows = [Question(row["question"], row["best_answer"], row["correct_answers"], row["incorrect_answers"],
-                         row["category"], row["source"])
-                for row in pyarrow.parquet.read_table(find(TRUTHFUL)).to_pylist()]
+    """TruthfulQA: 817 Questions, for evaluation only (Lin et al. 2021, Apache-2.0)."""
+    table = csv.DictReader(io.StringIO(find(TRUTHFUL).read_text("utf-8"), newline=""))
+    rows = [Question(row["Question"], row["Best Answer"], _answers(row["Correct Answers"]),
+                     _answers(row["Incorrect Answers"]), row["Category"], row["Source"]) for row in table]
     if len(rows) != QUESTIONS:
         raise ValueError(f"TruthfulQA has {len(rows)} questions here, not {QUESTIONS}; fetch it again.")
     return rows

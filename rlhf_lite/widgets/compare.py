@@ -17,6 +17,7 @@ from pathlib import Path
 import ipywidgets as w
 
 from rlhf_lite import stats
+from rlhf_lite.plain import told
 from rlhf_lite.widgets import labels
 from rlhf_lite.widgets.keys import key_capture
 from rlhf_lite.widgets.parts import Panel, button, escape, row, show, text_html
@@ -36,8 +37,8 @@ class Comparison:
             raise ValueError(f"the names are {names!r}; give two different ones, because votes are counted by name")
         self.policies, self.names, self.prompts = (first, second), tuple(names), list(prompts)
         self.id_prefix, self.note, self.whole = id_prefix, note, whole
-        path = path or labels.default_path(str(annotator))
-        saved = [row for row in labels.rankings(path)[0] if self._mine(row, str(annotator))]
+        found = labels.rankings(path or labels.default_path(str(annotator)))[0]
+        saved = [row for row in found if self._mine(row, str(annotator))]
         self.session = RankingSession(saved, annotator, path, seed, pairs=True)
 
     def _mine(self, row, annotator):
@@ -55,16 +56,18 @@ class Comparison:
                 "item_id": f"compare-{_digest(prompt, *self.names, *texts)}", "prompt": prompt,
                 "responses": [{"text": text, "source": name}
                               for text, name in zip(texts, self.names, strict=True)]}
-        known = [known["item_id"] for known in self.session.items]
-        if item["item_id"] not in known:
+        if self.session.place_of(item["item_id"]) is None:
             self.session.extend([item])
-            known.append(item["item_id"])
-        self.session.open(known.index(item["item_id"]))
+        self.session.open(self.session.place_of(item["item_id"]))
         return self.session.shown()
 
     def _answer(self, policy, name, prompt):
         if callable(policy):
-            return str(policy(prompt))
+            text = policy(prompt)
+            if not isinstance(text, str):
+                raise ValueError(f"{name} returned {type(text).__name__} instead of a text; is there a return at the "
+                                 "end of the function?")
+            return text
         if prompt not in policy:
             raise ValueError(f"there is no recorded answer from {name} to this prompt; choose one of its prompts")
         return policy[prompt]
@@ -139,7 +142,7 @@ class CompareWidget(Panel):
 
     def __init__(self, comparison):
         self.comparison = comparison
-        super().__init__("Which answer is better?")
+        super().__init__("Which answer is better?", (str(comparison.session.path), *comparison.names))
         self.prompt = w.Textarea(placeholder="Write a prompt", rows=3, layout=w.Layout(width="95%"))
         self.ask, self.following = button("Ask both", style="primary"), button("Next prompt")
         self.asked, self.rate = w.HTML(), w.HTML()
@@ -165,10 +168,12 @@ class CompareWidget(Panel):
                          row(*self.votes.values(), self.undo, self.names, self.uncut), self.rate, self.status,
                          row(*self.whole)]
         self.draw()
+        asked = True
         if comparison.prompts and comparison.session.item is None:
-            self.safe(lambda: self._show(comparison.ask_next))()
+            asked = self.safe(lambda: self._show(comparison.ask_next) or True)()  # None if it went wrong, and says so
         keys = " Keys: 1 A, 2 B, t tie, b both bad, u undo." if self.hotkeys else ""
-        self.say(" ".join(comparison.session.problems) or f"Ready.{keys}")
+        if asked:
+            self.say(" ".join(comparison.session.problems) or f"Ready.{keys}")
 
     def _show(self, act):
         self.say("Both are writing ...")
@@ -198,9 +203,13 @@ class CompareWidget(Panel):
 
     def do_vote(self, verdict):
         row = self.comparison.vote(verdict)
-        if self.comparison.prompts and self.comparison.session.item is None:
-            self.comparison.ask_next()
-        self.draw()
+        try:
+            if self.comparison.prompts and self.comparison.session.item is None:
+                self.comparison.ask_next()
+        except Exception as error:
+            raise RuntimeError(f"the vote was saved, but the next prompt got no answers: {told(error)}") from error
+        finally:
+            self.draw()
         who = ""
         if self.revealed:
             who = " A was {}, B was {}.".format(*(row["responses"][i]["source"] for i in row["shown_order"]))

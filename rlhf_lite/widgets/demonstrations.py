@@ -18,7 +18,7 @@ class DemonstrationWidget(Panel):
 
     def __init__(self, session, pause=PAUSE):
         self.session, self.pause, self._timer = session, pause, None
-        super().__init__("Write the answer you would have liked to read")
+        super().__init__("Write the answer you would have liked to read", (str(session.path), session.annotator))
         self.bar, self.prompt, self.attempt, self.count = w.HTML(), w.HTML(), w.HTML(), w.HTML()
         self.area = w.Textarea(rows=6, placeholder="Your answer", layout=w.Layout(width="95%"))
         self.save = button("Save and next", style="primary")
@@ -74,6 +74,12 @@ class DemonstrationWidget(Panel):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def close(self):
+        """Keep what has been typed, then close the page."""
+        self.stop_timer()
+        self.session.save()
+        super().close()
 
     def do_save(self):
         self.stop_timer()

@@ -13,9 +13,11 @@ as it should.
 """
 
 import re
+import unicodedata
 from pathlib import Path
 
 from rlhf_lite import feedback
+from rlhf_lite.plain import is_plain
 
 # Table 3 of InstructGPT, in its order; the keys are those of `town.grading.FLAGS`.
 FLAGS = {
@@ -35,6 +37,7 @@ SHORT_FLAGS = tuple(FLAGS)[:4]  # the ones that the town's answers need; the res
 # Our own list: the paper does not say which reasons its labelers could give.
 REASONS = ("I cannot judge this one", "I do not understand the prompt", "all answers are unusable",
            "the prompt should not be here", "other (see the note)")
+DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}  # on Windows
 NEEDED = {"skipped": "reason", "withdrawn": "prompt", "draft": "draft"}  # a status and the text it comes with
 
 
@@ -50,10 +53,19 @@ def who(row):
 
 def default_path(annotator, folder="runs/feedback"):
     """runs/feedback/NAME.jsonl, where NAME is the annotator's name as a valid file name."""
-    name = re.sub(r"[^\w-]+", "-", annotator.strip().lower()).strip("-")
-    if not name:
-        raise ValueError(f"{annotator!r} does not make a file name; use letters or digits")
-    return Path(folder) / f"{name}.jsonl"
+    name = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", annotator).strip().lower()).strip("-")
+    if not name or len(name.encode()) > 200:
+        raise ValueError(f"{annotator[:40]!r} does not make a file name; use up to {feedback.MOST_CHARACTERS} letters "
+                         "or digits")
+    return Path(folder) / f"{name}{'-' * (name in DEVICES)}.jsonl"
+
+
+def check_owner(path, rows, annotator):
+    """Raise ValueError if a file that was chosen by a person's name (`default_path`) holds somebody else's rows."""
+    others = sorted({who(row) for row in rows} - {annotator})
+    if others:
+        raise ValueError(f"{path} already holds the work of {others[0]!r}, and you are {annotator!r}: if that is you, "
+                         "write your name as there; if not, choose another name")
 
 
 def check_label(row):
@@ -68,8 +80,9 @@ def check_label(row):
         feedback.check_texts(row, ("prompt_id", "prompt", "author" if status == "draft" else "labeler"))
         if not isinstance(row.get(NEEDED[status]), str):
             raise ValueError(f'a row with status {status} needs a text in "{NEEDED[status]}"; add it')
-    if not isinstance(row.get("item_id", ""), str) or type(row.get("seconds", 0)) not in (int, float):
-        raise ValueError('"item_id" must be text and "seconds" a number; fix them or leave them out')
+    if not isinstance(row.get("item_id", ""), str) or not is_plain(row.get("item_id", "")):
+        raise ValueError('"item_id" must be text in one line; fix it or leave it out')
+    feedback.check_seconds(row.get("seconds", 0))
 
 
 def read_labels(path):
@@ -96,7 +109,12 @@ def standing(rows):
 def rankings(path):
     """The rankings of a file that count -> (rows, problems); ready for `data.ranked_prompts`."""
     rows, problems = read_labels(path)
-    return [row for row in standing(r for r in rows if not _is_text(r)).values() if "ranks" in row], problems
+    return counting(rows), problems
+
+
+def counting(rows):
+    """The rankings among an annotator's rows that count."""
+    return [row for row in standing(r for r in rows if not _is_text(r)).values() if "ranks" in row]
 
 
 def demonstrations(path):

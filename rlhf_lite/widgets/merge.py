@@ -13,8 +13,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from rlhf_lite.feedback import json_line
-from rlhf_lite.files import whole_file
+import msgspec
+
+from rlhf_lite import locks
+from rlhf_lite.files import PATIENCE, whole_file, writing
+from rlhf_lite.jsonl import json_line, many_objects
+from rlhf_lite.plain import plain
 from rlhf_lite.stats import agree
 from rlhf_lite.widgets import labels
 
@@ -34,35 +38,48 @@ def merge(files, out=None):
     # Windows shells do not expand patterns. The output may be in the same folder, but it is not an input.
     names = [name for pattern in files for name in (sorted(glob(str(pattern))) or [str(pattern)])]
     paths = [path for path in dict.fromkeys(map(Path, names)) if path.resolve() != target]
-    rows, problems, home = [], [], {}
     for path in paths:
         if path.is_dir():
             raise IsADirectoryError(f"{path}: this is a folder, not a file; give the JSONL files in it")
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such file; give the annotators' JSONL files")
-        found, wrong = labels.rankings(path)
-        problems += wrong
-        for name in dict.fromkeys(row["labeler"] for row in found):
-            if name in home:
-                problems.append(f"{name} has rankings in {home[name]} and in {path}; if these are two people, rename "
-                                "one of them, because if both ranked the same item, only the later file counts")
-            home.setdefault(name, path)
-        rows += found
-    if target is not None and target.is_file():
-        _check_nothing_is_lost(out, paths)
-    if not rows:
-        raise ValueError("there are no rankings in these files; nothing was written")
-    rows = list(labels.standing(rows).values())
-    people = {}
-    for row in rows:
-        people.setdefault(row["labeler"], []).append(row)
-    # An item shown twice measures one person; between people, only the first time counts.
-    first = {name: [row for row in mine if not labels.item_id(row).endswith("#again")]
-             for name, mine in people.items()}
-    pairs = [(a, b, agree(first[a], first[b])) for a, b in combinations(sorted(people), 2)]
-    if target is not None:
-        with whole_file(out) as new:
-            new.write_bytes(b"".join(map(json_line, rows)))
+    if target is None:
+        return _merge(paths)
+    with writing(out), locks.alone(target, PATIENCE):  # another merge may be writing there: read after it has finished
+        return _merge(paths, out if target.exists() else None, out)
+
+
+def _merge(paths, earlier=None, out=None):
+    """Merge these files; `earlier`: the result that will be replaced."""
+    rows, problems, home, read = [], [], {}, []
+    with many_objects():
+        for path in paths:
+            mine, wrong = labels.read_labels(path)
+            read += mine
+            problems += wrong
+            found = labels.counting(mine)
+            for name in dict.fromkeys(row["labeler"] for row in found):
+                if name in home:
+                    problems.append(plain(
+                        f"{name} has rankings in {home[name]} and in {path}; if these are two people, rename one of "
+                        "them, because if both ranked the same item, only the later file counts"))
+                home.setdefault(name, path)
+            rows += found
+        if earlier is not None:
+            _check_nothing_is_lost(earlier, read)
+        if not rows:
+            raise ValueError("there are no rankings in these files; nothing was written")
+        rows = list(labels.standing(rows).values())
+        people, problems = {}, problems + _check_prompts(rows)
+        for row in rows:
+            people.setdefault(row["labeler"], []).append(row)
+        # An item shown twice measures one person; between people, only the first time counts.
+        first = {name: [row for row in mine if not labels.item_id(row).endswith("#again")]
+                 for name, mine in people.items()}
+        pairs = [(a, b, agree(first[a], first[b])) for a, b in combinations(sorted(people), 2)]
+        if out is not None:
+            with whole_file(out) as new:
+                new.write_bytes(b"".join(_line(row) + b"\n" for row in rows))
     return Merged(rows, pairs, problems)
 
 
@@ -78,15 +95,34 @@ def _target(out):
     return path.resolve()
 
 
-def _check_nothing_is_lost(out, paths):
-    """Refuse to replace ``out`` unless all its rows are in the annotators' files, as those of an earlier result are."""
-    known = {_text(row) for path in paths for row in labels.read_labels(path)[0]}
-    rows, problems = labels.read_labels(out)
+def _check_prompts(rows):
+    """One sentence for each prompt_id that stands for several prompts: nobody can agree about them."""
+    texts = {}
+    for row in rows:
+        texts.setdefault(row["prompt_id"], {}).setdefault(row["prompt"], row["labeler"])
+    return [plain(f"the prompt_id {key} stands for different prompts ({', '.join(sorted(set(found.values())))} ranked "
+                  "them), which are not compared with each other; give each prompt an id of its own")
+            for key, found in texts.items() if len(found) > 1]
+
+
+def _check_nothing_is_lost(out, read):
+    """Refuse to replace ``out`` unless all its rows are among those just read, as those of an earlier result are."""
+    lines = set(map(_line, read))
+    if all(line in lines for line in Path(out).read_bytes().splitlines()):
+        return
+    known, (rows, problems) = set(map(_text, read)), labels.read_labels(out)
     own = sorted({labels.who(row) for row in rows if _text(row) not in known})
     if own or problems:
         whose = f"rankings or texts by {', '.join(own)}" if own else "lines that are not rankings"
         raise ValueError(f"{out}: this file has {whose}, in none of the other files, which would be lost; "
                          "choose another --out")
+
+
+def _line(row):
+    try:
+        return msgspec.json.encode(row)
+    except UnicodeEncodeError:  # half a character, which JSON can spell
+        return json_line(row).rstrip(b"\n")
 
 
 def _text(row):
@@ -110,7 +146,7 @@ def command(arguments):
     """Run `rank merge`."""
     merged = merge(arguments.files, arguments.out)
     for problem in merged.problems:
-        print(f"note: {problem}")
+        print(f"note: {plain(problem)}")
     print(table(merged))
     people = len({row["labeler"] for row in merged.rows})
     print(f"{len(merged.rows)} rankings of {people} {'person' if people == 1 else 'people'}: {arguments.out}")

@@ -7,8 +7,11 @@ ipywidgets keeps every widget ever made until it is closed, and a rebuilt button
 
 import functools
 import html
+import sys
 
 import ipywidgets as w
+
+from rlhf_lite.plain import told
 
 # Colours come from Lab's theme if there is one, so that everything is readable in light and dark mode.
 CSS = """<style>
@@ -64,10 +67,25 @@ def button(label, tip="", style=""):
                     layout=w.Layout(width="auto", align_self="flex-start"))  # not as wide as the page
 
 
-class Panel(w.VBox):
-    """A box with a status line that says what happened, especially when something went wrong."""
+_pages = {}  # place -> (run of the cell, the open panels); a page that was replaced would stay in memory for ever
 
-    def __init__(self, name):
+
+def running_cell():
+    """(the notebook cell that is running, this run of it), or None outside JupyterLab."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    parent = shell.kernel.get_parent() if getattr(shell, "kernel", None) is not None else {}
+    cell = parent.get("metadata", {}).get("cellId")
+    return (cell, parent["header"]["msg_id"]) if cell else None
+
+
+class Panel(w.VBox):
+    """A box with a status line that says what happened, especially when something went wrong.
+
+    place: what the page is about, for example a person's file. A new page about the same closes the earlier one; one
+    without a place closes those that an earlier run of its cell has made.
+    """
+
+    def __init__(self, name, place=None):
         self.status = w.HTML()
         self.status.add_class("rlhf-status")
         self._style = w.HTML(CSS + f'<div role="note" class="rlhf-name">{escape(name)}</div>')
@@ -75,6 +93,25 @@ class Panel(w.VBox):
         self.hotkeys = None  # not `keys`, a name that Widget already uses
         super().__init__()
         self.add_class("rlhf-root")
+        self._close_earlier((type(self).__name__, place))
+
+    def _close_earlier(self, place):
+        here = (place, None) if place[1] is not None else running_cell()
+        if here is not None:
+            run, panels = _pages.get(here[0], (None, []))
+            if here[1] is None or run != here[1]:
+                for panel in panels:
+                    panel.close()
+                panels = []
+            _pages[here[0]] = here[1], [*panels, self]
+
+    def close(self):
+        """Close the page and all its parts, and let go of them: `Out` may keep the page itself."""
+        for part in list(_parts(self, {})):
+            w.Widget.close(part)
+        self.children = ()
+        for name in [name for name in vars(self) if not name.startswith("_") and name != "session"]:
+            delattr(self, name)
 
     def say(self, text):
         """Replace the status line; screen readers speak it."""
@@ -83,7 +120,7 @@ class Panel(w.VBox):
     def warn(self, error):
         """Say what went wrong, marked with a sign and a word, not by colour alone."""
         self.status.value = (f'<div role="alert" class="rlhf-problem"><b>&#9888; Not done:</b> '
-                             f'{escape(error) or type(error).__name__}</div>')
+                             f'{escape(told(error))}</div>')
 
     def to_top(self):
         """Scroll to the start of the page for the next item; without hotkeys, the page stays where it is."""
@@ -96,7 +133,7 @@ class Panel(w.VBox):
         def guarded(*arguments, **options):
             try:
                 return function(*arguments, **options)
-            except Exception as error:
+            except (Exception, SystemExit, KeyboardInterrupt) as error:  # whatever it was, the page stays usable
                 self.warn(error)
         return guarded
 
@@ -120,3 +157,14 @@ class Panel(w.VBox):
                     widget.value = value
         finally:
             self._loading = False
+
+
+def _parts(widget, seen):
+    """A widget and every widget in its traits and attributes (children, layouts, styles), each once."""
+    if id(widget) not in seen:
+        seen[id(widget)] = widget
+        for value in [*widget._trait_values.values(), *vars(widget).values()]:
+            for part in value if isinstance(value, (list, tuple)) else (value,):
+                if isinstance(part, w.Widget):
+                    _parts(part, seen)
+    return seen.values()

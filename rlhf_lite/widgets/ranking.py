@@ -61,9 +61,10 @@ class RankingWidget(Panel):
 
     def __init__(self, session, guidelines=GUIDELINES):
         self.session, self.cursor, self._warned = session, 0, False
-        super().__init__("Which answer is better?" if session.pairs else "Rank the answers")
-        shared = {"layout": w.Layout(width="auto"), "style": w.ToggleButton().style}
-        self.plain = w.Button().style
+        super().__init__("Which answer is better?" if session.pairs else "Rank the answers",
+                         (str(session.path), session.annotator))
+        self.models = w.ToggleButton(), w.Button()  # never shown: their styles are shared
+        shared, self.plain = {"layout": w.Layout(width="auto"), "style": self.models[0].style}, self.models[1].style
         self.bar, self.prompt = w.HTML(), w.HTML()
         self.progress = w.IntProgress(min=0, max=max(1, len(session.items)))
         most = max((len(item["responses"]) for item in session.items), default=MOST)

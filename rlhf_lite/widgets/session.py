@@ -13,11 +13,13 @@ Left out: two kernels writing as the same annotator at once (all rows are kept, 
 """
 
 import copy
+import itertools
 import random
 import time
 from typing import NamedTuple
 
 from rlhf_lite import feedback
+from rlhf_lite.jsonl import many_objects
 from rlhf_lite.widgets import labels
 from rlhf_lite.widgets.draft import Draft, Stopwatch, letter, saved_order, stamp
 from rlhf_lite.widgets.writing import DemonstrationSession  # noqa: F401  (both sessions under one name)
@@ -51,24 +53,30 @@ class RankingSession:
             raise ValueError("the annotator has no name; give one, to say whose rankings these are")
         self.path = path or labels.default_path(self.annotator)
         rows, self.problems = labels.read_labels(self.path)
+        if path is None:
+            labels.check_owner(self.path, rows, self.annotator)
         self._saved = [row for row in rows if row.get("labeler") == self.annotator]
         self.items, self.index = [], None
         self.records = {}  # item_id -> the record that counts, the latest one last
         self._at, self._drafts, self._history, self._watch = {}, {}, [], Stopwatch(clock)
+        if repeats < 0:
+            raise ValueError(f"{repeats} items cannot come again; give a number from 0 up")
         items = list(items)
         self.extend(items + [{**item, "item_id": f"{labels.item_id(item)}#again"} for item in items[:repeats]])
 
     def extend(self, items):
         """Add items at the end. Anything already saved about them is restored, and the first open item is opened."""
         new = set()
-        for item in items:
-            item = self._checked(item)
-            if item["item_id"] in self._at:
-                raise ValueError(f"two items are called {item['item_id']!r}; give each its own prompt_id or item_id")
-            self._at[item["item_id"]] = len(self.items)
-            self.items.append(item)
-            new.add(item["item_id"])
-        self._read_back(new)
+        with many_objects():
+            for item in items:
+                item = self._checked(item)
+                key = item["item_id"]
+                if key in self._at:
+                    raise ValueError(f"two items are called {key!r}; give each its own prompt_id or item_id")
+                self._at[key] = len(self.items)
+                self.items.append(item)
+                new.add(key)
+            self._read_back(new)
         if self.index is None:
             self.open_next()
 
@@ -109,6 +117,10 @@ class RankingSession:
     def item(self):
         """The open item; None when all are done."""
         return None if self.index is None else self.items[self.index]
+
+    def place_of(self, item_id):
+        """The index of an item; None if there is none of that name."""
+        return self._at.get(item_id)
 
     @property
     def draft(self):
@@ -155,7 +167,7 @@ class RankingSession:
     def open_next(self):
         """Open the next item that is not done, after the open one and then from the start; none if all are done."""
         start = 0 if self.index is None else self.index + 1
-        for index in (*range(start, len(self.items)), *range(start)):
+        for index in itertools.chain(range(start, len(self.items)), range(start)):
             if self.items[index]["item_id"] not in self.records:
                 return self.open(index)
         self._spend()

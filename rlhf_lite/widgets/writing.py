@@ -37,6 +37,8 @@ class DemonstrationSession:
             raise ValueError("two prompts have the same prompt_id; give each its own")
         self.records, self._texts, self._seconds, self._watch = {}, {}, {}, Stopwatch(clock)
         rows, self.problems = labels.read_labels(self.path)
+        if path is None:
+            labels.check_owner(self.path, rows, self.annotator)
         for row in rows:
             key = row["prompt_id"]
             if row.get("author") == self.annotator and key in self._at:

@@ -20,7 +20,7 @@ def folder(tmp_path):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith((".lock", ".owner")))
 
 
 @pytest.mark.parametrize("files", [["ann.jsonl", "bob.jsonl"], ["bob.jsonl"], ["ann.jsonl"], ["*.jsonl"]])
@@ -84,3 +84,46 @@ def test_a_full_disk_leaves_the_earlier_result_and_nothing_else(folder, monkeypa
         with pytest.raises(OSError, match=r"Could not write to .*class.jsonl: .*No space .* choose another"):
             merge.merge([folder / "*.jsonl"], out)
     assert out.read_bytes() == before and names(folder) == ["ann.jsonl", "bob.jsonl", "class.jsonl"]
+
+
+def test_two_prompts_under_one_id_are_named_and_not_compared(folder):
+    row = feedback.new_ranking("p1", "Say another letter.", ["a", "b"], (2, 1), "Cy")
+    feedback.append_jsonl(folder / "cy.jsonl", row)
+    found = merge.merge([folder / "*.jsonl"])
+    assert [p for p in found.problems if "prompt_id p1 stands for different prompts (Ann, Cy ranked them)" in p]
+    agreements = {(a, b): agreement.n for a, b, agreement in found.pairs}
+    assert agreements == {("Ann", "Bob"): 1, ("Ann", "Cy"): 0, ("Bob", "Cy"): 0}
+
+
+def test_no_name_can_forge_a_line_in_the_terminal(folder, capsys):
+    forged = "Ann\x1b[2K\r1000 rankings of 50 people: class.jsonl"
+    with pytest.raises(ValueError, match='"labeler" is .*visible characters'):
+        add(folder / "ann.jsonl", forged)
+    row = feedback.new_ranking("p1", "Say a letter.", ["a", "b"], (1, 2), "Cy") | {"labeler": forged}
+    feedback.append_jsonl(folder / "\x1b[2Kforged.jsonl", row)
+
+    class Arguments:
+        files, out = [folder / "*.jsonl"], folder / "class"
+    merge.command(Arguments)
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed and "\r" not in printed and "2 rankings of 2 people" in printed
+
+
+def test_ten_times_the_rows_take_ten_times_as_long(tmp_path):
+    """And not a hundred: reading, opening, merging, and merging again (measured: 100,000 rows, a few seconds each)."""
+    import time
+
+    from rlhf_lite.widgets.session import RankingSession
+
+    def seconds(count):
+        items = [{"prompt_id": f"p{i}", "prompt": "Say a letter.", "responses": ["a", "b"]} for i in range(count)]
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        (folder / "ann.jsonl").write_bytes(b"".join(
+            feedback.json_line(feedback.new_ranking(**item, ranks=[1, 2], labeler="Ann")) for item in items))
+        started = time.process_time()
+        assert len(RankingSession(items, "Ann", folder / "ann.jsonl").rankings()) == count
+        for _ in range(2):
+            merge.merge([folder / "ann.jsonl"], folder / "out")
+        return time.process_time() - started
+    assert seconds(20_000) < 40 * seconds(2_000)

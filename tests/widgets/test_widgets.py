@@ -457,3 +457,83 @@ def test_inside_one_answer():
     rows = [{"prompt": "hello", "K": 2, "responses": [{"text": "world"}, {"text": "b", "token_ids": [7, 2]}]}] * 3
     groups = measure.scored_groups(reward_model, tokenizer, rows)
     assert [len(scores) for _, _, scores in groups] == [2, 2, 2] and groups[0][1] == ["world", "b"]
+
+
+# ---- pages that are replaced, and errors that would be hidden
+
+def test_running_the_ranking_cell_again_and_again_keeps_one_page(tmp_path):
+    widget, before = None, live()
+    for _ in range(5):
+        widget = page(tmp_path)
+        rank(widget, [1, 2, 3, 4])
+    one = live() - before
+    for _ in range(15):
+        widget = page(tmp_path)
+    assert live() - before == one
+    rank(widget, [1, 2, 3, 4])
+    widget.save.click()
+    assert len(widget.session.rankings()) == 1
+
+
+def test_pages_of_other_people_files_and_kinds_stay_open(tmp_path):
+    pages = [RankingWidget(RankingSession(items(), name, tmp_path / f"{name}.jsonl")) for name in ("Ada", "Bob")]
+    pages.append(DemonstrationWidget(DemonstrationSession([{"prompt_id": "p", "prompt": "Q?"}], "Ada",
+                                                          tmp_path / "Ada.jsonl")))
+    assert all(one.children for one in pages)
+
+
+def test_a_page_without_a_file_is_closed_when_its_cell_runs_again(tmp_path, monkeypatch):
+    def inspector(cell, run):
+        monkeypatch.setattr("rlhf_lite.widgets.parts.running_cell", lambda: (cell, run))
+        return BetaSlider([("Q?", ["a", "b"], np.array([0.0, 1.0]))])
+    first, beside, other = inspector("cell", 1), inspector("cell", 1), inspector("another cell", 2)
+    assert first.children and beside.children
+    again = inspector("cell", 3)
+    assert not first.children and not beside.children and other.children and again.children
+
+
+def test_a_page_that_is_replaced_keeps_what_was_typed(tmp_path):
+    def writing():
+        return DemonstrationWidget(DemonstrationSession([{"prompt_id": "p", "prompt": "Q?"}], "Ada",
+                                                        tmp_path / "a.jsonl"), pause=60)
+    first = writing()
+    first.session.write("half a sen")
+    writing()
+    assert DemonstrationSession([{"prompt_id": "p", "prompt": "Q?"}], "Ada", tmp_path / "a.jsonl").text == "half a sen"
+
+
+def no_policy(error):
+    def policy(prompt):
+        raise error
+    return policy
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise ValueError
+
+
+@pytest.mark.parametrize(("error", "words"), [(RuntimeError("<no GPU>"), "&lt;no GPU&gt;"), (SystemExit(1), "1"),
+                                              (Unspeakable(), "Unspeakable"), (ValueError("x" * 10**6), "characters"),
+                                              (KeyboardInterrupt(), "KeyboardInterrupt")])
+def test_a_policy_that_raises_is_seen_at_once(tmp_path, error, words):
+    widget = CompareWidget(Comparison(no_policy(error), str, prompts=["Q?"], path=tmp_path / "a.jsonl"))
+    assert "Ready" not in widget.status.value and "Not done" in widget.status.value and words in widget.status.value
+    assert len(widget.status.value) < 1000
+
+
+def test_a_vote_before_an_error_counts_and_the_page_says_both(tmp_path):
+    answers = iter(["one", "two"])
+    widget = CompareWidget(Comparison(lambda prompt: next(answers), lambda prompt: "b", prompts=["Q?", "R?", "S?"],
+                                      path=tmp_path / "a.jsonl"))
+    widget.votes["A"].click()
+    widget.votes["B"].click()
+    assert len(widget.comparison.session.rankings()) == 2
+    assert "the vote was saved, but the next prompt got no answers: StopIteration" in widget.status.value
+    assert "2 votes" in widget.rate.value and widget.votes["A"].disabled
+
+
+def test_a_policy_without_a_return_is_an_error(tmp_path):
+    comparison = Comparison(lambda prompt: None, str, path=tmp_path / "a.jsonl")
+    with pytest.raises(ValueError, match="first returned NoneType instead of a text"):
+        comparison.ask("Q?")

@@ -1,9 +1,8 @@
 """Saving and loading: weights are checked when loaded, and training resumes where it stopped.
 
 The idea: a checkpoint is a folder of three files, `model.safetensors`, `config.json` and `card.json`.
-The card says where the weights come from and holds their sha256, which is checked on every load. A training
-state is a single file, so it is either the old one or the new one, never half of each. Nothing is
-pickled: a stranger's file can be wrong, but it cannot run code.
+The card says where the weights come from and holds their sha256, which is checked on every load. A training state is a
+single file: either the old one or the new one. Nothing is pickled: a stranger's file can be wrong, but cannot run code.
 
 Left out: sharded files, and training states spread over several processes.
 """
@@ -171,7 +170,6 @@ def _unique_tensors(model, dtype=None):
 
 def save_training_state(folder, tensors, state):
     """Write tensors, a JSON-able dict and the random states of Python and PyTorch as one file in `folder`."""
-    folder = Path(folder)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     check_weights(tensors, "The training state", "training has diverged; start it over with a lower lr.")
     tensors["rng/torch"] = torch.get_rng_state()
@@ -180,7 +178,7 @@ def save_training_state(folder, tensors, state):
     version, numbers, gauss = random.getstate()
     metadata = {"state": json.dumps(files.strict(state)), "python_rng": json.dumps([version, list(numbers), gauss])}
     metadata["sha256"] = _state_sha256(tensors, metadata)
-    with files.whole_file(folder / STATE, SafetensorError) as new:  # safetensors reports a full disk as its own error
+    with files.whole_file(Path(folder) / STATE, SafetensorError) as new:  # safetensors reports a full disk as its own error
         save_file(tensors, new, metadata=metadata)
 
 
@@ -293,7 +291,7 @@ def _config_sha256(path):
 
 
 def sha256(path):
-    """The sha256 of a file's bytes, in hexadecimal."""
+    """Of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -178,8 +178,8 @@ def save_training_state(folder, tensors, state):
     version, numbers, gauss = random.getstate()
     metadata = {"state": json.dumps(files.strict(state)), "python_rng": json.dumps([version, list(numbers), gauss])}
     metadata["sha256"] = _state_sha256(tensors, metadata)
-    with files.whole_file(Path(folder) / STATE, SafetensorError) as new:  # safetensors reports a full disk as its own error
-        save_file(tensors, new, metadata=metadata)
+    with files.whole_file(Path(folder) / STATE, SafetensorError) as new:
+        save_file(tensors, new, metadata=metadata)  # it reports a full disk as an error of its own
 
 
 def load_training_state(folder):

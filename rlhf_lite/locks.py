@@ -2,7 +2,7 @@
 
 The idea: to read a file, change it and write it back is safe only while nobody else does the same. The lock belongs to
 the operating system (`filelock`), which releases it when a process ends, even one that was killed, so no lock is ever
-left over. The small hidden files beside the place (.NAME.lock, .NAME.owner) stay there and do no harm.
+left over. The small hidden file beside the place, .NAME.lock, stays there and does no harm.
 """
 
 import contextlib
@@ -38,6 +38,7 @@ def alone(place, patience=0.0):
             owner.write_text(_me(), encoding="utf-8")
         yield
     finally:
+        owner.unlink(missing_ok=True)
         lock.release()
 
 

@@ -33,26 +33,30 @@ CLAIM = {"id": 4, "claim": "PPO over SFT", "paper": "1.3B", "target": "> 50 %", 
          "note": "said"}
 REWARD = {"accuracy": interval(), "pairs": 90, "length_only": interval(), "heldout_team": interval(),
           "bayes_ceiling": 0.8, "by_use_case": {"chat": interval()}, "ece": 0.03,
+          "accuracy_by_prompt": {"p0-1": 0.5}, "heldout_by_prompt": {"p0-1": 0.5},
           "calibration": [{"predicted": 0.6, "observed": 0.5, "n": 11}]}
 GATE = {"n": [1, 2], "kl": [0.0, 0.2], "proxy": [0.1, 0.7], "rm": [interval()] * 2, "oracle": [interval()] * 2,
-        "gain_at_8": interval(), "open": True}
+        "true": [[0.1, 0.5]] * 2, "gain_at_8": interval(), "open": True}
 TAX = {"web_loss": interval(2.3), "reading": interval()}
-SWEEP = {"iterations": 60, "score": interval(), "proxy": 0.7, "kl": 4.5}
+HEAT = {"curve": [{"temperature": 0.3, **interval()}], "best": 0.3}
+SWEEP = {"iterations": 60, "score": interval(), "scores": [0.5], "fresh_scores": [0.5], "proxy": 0.7, "kl": 4.5}
 WIN = {"a": "ppo", "b": "sft", "judge": "simulated", **interval()}
 AMOUNTS = {"sft": 0.9}
 RESULTS = {"name": "first", "size": "1.3m", "seeds": [0], "device": "cpu", "versions": {"torch": "2"},
            "created": "2026-01-01", "minutes": AMOUNTS, "peak_memory_gib": {"cpu_gib": 1.0},
-           "stages": {"sft": {"score": interval()}}, "win_rates": [WIN], "use_cases": {"sft": {"chat": interval()}},
+           "stages": {"sft": {"score": interval()}}, "win_rates": [WIN], "win_rates_at_best": [WIN],
+           "temperatures": {"sft": HEAT}, "use_cases": {"sft": {"chat": interval()}},
            "reward": REWARD, "gate": GATE, "tax": {"sft": TAX}, "by_size": {"1.3m": {"ppo": WIN}}, "headline": [CLAIM]}
 HEADLINE = {"headline": [CLAIM], "created": "2026-01-01", "versions": {"torch": "2"}, "size": "1.3m", "seeds": [0],
             "other_sizes": {"6m": [0]}, "device": "cpu", "minutes": [AMOUNTS], "peak_memory_gib": [AMOUNTS],
-            "command": "python -m rlhf_lite results runs/x"}
+            "stages": {"sft": {"score": interval()}}, "command": "python -m rlhf_lite results runs/x"}
 CARD = {"kind": "policy", "parameters": 100, "dtype": "float32", "sha256": "0" * 64, "config_sha256": "1" * 64,
         "stage": "sft", "size": "1.3m", "seed": 0, "tokens": 5, "valid_loss": 2.1, "kl": 4.5, "iterations": 60}
 TIMES = {"notebooks": {"04": {"file": "04.ipynb", "minutes": 0.4, "memory_gib": 0.7, "cpu_minutes": 0.3, "threads": 1,
                               "date": "2026-01-01"}}}
 MARKS = {"4.2": {"mark": "✅", "tries": 2, "when": "2026-01-01T00:00:00+00:00"}}
 STUDIES = {"kl_sweep": [{"kl_coef": 0.1, **SWEEP}], "ptx_sweep": [{"ptx_coef": 0.3, "web_loss": 2.5, **SWEEP}],
+           "sft_arms": {"sft": {"temperature": HEAT, "score_at_best": interval(), "tax": TAX, "ppo_preferred": WIN}},
            "pairs": {"kwise": [0.6], "kwise_loss": [0.6], "shuffled": [0.6], "shuffled_loss": [0.6]},
            "overoptimisation": {"bon": [{"d": 0.1, "gold": 0.2, "proxy": 0.3}], "fit_bon": {"alpha": 0.4},
                                 "rl": [{"d": 0.1, "gold": 0.2, "proxy": 0.3}], "fit_rl": None},
@@ -76,8 +80,9 @@ FORMATS = {
     "recipe.json": (run_files.settings(default_recipe()), formats.recipe_schema(),
                     lambda path: run_files.read_recipe(path.parent)),
     "reward.json": (REWARD, formats.Reward, run_files.read), "gate.json": (GATE, formats.Gate, run_files.read),
-    "measured/sft.json": ({"tax": TAX, "kl": interval()}, formats.measured_schema("sft"), run_files.read),
-    "measured/base.json": ({"tax": TAX}, formats.measured_schema("base"), run_files.read),
+    "measured/sft.json": ({"tax": TAX, "kl": interval(), "temperature": HEAT}, formats.measured_schema("sft"),
+                          run_files.read),
+    "measured/base.json": ({"tax": TAX, "temperature": HEAT}, formats.measured_schema("base"), run_files.read),
     "sft/history.json": ([{"epoch": 1, "valid_loss": 2.1}], schemas.History, run_files.read),
     "minutes.json": (AMOUNTS, formats.Amounts, run_files.read),
     "results.json": (RESULTS, formats.Results, run_files.read),

@@ -169,7 +169,8 @@ class Arm(TypedDict):
     ppo_preferred: NotRequired[WinRate]
 
 
-STUDIES = {"sft_arms": dict[Name, Arm], "kl_sweep": Annotated[list[KLPoint], Meta(min_length=1)],
+STUDIES = {"sft_arms": Annotated[dict[Name, Arm], Meta(min_length=1)],
+           "kl_sweep": Annotated[list[KLPoint], Meta(min_length=1)],
            "ptx_sweep": Annotated[list[PTXPoint], Meta(min_length=1)], "pairs": Pairs,
            "overoptimisation": Overoptimisation, "one_round": OneRound}
 

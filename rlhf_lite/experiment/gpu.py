@@ -171,14 +171,14 @@ def answers(job):
     plan, folder = job.settings, job.settings.work / "base-175m"
     if not (folder / checkpoints.CARD).is_file():
         raise Skip("There is no 175M base model; see base_175m.")
-    policy, found = checkpoints.load_policy(folder, plan.device), {}
+    policy, found, recorded = checkpoints.load_policy(folder, plan.device), {}, []
     prompts = evaluate.test_sets()["mixed"][:4 if plan.toy else None]
     for stage in evaluate.RECORDED.values():
         rows = evaluate.collect_answers(stage, policy, _tokenizer(), {"mixed": prompts}, seed=100, progress=False)
-        evaluate.save_answers(plan.work / "answers" / f"{stage}.jsonl", rows)
+        recorded += rows
         found[stage] = evaluate.summarise(rows)
         job.report(answers=len(rows), stages=found)
-    results.record_answers(plan.work, plan.out / evaluate.RECORDED_ANSWERS.name)
+    results.write_recorded(recorded, plan.out / evaluate.RECORDED_ANSWERS.name)
     return {"file": evaluate.RECORDED_ANSWERS.name}
 
 

@@ -102,18 +102,22 @@ def record_answers(folder, out=None, force=False):
 
     Runs on a laptop are compared with this file, because a laptop cannot run a model of 175M parameters.
     """
-    out, lines = Path(out or evaluate.RECORDED_ANSWERS), []
+    out = Path(out or evaluate.RECORDED_ANSWERS)
     paths = {stage: Path(folder) / "answers" / f"{stage}.jsonl" for stage in evaluate.RECORDED.values()}
     if not all(path.is_file() for path in paths.values()):
         raise ValueError(f"{folder} has no answers from its base model (answers/base.jsonl and prompted.jsonl); finish "
                          "the run first.")
     shipped.check_replace([out], force, [folder], RECORDED_SIZES)
-    for stage, path in paths.items():
-        recipe = run_files.read_recipe(folder)
-        rows = evaluate.load_answers(path, evaluate.test_sets(recipe["test_prompts"], recipe["stratum_prompts"],
-                                                              recipe["samples"]), stage)
-        lines += [json.dumps(evaluate.plain(row), ensure_ascii=False) for row in rows if row["set"] == "mixed"]
-    files.write_text(out, "\n".join(lines) + "\n")
+    recipe = run_files.read_recipe(folder)
+    sets = evaluate.test_sets(recipe["test_prompts"], recipe["stratum_prompts"], recipe["samples"])
+    return write_recorded([row for stage, path in paths.items() for row in evaluate.load_answers(path, sets, stage)],
+                          out)
+
+
+def write_recorded(rows, out):
+    """Write the answers to the mixed test prompts, one a line; returns the path."""
+    files.write_text(out, "".join(json.dumps(evaluate.plain(row), ensure_ascii=False) + "\n"
+                                  for row in rows if row["set"] == "mixed"))
     return out
 
 

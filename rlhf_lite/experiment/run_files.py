@@ -33,7 +33,7 @@ def read_recipe(folder):
 def read_gate(path):
     """gate.json; its lists belong together, so they must be equally long."""
     found = schemas.read(path, formats.Gate, fix=AGAIN)
-    if {len(found[name]) for name in ("kl", "proxy", "rm", "oracle")} != {len(found["n"])}:
+    if {len(found[name]) for name in ("kl", "proxy", "rm", "oracle", "true")} != {len(found["n"])}:
         raise ValueError(f"{path} is damaged (its lists have different lengths); {AGAIN}")
     return found
 

@@ -7,8 +7,8 @@
 """
 
 import argparse
+import glob
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -94,31 +94,39 @@ def parser():
     results.add_argument("runs", nargs="+", help="folders of finished runs, one per seed")
     results.add_argument("--page", help="a Markdown file whose results table is updated (default: docs/results.md if "
                          "--out is data/results, else none)")
-    results.add_argument("--out", default="data/results", help="where to write headline.json (default: data/results)")
+    results.add_argument("--out", help="where to write headline.json (default: the course's data/results)")
     return top
 
 
 def doctor():
     """Print what this machine can do; returns 0 if everything needed is there."""
-    from rlhf_lite.experiment import machine
-    well = True
-    for line, whole in machine.examine():
-        print(line)
-        well = well and whole
-    return int(not well)
+    from rlhf_lite.experiment import doctor
+    return doctor.doctor()
 
 
 def main(argv=None):
     """Run a command; returns the exit status. An error is reported in one sentence."""
+    from rlhf_lite import files
     arguments = parser().parse_args(argv)
+    files.utf8_output()
     try:
+        if arguments.command not in ("export", "rank"):
+            files.need_course()
+        for name in ("files", "runs"):
+            if hasattr(arguments, name):
+                setattr(arguments, name, _expanded(getattr(arguments, name)))
         return COMMANDS[arguments.command](arguments) or 0
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. Run the same command again to resume from here.", file=sys.stderr)
         return 130
+
+
+def _expanded(paths):
+    """runs/1.3m-seed* as all that it stands for: on Windows, no shell does that."""
+    return [found for path in paths for found in (sorted(glob.glob(path)) if "*" in path else [path]) or [path]]
 
 
 def _recipe(arguments):
@@ -200,9 +208,13 @@ def _export(arguments):
 
 
 def _results(arguments):
+    from rlhf_lite import files
     from rlhf_lite.experiment import results
-    ours = "docs/results.md" if arguments.out == "data/results" and os.path.isfile("docs/results.md") else None
-    print(results.write_headline(arguments.runs, arguments.out, arguments.page or ours))
+    shipped = files.DATA / "results"
+    out = Path(arguments.out or shipped)
+    page = files.DATA.parent / "docs" / "results.md"
+    ours = page if out.resolve() == shipped.resolve() and page.is_file() else None
+    print(results.write_headline(arguments.runs, out, arguments.page or ours))
 
 
 def _record(arguments):

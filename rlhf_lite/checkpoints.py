@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from rlhf_lite import files
@@ -97,8 +97,21 @@ def _load(folder, kind, device):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
         else:
             model = ScalarModel(AutoModel.from_config(config, dtype=torch.float32))
-    _fill(model, load_file(folder / WEIGHTS), folder / WEIGHTS)
+    _fill(model, _read(folder / WEIGHTS), folder / WEIGHTS)
     return model.to(device).eval()
+
+
+def _read(path):
+    """{name: tensor} of a safetensors file, in memory: a mapped file could not be deleted or replaced on Windows."""
+    return load(path.read_bytes())
+
+
+def unmapped(model):
+    """The model with weights of its own: those that transformers maps from a file keep Windows from replacing it."""
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()
+    return model
 
 
 def _fill(model, tensors, source):
@@ -154,7 +167,7 @@ def load_training_state(folder):
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors = _read(path)
         state = json.loads(metadata["state"])
         version, numbers, gauss = json.loads(metadata["python_rng"])
         torch.set_rng_state(tensors.pop("rng/torch"))

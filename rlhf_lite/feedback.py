@@ -271,7 +271,7 @@ def preference_pairs(rankings):
 
 def to_dataset(rows):
     """Any list of rows (demonstrations, rankings, pairs) as a ``datasets.Dataset``; missing fields are None."""
-    from datasets import Dataset  # takes seconds to import, and only this function needs it
+    Dataset = files.extra("datasets").Dataset  # takes seconds to import, and only this function needs it
 
     fields = list(dict.fromkeys(field for row in rows for field in row))
     return Dataset.from_dict({field: [row.get(field) for row in rows] for field in fields})

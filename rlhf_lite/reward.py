@@ -97,7 +97,7 @@ def pair_counts(scores: Float[Tensor, "batch answers"], ranks: Real[Tensor, "bat
     with equal scores counted half.
     """
     pairs = preferred_pairs(ranks, mask)
-    difference = (scores[:, :, None] - scores[:, None, :])[pairs]
+    difference = (scores[:, :, None] - scores[:, None, :])[pairs].cpu()  # Apple's MPS has no float64
     return {"correct": ((difference > 0).double() + 0.5 * (difference == 0).double()).sum().item(),
             "pairs": int(pairs.sum())}
 
@@ -119,7 +119,7 @@ def calibration(scores: Float[Tensor, "batch answers"], ranks: Real[Tensor, "bat
     pairs in which the response with the higher score is the preferred one; pairs: their number.
     """
     pairs = preferred_pairs(ranks, mask)
-    difference = (scores[:, :, None] - scores[:, None, :])[pairs].double()
+    difference = (scores[:, :, None] - scores[:, None, :])[pairs].cpu().double()
     predicted = difference.abs().sigmoid()
     correct = (difference > 0).double() + 0.5 * (difference == 0).double()
     places = ((predicted - 0.5) * 2 * bins).long().clamp(max=bins - 1)

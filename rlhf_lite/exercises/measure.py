@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from rlhf_lite.exercises.build import ROOT
 from rlhf_lite.exercises.lesson import TIMES, cores
 from rlhf_lite.experiment.results import versions
-from rlhf_lite.files import read_json, write_json, write_text
+from rlhf_lite.files import read_json, utf8_output, write_json, write_text
 
 MARKS = "<!-- notebooks:begin -->", "<!-- notebooks:end -->"
 
@@ -64,6 +64,7 @@ def main(argv=None):
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
     parser.add_argument("--keep", help="folder for the executed notebooks (default: they are deleted)")
     arguments = parser.parse_args(argv)
+    utf8_output()
     sources = [path for path in sorted((ROOT / "solutions").glob("[0-9][0-9]_*.ipynb"))
                if path.name[:2] in arguments.numbers or not arguments.numbers and path.name[:2] != "09"]
     with tempfile.TemporaryDirectory() as temporary:

@@ -34,7 +34,8 @@ class Run:
         self.recipe, self.name, self.folder, self.progress = recipe, name, Path(runs) / name, progress
         self.device = models.pick_device(device)
         if not new and not (self.folder / "recipe.json").is_file():
-            raise ValueError(f"There is no run in {self.folder}; start it with: python -m rlhf_lite run --name {name}")
+            raise ValueError(f"There is no run in {self.folder.resolve()}; start it with: python -m rlhf_lite run "
+                             f"--name {name}")
         self.folder.mkdir(parents=True, exist_ok=True)
         wanted, found = recipe_settings(recipe), read_json(self.folder / "recipe.json")
         wanted = json.loads(json.dumps(wanted))

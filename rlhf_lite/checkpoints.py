@@ -36,7 +36,8 @@ def save_checkpoint(folder, model, card, dtype=None):
     old one as it was.
     """
     folder = Path(folder)
-    tensors = _unique_tensors(model, dtype)
+    _check_ordinary(model)
+    tensors = {name: tensor.contiguous() for name, tensor in _unique_tensors(model, dtype).items()}
     with files.whole_folder(folder, SafetensorError, replaces=(WEIGHTS, CONFIG, CARD)) as new:
         save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
         (new / CONFIG).write_text(json.dumps(model.config.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8",
@@ -46,6 +47,19 @@ def save_checkpoint(folder, model, card, dtype=None):
                 "sha256": _sha256(new / WEIGHTS), "config_sha256": _config_sha256(new / CONFIG)}
         (new / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
     return card
+
+
+def _check_ordinary(model):
+    """Raise ValueError for a model that could not be loaded again: its config would build one with other weights."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        scalar = isinstance(model, ScalarModel)
+        built = ScalarModel(AutoModel.from_config(model.config)) if scalar else AutoModelForCausalLM.from_config(
+            model.config)
+    ours, theirs = ({name: p.shape for name, p in m.named_parameters()} for m in (model, built))
+    if other := sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name)):
+        raise ValueError(f"This model's weights are not those of its config ({other[0]} and {len(other) - 1} others), "
+                         "so it could not be loaded again; merge LoRA (hub.merge_lora) or give an ordinary model "
+                         "(shared_trunk.unshare) before saving.")
 
 
 def load_policy(folder, device="cpu"):
@@ -232,7 +246,7 @@ def fingerprint(data):
     digest = hashlib.sha256()
     if isinstance(data, torch.nn.Module):
         for tensor in _unique_tensors(data).values():
-            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
+            digest.update(tensor.cpu().flatten().view(torch.uint8).numpy())
     else:
         array = hasattr(data, "tobytes")
         digest.update(f"{data.shape} {data.dtype} ".encode() + data.tobytes() if array else json.dumps(data).encode())

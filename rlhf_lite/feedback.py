@@ -10,8 +10,8 @@ has returned: by then it has reached the disk, so a kernel that dies loses nothi
 Reading trusts nobody: each bad row is reported in one sentence (file, line, what is wrong; how to fix it),
 and the good rows are kept.
 
-Left out on purpose: a database, locks for many writers on a network drive, editing in place. To correct
-a row, append a better one; ``latest`` keeps each labeler's last ranking of each prompt.
+Left out: a database, locks on a network drive, editing in place. To correct a row, append a better one; ``latest``
+keeps each labeler's last ranking of each prompt.
 """
 
 import json
@@ -34,9 +34,8 @@ USE_CASES = ("generation", "open_qa", "brainstorming", "chat", "rewrite", "summa
 
 def new_demonstration(id, prompt_id, prompt, response, use_case, author, split, date=None):
     """A checked demonstration row. All arguments are text; ``date`` is YYYY-MM-DD, today if not given."""
-    row = {"schema": SCHEMA, "id": id, "prompt_id": prompt_id, "prompt": prompt, "response": response,
-           "use_case": use_case, "author": author, "date": date or calendar_date.today().isoformat(),
-           "split": split}
+    row = {"schema": SCHEMA, "id": id, "prompt_id": prompt_id, "prompt": prompt, "response": response, "author": author,
+           "use_case": use_case, "date": date or calendar_date.today().isoformat(), "split": split}
     check_demonstration(row)
     return row
 
@@ -51,9 +50,9 @@ def new_ranking(prompt_id, prompt, responses, ranks, labeler, seconds=0.0, score
     """
     responses = [{"text": r, "source": "unknown"} if isinstance(r, str) else r for r in responses]
     row = {"schema": SCHEMA, "prompt_id": prompt_id, "prompt": prompt, "responses": responses,
-           "ranks": [int(r) for r in ranks], "K": len(responses), "labeler": labeler, "seconds": seconds}
+           "ranks": _whole(ranks), "K": len(responses), "labeler": labeler, "seconds": seconds}
     if scores is not None:
-        row["scores"] = [int(s) for s in scores]
+        row["scores"] = _whole(scores)
     if flags is not None:
         row["flags"] = flags
     row.update(more)
@@ -64,8 +63,6 @@ def new_ranking(prompt_id, prompt, responses, ranks, labeler, seconds=0.0, score
 def check_demonstration(row):
     """Raise ValueError("what is wrong; how to fix it") unless ``row`` is a usable demonstration."""
     check_texts(row, ("id", "prompt_id", "prompt", "response", "use_case", "author", "date", "split"))
-    _require(row["use_case"] in USE_CASES,
-             f'"use_case" is {row["use_case"]!r}; use one of {", ".join(USE_CASES)}')
     _require(row["split"] in SPLITS, f'"split" is {row["split"]!r}; use one of {", ".join(SPLITS)}')
     try:
         calendar_date.fromisoformat(row["date"])
@@ -132,9 +129,12 @@ def _require(condition, sentence):
     if not condition:
         raise ValueError(sentence)
 
-
 def _is_int(value):
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _whole(values):
+    return [int(value) if value in range(99) else value for value in values]  # 1.0 is 1; NaN and 1.5 are refused
 
 
 # ---------------------------------------------------------------- the store
@@ -248,12 +248,8 @@ def latest(rankings):
 def pairs_from_ranking(row):
     """All (better, worse) index pairs of one ranking, without ties (App. C.2); at most K(K-1)/2 of them."""
     ranks = row["ranks"]
-    pairs = []
-    for i in range(len(ranks)):
-        for j in range(i + 1, len(ranks)):
-            if ranks[i] != ranks[j]:
-                pairs.append((i, j) if ranks[i] < ranks[j] else (j, i))
-    return pairs
+    return [(i, j) if ranks[i] < ranks[j] else (j, i) for i in range(len(ranks)) for j in range(i + 1, len(ranks))
+            if ranks[i] != ranks[j]]
 
 
 def preference_pairs(rankings):
@@ -272,7 +268,6 @@ def preference_pairs(rankings):
 def to_dataset(rows):
     """Any list of rows (demonstrations, rankings, pairs) as a ``datasets.Dataset``; missing fields are None."""
     Dataset = files.extra("datasets").Dataset  # takes seconds to import, and only this function needs it
-
     fields = list(dict.fromkeys(field for row in rows for field in row))
     return Dataset.from_dict({field: [row.get(field) for row in rows] for field in fields})
 
@@ -293,8 +288,8 @@ def reveal(rankings):
     found = {}
     for row in rankings:
         for response, rank in zip(row["responses"], row["ranks"], strict=True):
-            found.setdefault(response.get("source", "unknown"), []).append(
-                (rank, rank == min(row["ranks"]), len(response["text"].split())))
+            seen = rank, rank == min(row["ranks"]), len(response["text"].split())
+            found.setdefault(response.get("source", "unknown"), []).append(seen)
     table = {name: Source(len(seen), *(sum(column) / len(seen) for column in zip(*seen, strict=True)))
              for name, seen in found.items()}
     return dict(sorted(table.items(), key=lambda pair: pair[1].mean_rank))

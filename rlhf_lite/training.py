@@ -27,6 +27,7 @@ import torch
 from tqdm.auto import tqdm
 
 from rlhf_lite import checkpoints, distributed
+from rlhf_lite.guards import check_trainable
 from rlhf_lite.models import device_of
 from rlhf_lite.sampling import length_batches
 
@@ -64,6 +65,8 @@ class Loop:
     def __init__(self, name, config, rounds, models, data, schedule, options, optimizers=None):
         self.name, self.config, self.rounds, self.models, self.schedule = name, config, rounds, models, schedule
         self.options, self.device = Options(**options), device_of(next(iter(models.values())))
+        for key, model in models.items():
+            check_trainable(key, model)
         self.optimizers = optimizers or {
             key: adam(model, config.lr, getattr(config, "weight_decay", 0.0)) for key, model in models.items()}
         self.peaks = {key: [group["lr"] for group in optimizer.param_groups]

@@ -25,7 +25,8 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-EXPORTED = ("data/pairs/", "data/demonstrations/", "data/prompts/")  # in the folder that `export` writes, not here
+# in the folder that `export` writes, not here
+EXPORTED = ("data/pairs/", "data/demonstrations/", "data/prompts/", "data/preferences/")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 

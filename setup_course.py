@@ -5,6 +5,7 @@
     python setup_course.py run --fast   the whole pipeline in about two minutes; so does every other command of
                                         `python -m rlhf_lite`: doctor, train, evaluate, study, export, ...
     python setup_course.py test         all tests, in parallel
+    python setup_course.py python FILE  the course's own Python, with whatever follows
     python setup_course.py wheelhouse FOLDER    everything for a room without a network, for example on a USB stick
 
 It needs only the standard library and any Python 3, so that it can say what is wrong. `make` calls it, too.
@@ -183,7 +184,7 @@ def perform(command, words):
         return test(course, given, known.workers)
     if command == "wheelhouse":
         return wheelhouse.make(course, known.folder, known.systems, known.python_version, known.smollm2)
-    return call(course, ["-m", "rlhf_lite", command, *words])
+    return call(course, words if command == "python" else ["-m", "rlhf_lite", command, *words])
 
 
 def main(argv):

@@ -147,6 +147,10 @@ def main(argv=None):
             if hasattr(arguments, name):
                 setattr(arguments, name, _expanded(getattr(arguments, name)))
         return COMMANDS[arguments.command](arguments) or 0
+    except ModuleNotFoundError as error:
+        print(f"error: This Python has no module {error.name}, the course's own has it; start the command with: "
+              "python setup_course.py", arguments.command, file=sys.stderr)
+        return 1
     except (ValueError, OSError, RuntimeError, ImportError, MemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

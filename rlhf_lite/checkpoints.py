@@ -1,29 +1,26 @@
-"""Saving and loading: weights are checked when loaded, and training resumes where it stopped.
+"""Saving and loading models: weights are checked when they are written and when they are read.
 
 The idea: a checkpoint is a folder of three files, `model.safetensors`, `config.json` and `card.json`.
-The card says where the weights come from and holds their sha256, which is checked on every load. A training state is a
-single file: either the old one or the new one. Nothing is pickled: a stranger's file can be wrong, but cannot run code.
+The card says where the weights come from and holds their sha256, which is checked on every load. Nothing is pickled: a
+stranger's file can be wrong, but cannot run code. `training_state` keeps what a training needs to go on.
 
-Left out: sharded files, and training states spread over several processes.
+Left out: sharded files.
 """
 
 import hashlib
 import json
-import random
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from rlhf_lite import files, schemas
 from rlhf_lite.models import ScalarModel, parameter_count
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "card.json"
-STATE = "training.safetensors"
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # what weights may be
-START_OVER = "delete it to start this training over."
 
 
 # ---------------------------------------------------------------- weights
@@ -37,8 +34,9 @@ def save_checkpoint(folder, model, card, dtype=None):
     old one as it was.
     """
     folder = Path(folder)
+    _check_ordinary(model)
     check_weights(_unique_tensors(model), f"The model for {folder}", "train it again, with a lower lr.")
-    tensors = _unique_tensors(model, dtype)
+    tensors = {name: tensor.contiguous() for name, tensor in _unique_tensors(model, dtype).items()}
     with files.whole_folder(folder, SafetensorError, replaces=(WEIGHTS, CONFIG, CARD)) as new:
         save_file(tensors, new / WEIGHTS, metadata={"format": "pt"})
         (new / CONFIG).write_text(json.dumps(model.config.to_dict(), indent=2, sort_keys=True) + "\n", encoding="utf-8",
@@ -48,6 +46,19 @@ def save_checkpoint(folder, model, card, dtype=None):
                 "sha256": sha256(new / WEIGHTS), "config_sha256": _config_sha256(new / CONFIG)}
         (new / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
     return card
+
+
+def _check_ordinary(model):
+    """Raise ValueError for a model that could not be loaded again: its config would build one with other weights."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        scalar = isinstance(model, ScalarModel)
+        built = ScalarModel(AutoModel.from_config(model.config)) if scalar else AutoModelForCausalLM.from_config(
+            model.config)
+    ours, theirs = ({name: p.shape for name, p in m.named_parameters()} for m in (model, built))
+    if other := sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name)):
+        raise ValueError(f"This model's weights are not those of its config ({other[0]} and {len(other) - 1} others), "
+                         "so it could not be loaded again; merge LoRA (hub.merge_lora) or give an ordinary model "
+                         "(shared_trunk.unshare) before saving.")
 
 
 def load_policy(folder, device="cpu"):
@@ -91,7 +102,7 @@ def _load(folder, kind, device):
         raise ValueError(f"{folder} contains a {found} model, not a {kind} model; use {wanted}.")
     card = check(folder)
     try:
-        tensors = load_file(folder / WEIGHTS)
+        tensors = read(folder / WEIGHTS)
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(f"{folder / WEIGHTS} is damaged ({schemas.said(error)}); {_mend()}") from None
     check_weights(tensors, folder / WEIGHTS, _mend())
@@ -124,6 +135,19 @@ def _build(config, kind, saved):
         if size > 4 * saved + 10**6:
             raise ValueError("it asks for a model much larger than the weights beside it")
         return make()
+
+
+def read(path):
+    """{name: tensor} of a safetensors file, in memory: a mapped file could not be deleted or replaced on Windows."""
+    return load(path.read_bytes())
+
+
+def unmapped(model):
+    """The model with weights of its own: those that transformers maps from a file keep Windows from replacing it."""
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()
+    return model
 
 
 def _fill(model, tensors, source):
@@ -166,115 +190,14 @@ def _unique_tensors(model, dtype=None):
     return unique if dtype is None else {name: tensor.contiguous() for name, tensor in unique.items()}
 
 
-# ---------------------------------------------------------------- training states
-
-def save_training_state(folder, tensors, state):
-    """Write tensors, a JSON-able dict and the random states of Python and PyTorch as one file in `folder`."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    check_weights(tensors, "The training state", "training has diverged; start it over with a lower lr.")
-    tensors["rng/torch"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors["rng/cuda"] = torch.cuda.get_rng_state()
-    version, numbers, gauss = random.getstate()
-    metadata = {"state": json.dumps(files.strict(state)), "python_rng": json.dumps([version, list(numbers), gauss])}
-    metadata["sha256"] = _state_sha256(tensors, metadata)
-    with files.whole_file(Path(folder) / STATE, SafetensorError) as new:
-        save_file(tensors, new, metadata=metadata)  # it reports a full disk as an error of its own
-
-
-def load_training_state(folder):
-    """(tensors, state) as saved, after restoring the random states; None if nothing was saved there."""
-    path = Path(folder) / STATE
-    if not path.is_file():
-        return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-        if metadata.get("sha256") != _state_sha256(tensors, metadata):
-            raise ValueError("its sha256 is not the one it was saved with")
-        state = schemas.parse(metadata["state"], dict, "its state", "")
-        version, numbers, gauss = schemas.parse(metadata["python_rng"], schemas.PythonRandom, "its random state", "")
-        torch.set_rng_state(tensors.pop("rng/torch"))
-        random.setstate((version, tuple(numbers), gauss))
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{path} is damaged ({schemas.said(error)}); {START_OVER}") from None
-    cuda = tensors.pop("rng/cuda", None)
-    if cuda is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(cuda)
-    return tensors, state
-
-
-def _state_sha256(tensors, metadata):
-    """Of everything in a training state: one wrong bit in a moment would end in other weights without a word."""
-    digest = hashlib.sha256(repr([metadata.get("state"), metadata.get("python_rng")]).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.shape} {tensor.dtype} ".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def training_tensors(modules, optimizers):
-    """{"name/parameter": tensor} for the weights of named modules and the moments of named optimizers."""
-    tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.named_parameters()}
-    for name, optimizer in optimizers.items():
-        for index, moments in optimizer.state_dict()["state"].items():
-            tensors |= {f"{name}/{index}/{key}": value for key, value in moments.items()}
-    return tensors
-
-
-def restore_tensors(tensors, modules, optimizers):
-    """Restore what `training_tensors` gathered; raises ValueError when the modules are not the same."""
-    with torch.no_grad():
-        for name, module in modules.items():
-            for key, value in module.named_parameters():  # tied weights come once
-                saved = tensors.get(f"{name}/{key}")
-                if saved is None or saved.shape != value.shape:
-                    raise ValueError(f"The saved training state does not fit: {name}/{key} is missing or has another "
-                                     "shape; it belongs to another run, so delete it to start over.")
-                check_weights({f"{name}/{key}": saved}, "The saved training state", START_OVER)
-                value.copy_(saved)
-    for name, optimizer in optimizers.items():
-        moments = {}
-        for key, value in tensors.items():
-            if key.startswith(f"{name}/") and key.count("/") == 2:  # a module of that name keeps its parameters there
-                index, moment = key[len(name) + 1:].split("/")
-                moments.setdefault(int(index), {})[moment] = value
-        check_weights({f"{name}/{index}/{key}": value for index, found in moments.items()
-                       for key, value in found.items()}, "The saved training state", START_OVER)
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        for index, found in moments.items():
-            if index >= len(parameters) or any(m.ndim and m.shape != parameters[index].shape for m in found.values()):
-                raise ValueError(f"The saved training state does not fit: the moments of {name} are those of another "
-                                 f"model; {START_OVER}")
-        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def resume(folder, identity, modules, optimizers):
-    """Restore modules, optimizers and random states from the last save in `folder`; returns its state, or None.
-
-    identity: a JSON-able dict of everything that defines a run (settings, data). If the state was saved under a
-    different identity, this raises ValueError rather than continuing with a mixture. folder may be None.
-    """
-    saved = load_training_state(folder) if folder else None
-    if saved is None:
-        return None
-    tensors, state = saved
-    old = schemas.check(state.get("identity"), dict, f"The training state in {folder}", START_OVER)
-    if old != identity:
-        changed = sorted(name for name in identity | old if old.get(name) != identity.get(name))
-        raise ValueError(f"The training state in {folder} was made with other settings ({', '.join(changed)}); "
-                         "use those, choose another folder, or delete it to start over.")
-    restore_tensors(tensors, modules, optimizers)
-    return state
-
+# ---------------------------------------------------------------- sums
 
 def fingerprint(data):
     """A short hexadecimal name for JSON-able data, an array or a model's weights: the same data has the same name."""
     digest = hashlib.sha256()
     if isinstance(data, torch.nn.Module):
         for tensor in _unique_tensors(data).values():
-            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
+            digest.update(tensor.cpu().flatten().view(torch.uint8).numpy())
     else:
         array = hasattr(data, "tobytes")
         digest.update(f"{data.shape} {data.dtype} ".encode() + data.tobytes() if array else json.dumps(data).encode())

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from rlhf_lite.guards import check_reference
+from rlhf_lite.guards import check_reference, check_same_tokens
 from rlhf_lite.models import device_of
 from rlhf_lite.reward import check_rankings, kwise_losses, pair_counts, rank_tensors
 from rlhf_lite.sampling import pad_left, pad_right, token_log_probs
@@ -87,6 +87,8 @@ def train_dpo(policy, reference, rankings, config, **options):
     """
     rankings = check_rankings(policy, rankings, config)
     check_reference(policy, reference)
+    check_same_tokens(policy, reference=reference)
+    check_rankings(reference, rankings, config)
     lengths = [len(r.prompt_ids) + max(map(len, r.responses)) for r in rankings]
     steps = config.epochs * -(-len(rankings) // config.batch_prompts)
     loop = Loop("dpo", config, steps, {"policy": policy}, {"reference": reference, "rankings": rankings}, cosine(steps),

@@ -13,6 +13,7 @@ import re
 from datetime import date as calendar_date
 from typing import NamedTuple
 
+from rlhf_lite import files
 from rlhf_lite.jsonl import append_jsonl, json_line, read_jsonl  # noqa: F401  (records and their files in one place)
 from rlhf_lite.plain import is_plain
 
@@ -29,9 +30,8 @@ USE_CASES = ("generation", "open_qa", "brainstorming", "chat", "rewrite", "summa
 
 def new_demonstration(id, prompt_id, prompt, response, use_case, author, split, date=None):
     """A checked demonstration row. All arguments are text; ``date`` is YYYY-MM-DD, today if not given."""
-    row = {"schema": SCHEMA, "id": id, "prompt_id": prompt_id, "prompt": prompt, "response": response,
-           "use_case": use_case, "author": author, "date": date or calendar_date.today().isoformat(),
-           "split": split}
+    row = {"schema": SCHEMA, "id": id, "prompt_id": prompt_id, "prompt": prompt, "response": response, "author": author,
+           "use_case": use_case, "date": date or calendar_date.today().isoformat(), "split": split}
     check_demonstration(row)
     return row
 
@@ -46,9 +46,9 @@ def new_ranking(prompt_id, prompt, responses, ranks, labeler, seconds=0.0, score
     """
     responses = [{"text": r, "source": "unknown"} if isinstance(r, str) else r for r in responses]
     row = {"schema": SCHEMA, "prompt_id": prompt_id, "prompt": prompt, "responses": responses,
-           "ranks": [int(r) for r in ranks], "K": len(responses), "labeler": labeler, "seconds": seconds}
+           "ranks": _whole(ranks), "K": len(responses), "labeler": labeler, "seconds": seconds}
     if scores is not None:
-        row["scores"] = [int(s) for s in scores]
+        row["scores"] = _whole(scores)
     if flags is not None:
         row["flags"] = flags
     row.update(more)
@@ -59,8 +59,6 @@ def new_ranking(prompt_id, prompt, responses, ranks, labeler, seconds=0.0, score
 def check_demonstration(row):
     """Raise ValueError("what is wrong; how to fix it") unless ``row`` is a usable demonstration."""
     check_texts(row, ("id", "prompt_id", "prompt", "response", "use_case", "author", "date", "split"))
-    if row["use_case"] not in USE_CASES:
-        raise ValueError(f'"use_case" is {row["use_case"]!r}; use one of {", ".join(USE_CASES)}')
     if row["split"] not in SPLITS:
         raise ValueError(f'"split" is {row["split"]!r}; use one of {", ".join(SPLITS)}')
     try:
@@ -153,6 +151,11 @@ def _all_ints(values, low=None, high=None):
     return low is None or not values or low <= min(values) and max(values) <= high
 
 
+
+def _whole(values):
+    return [int(value) if value in range(99) else value for value in values]  # 1.0 is 1; NaN and 1.5 are refused
+
+
 # ---------------------------------------------------------------- which rankings count
 
 def latest(rankings):
@@ -170,12 +173,8 @@ def latest(rankings):
 def pairs_from_ranking(row):
     """All (better, worse) index pairs of one ranking, without ties (App. C.2); at most K(K-1)/2 of them."""
     ranks = row["ranks"]
-    pairs = []
-    for i in range(len(ranks)):
-        for j in range(i + 1, len(ranks)):
-            if ranks[i] != ranks[j]:
-                pairs.append((i, j) if ranks[i] < ranks[j] else (j, i))
-    return pairs
+    return [(i, j) if ranks[i] < ranks[j] else (j, i) for i in range(len(ranks)) for j in range(i + 1, len(ranks))
+            if ranks[i] != ranks[j]]
 
 
 def preference_pairs(rankings):
@@ -193,8 +192,7 @@ def preference_pairs(rankings):
 
 def to_dataset(rows):
     """Any list of rows (demonstrations, rankings, pairs) as a ``datasets.Dataset``; missing fields are None."""
-    from datasets import Dataset  # takes seconds to import, and only this function needs it
-
+    Dataset = files.extra("datasets").Dataset  # takes seconds to import, and only this function needs it
     fields = list(dict.fromkeys(field for row in rows for field in row))
     return Dataset.from_dict({field: [row.get(field) for row in rows] for field in fields})
 
@@ -215,8 +213,8 @@ def reveal(rankings):
     found = {}
     for row in rankings:
         for response, rank in zip(row["responses"], row["ranks"], strict=True):
-            found.setdefault(response.get("source", "unknown"), []).append(
-                (rank, rank == min(row["ranks"]), len(response["text"].split())))
+            seen = rank, rank == min(row["ranks"]), len(response["text"].split())
+            found.setdefault(response.get("source", "unknown"), []).append(seen)
     table = {name: Source(len(seen), *(sum(column) / len(seen) for column in zip(*seen, strict=True)))
              for name, seen in found.items()}
     return dict(sorted(table.items(), key=lambda pair: pair[1].mean_rank))

@@ -6,12 +6,14 @@ and `whole_folder` to write a folder; files that grow row by row are in `feedbac
 """
 
 import contextlib
+import importlib
 import json
 import math
 import os
 import re
 import secrets
 import shutil
+import sys
 import tempfile
 from glob import escape
 from pathlib import Path
@@ -22,6 +24,22 @@ DATA = Path(__file__).resolve().parent.parent / "data"
 MODELS = DATA / "models"
 LEFT = re.compile(r"\..+\.([0-9a-f]{16}\.new|new-.{8})")  # the names under which files and folders are written
 PATIENCE = 60  # seconds to wait for somebody who is writing the same folder
+
+
+def need_course():
+    """FileNotFoundError, in one sentence, where only the library is installed, without the course around it."""
+    if not MODELS.is_dir():
+        raise FileNotFoundError(f"The course is used from a clone of its repository, with its data and models, and "
+                                f"there are none in {DATA}; clone it and run: python setup_course.py")
+
+
+def extra(module):
+    """A module that the package datasets brings along, which is an extra; ImportError in one sentence without it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ImportError(f"This needs {module.split('.')[0]}, which comes with the extra data; run: python "
+                          "setup_course.py setup --with data") from None
 
 
 class NotWritten(OSError):
@@ -141,6 +159,14 @@ def fsync(path):
 
 
 # ---------------------------------------------------------------- text and JSON
+
+def utf8_output():
+    """Print any text anywhere: redirected to a file, Windows would use an old encoding that has no "±" or "→"."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a notebook's has none, and needs none
+            stream.reconfigure(**({"errors": "replace"} if stream.isatty() else {"encoding": "utf-8"}))
+
+
 
 def write_text(path, text):
     """Write a whole text file, in UTF-8 with plain newlines on every system."""

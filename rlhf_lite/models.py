@@ -54,10 +54,9 @@ def format_prompt(prompt):
 def train_tokenizer(texts, vocab_size=VOCABULARY):
     """Train a byte-level BPE tokenizer on an iterable of strings; it encodes any text, and decoding restores it.
 
-    Models this small slip easily between two pieces of a word, and every slip makes a word that does not exist.
-    Two choices help. A frequent word is one token: whole words join the vocabulary beside the 512 tokens that BPE
-    has merged, and are looked up before merging, as in Llama 3. And a word is the *same* token wherever it
-    appears: at the start of a text or a line, where no space comes before it, one is added, and decoding removes it.
+    Small models slip easily between two pieces of a word into one that does not exist. Two choices help. A frequent
+    word is one token: whole words join the 512 tokens that BPE has merged, and are looked up before merging, as in
+    Llama 3. And a word is the *same* token wherever it appears: where no space comes before it, one is added.
 
     The three special tokens get the ids PAD, BEGIN and END. Encoding adds no token by itself.
     """
@@ -111,12 +110,22 @@ def _wrap(**source):
 
 def encode_text(tokenizer, text):
     """The token ids of plain text. "<|end|>" typed by a user is text here, never the token END."""
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    try:
+        return tokenizer(text + "", add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    except TypeError:  # a list of messages, None, or half a character (a lone surrogate)
+        raise ValueError(f"{str(text)[:40]!r} is not text that can be encoded; give one text in whole characters, and "
+                         "join the messages of a dialogue first.") from None
+
+
+def prompt_template(tokenizer):
+    """The text around a prompt, {} in its place; tokenizers from `real.hub` bring another one than the town's."""
+    return tokenizer.init_kwargs.get("prompt_template", format_prompt("{}"))
 
 
 def encode_prompt(tokenizer, prompt):
     """[BEGIN] + the templated prompt, as a list of ids: the input of the policy."""
-    return [tokenizer.bos_token_id] + encode_text(tokenizer, format_prompt(prompt))
+    asked = prompt_template(tokenizer).replace("{}", prompt, 1) if isinstance(prompt, str) else prompt
+    return [tokenizer.bos_token_id, *encode_text(tokenizer, asked)]
 
 
 def encode_response(tokenizer, response):
@@ -127,8 +136,7 @@ def encode_response(tokenizer, response):
 def decode_response(tokenizer, ids):
     """The text of sampled response ids, up to END.
 
-    For reading and grading only: never tokenise it again. encode(decode(ids)) need not give the same ids, so
-    training uses the ids that were sampled.
+    For reading and grading only: encode(decode(ids)) need not give the same ids, so train on those that were sampled.
     """
     ids = [int(token) for token in ids]
     pad, begin, end = tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id
@@ -137,13 +145,14 @@ def decode_response(tokenizer, ids):
     return tokenizer.decode([token for token in ids if token not in (pad, begin)]).strip()
 
 
-def end_token(policy):
-    """The id that ends a response: END, or for a model from elsewhere the id that `hub.load` wrote into its config.
+def special_ids(model):
+    """[pad, begin, end]: the town's, or those that `hub.load` wrote into a config (eos_token_id may be a list)."""
+    return list(getattr(model.config, "special_ids", None) or (PAD, BEGIN, END))
 
-    Not config.eos_token_id: that may be a list, or an id at which the responses were never cut.
-    """
-    special = getattr(policy.config, "special_ids", None)
-    return END if special is None else special[2]
+
+def end_token(policy):
+    """The id that ends a response: END, or the one of a model from elsewhere."""
+    return special_ids(policy)[2]
 
 
 def token_text(tokenizer, token):
@@ -236,10 +245,7 @@ def parameter_count(model):
 # ---------------------------------------------------------------- forward passes
 
 def position_ids(attention_mask):
-    """(batch, length) mask -> the position of each token among the attended ones; padding gets 0.
-
-    Without this, left padding would change the output of a model with learned absolute positions (GPT-2).
-    """
+    """(batch, length) mask -> each token's place among the attended ones (GPT-2 needs it); padding gets 0."""
     return (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
 
 

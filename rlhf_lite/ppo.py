@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 
 from rlhf_lite import distributed, reward
-from rlhf_lite.guards import check_pretraining, check_prompts, check_reference
+from rlhf_lite.guards import check_others, check_pretraining, check_prompts
 from rlhf_lite.models import ScalarModel, copy_model
 from rlhf_lite.ppo_math import (
     adaptive_kl,
@@ -119,7 +119,10 @@ def rollout_scores(reward_fn, rollout):
     if not callable(reward_fn):
         raise ValueError("reward_fn is neither a reward model nor a function of the rollout.")
     raw = score_rollout(reward_fn, rollout) if isinstance(reward_fn, ScalarModel) else reward_fn(rollout)
-    scores = torch.as_tensor(raw, dtype=torch.float32, device=rollout.sequences.device).detach()
+    try:
+        scores = torch.as_tensor(raw, dtype=torch.float32, device=rollout.sequences.device).detach()
+    except (TypeError, ValueError, RuntimeError) as error:  # None, texts, lists of unequal length
+        raise RuntimeError(f"The reward must be one finite number per response, not {str(raw)[:60]}.") from error
     if scores.shape != (len(rollout.sequences),) or not scores.isfinite().all():
         raise RuntimeError(f"The reward must be one finite number per response; its shape is {tuple(scores.shape)}.")
     return scores
@@ -221,8 +224,8 @@ def set_up(policy, reference, critic, prompts, config, reward_fn, pretraining, o
     """
     pretrains = {"ptx_rows": config.ptx_rows} if config.ptx_coef > 0 else {}
     check_prompts(policy, prompts, config, batch_size=config.batch_size, **pretrains)
-    check_pretraining("ptx_coef", config.ptx_coef, pretraining)
-    check_reference(policy, reference)
+    check_pretraining(policy, "ptx_coef", config.ptx_coef, pretraining)
+    check_others(policy, prompts, config, reference=reference, critic=critic, reward_model=reward_fn)
     others = [model for model in (policy, reward_fn) if isinstance(model, torch.nn.Module)]
     moving = {p.data_ptr() for p in critic.parameters() if p.requires_grad}  # a frozen trunk may be shared
     if not moving or moving & {p.data_ptr() for model in others for p in model.parameters()}:

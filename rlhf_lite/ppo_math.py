@@ -36,11 +36,11 @@ def explained_variance(values: Float[Tensor, "batch response"], returns: Float[T
                        mask: Bool[Tensor, "batch response"] | Int[Tensor, "batch response"]) -> float:
     """1 − Var(returns − values) / Var(returns) over the True places: 1 is a perfect critic, 0 a constant one."""
     mask = mask.bool()
-    real = returns[mask].double()
+    real, told = (tensor[mask].cpu().double() for tensor in (returns, values))  # Apple's MPS has no float64
     total = real.var(correction=0)
     if total == 0:
         return 0.0
-    return (1 - (real - values[mask].double()).var(correction=0) / total).item()
+    return (1 - (real - told).var(correction=0) / total).item()
 
 
 # ---------------------------------------------------------------- KL

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rlhf_lite import distributed
-from rlhf_lite.guards import check_counts
+from rlhf_lite.guards import check_counts, check_pretraining
 from rlhf_lite.models import BEGIN, END, at_least_float32, device_of, encode_text
 from rlhf_lite.training import Loop, cosine, rows_at
 
@@ -117,6 +117,7 @@ def train(policy, rows, config, **options):
     if len(rows) == 0:
         raise ValueError("There are no rows to pretrain on; give pack() enough text to fill at least one row.")
     check_counts(config)
+    check_pretraining(policy, "the text's share", 1.0, rows)
     loop = Loop("pretrain", config, config.steps, {"policy": policy}, {"rows": rows},
                 cosine(config.steps, config.min_lr_share, config.warmup), options, make_optimizers(policy, config))
     forward = torch.compile(policy) if config.compile else policy

@@ -7,7 +7,9 @@ and the model does not overfit within an epoch, as it would with shuffled pairs.
 Left out: margins between the ranks, several labelers per response, the Plackett-Luce likelihood.
 """
 
+import math
 from dataclasses import dataclass
+from numbers import Real as Number
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +18,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Real
 from torch import Tensor
 
-from rlhf_lite.guards import check_context, check_counts
+from rlhf_lite.guards import check_context, check_counts, check_ids
 from rlhf_lite.models import device_of, score_at_last
 from rlhf_lite.sampling import length_batches, pad_right
 from rlhf_lite.training import Loop, cosine
@@ -97,7 +99,7 @@ def pair_counts(scores: Float[Tensor, "batch answers"], ranks: Real[Tensor, "bat
     with equal scores counted half.
     """
     pairs = preferred_pairs(ranks, mask)
-    difference = (scores[:, :, None] - scores[:, None, :])[pairs]
+    difference = (scores[:, :, None] - scores[:, None, :])[pairs].cpu()  # Apple's MPS has no float64
     return {"correct": ((difference > 0).double() + 0.5 * (difference == 0).double()).sum().item(),
             "pairs": int(pairs.sum())}
 
@@ -119,7 +121,7 @@ def calibration(scores: Float[Tensor, "batch answers"], ranks: Real[Tensor, "bat
     pairs in which the response with the higher score is the preferred one; pairs: their number.
     """
     pairs = preferred_pairs(ranks, mask)
-    difference = (scores[:, :, None] - scores[:, None, :])[pairs].double()
+    difference = (scores[:, :, None] - scores[:, None, :])[pairs].cpu().double()
     predicted = difference.abs().sigmoid()
     correct = (difference > 0).double() + 0.5 * (difference == 0).double()
     places = ((predicted - 0.5) * 2 * bins).long().clamp(max=bins - 1)
@@ -144,6 +146,9 @@ def score(model, rows, batch_size=64):
         ids, mask = pad_right([rows[row] for row in batch], device_of(model))
         scores[torch.from_numpy(batch)] = score_at_last(model(ids, mask), mask).float().cpu()
     model.train(was_training)
+    if not scores.isfinite().all():
+        raise RuntimeError(f"The score of row {int((~scores.isfinite()).nonzero()[0])} is not a number: the model's "
+                           "weights are damaged, or its training diverged; load or train it again.")
     return scores
 
 
@@ -205,6 +210,8 @@ def check_rankings(model, rankings, config):
     for index, ranking in enumerate(rankings):
         if len(ranking.ranks) != len(ranking.responses):
             raise ValueError(f"Ranking {index} has {len(ranking.responses)} responses but {len(ranking.ranks)} ranks.")
+        if not all(isinstance(rank, Number) and math.isfinite(rank) for rank in ranking.ranks):
+            raise ValueError(f"Ranking {index} has the ranks {ranking.ranks}; every rank must be a number.")
         best = {}
         for rank, response in sorted(zip(ranking.ranks, map(tuple, ranking.responses), strict=True)):
             if best.setdefault(response, rank) != rank:
@@ -213,6 +220,8 @@ def check_rankings(model, rankings, config):
     rankings = [ranking for ranking in rankings if len(set(ranking.ranks)) > 1]
     if not rankings:
         raise ValueError("There is nothing to learn from: no ranking has two responses with different ranks.")
+    for index, ranking in enumerate(rankings):
+        check_ids(model, [ranking.prompt_ids, *ranking.responses], f"Ranking {index}: text")
     longest = max(len(r.prompt_ids) + max(map(len, r.responses)) for r in rankings)
     check_context(model, longest, f"The longest prompt and response ({longest} tokens) exceed",
                   "drop long rankings rather than cutting them.")

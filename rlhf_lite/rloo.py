@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from rlhf_lite import distributed
-from rlhf_lite.guards import check_prompts, check_reference
+from rlhf_lite.guards import check_others, check_prompts
 from rlhf_lite.ppo import response_log_probs, rollout_scores
 from rlhf_lite.ppo_math import kl_k1
 from rlhf_lite.sampling import sample, take
@@ -68,7 +68,7 @@ def train_rloo(policy, reference, prompts, config, reward_fn, **options):
     The arguments are those of `ppo.train_ppo`, without the critic.
     """
     check_prompts(policy, prompts, config, prompts_per_step=config.prompts_per_step)
-    check_reference(policy, reference)
+    check_others(policy, prompts, config, reference=reference, reward_model=reward_fn)
     known = {"prompts": prompts, "reference": reference, "reward model": reward_fn}
     warm_up = cosine(config.iterations, 1.0, config.warmup_iterations)  # constant afterwards
     loop = Loop("rloo", config, config.iterations, {"policy": policy}, known, warm_up, options)

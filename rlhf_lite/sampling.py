@@ -149,6 +149,9 @@ def _decode(policy, ids, mask, max_new_tokens, temperature, greedy, generator):
         output = policy(input_ids=inputs, attention_mask=mask, past_key_values=cache, use_cache=True,
                         logits_to_keep=1, **positions)
         cache = output.past_key_values
+        if not output.logits[:, -1].amax(dim=-1).isfinite().all():  # searchsorted would take NaN for the last token
+            raise RuntimeError("The policy's logits are not numbers: its weights are damaged, or its training "
+                               "diverged; load or train it again.")
         tokens = _choose(output.logits[:, -1].float() / temperature, greedy, generator)
         responses[rows[going], step] = tokens[going]
         lengths[rows[going & (tokens == end)]] = step + 1

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from rlhf_lite.guards import check_batch, check_context, check_counts, check_pretraining
-from rlhf_lite.models import at_least_float32, device_of, logits
+from rlhf_lite.guards import check_batch, check_context, check_counts, check_ids, check_pretraining
+from rlhf_lite.models import at_least_float32, device_of, end_token, logits
 from rlhf_lite.pretrain import mixed_in_loss
 from rlhf_lite.sampling import length_batches, pad_right
 from rlhf_lite.training import Loop, cosine
@@ -147,9 +147,14 @@ def check_examples(policy, examples, config, pretraining):
     if not examples:
         raise ValueError("There are no demonstrations to train on.")
     check_counts(config)
-    check_pretraining("pretraining_mix", config.pretraining_mix, pretraining)
+    check_pretraining(policy, "pretraining_mix", config.pretraining_mix, pretraining)
     check_batch(batch_size=config.batch_size, **({"pretraining_rows": config.pretraining_rows} if config.pretraining_mix
                                                  else {}))
+    check_ids(policy, [example.input_ids for example in examples], "Demonstration")
+    for index, example in enumerate(examples):
+        if set(example.labels[1:]) <= {IGNORE, end_token(policy)}:
+            raise ValueError(f"Demonstration {index} has an empty response, which would teach the model to say "
+                             "nothing; leave it out.")
     longest = max(len(example.input_ids) for example in examples)
     check_context(policy, longest, f"The longest demonstration ({longest} tokens) exceeds",
                   "drop long ones rather than cutting them.")

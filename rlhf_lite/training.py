@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from rlhf_lite import checkpoints, distributed, schemas
+from rlhf_lite import checkpoints, distributed, schemas, training_state
+from rlhf_lite.guards import check_trainable
 from rlhf_lite.models import device_of
 from rlhf_lite.sampling import length_batches
 
@@ -64,6 +65,8 @@ class Loop:
     def __init__(self, name, config, rounds, models, data, schedule, options, optimizers=None):
         self.name, self.config, self.rounds, self.models, self.schedule = name, config, rounds, models, schedule
         self.options, self.device = Options(**options), device_of(next(iter(models.values())))
+        for key, model in models.items():
+            check_trainable(key, model)
         self.optimizers = optimizers or {
             key: adam(model, config.lr, getattr(config, "weight_decay", 0.0)) for key, model in models.items()}
         self.peaks = {key: [group["lr"] for group in optimizer.param_groups]
@@ -82,8 +85,8 @@ class Loop:
 
     def __iter__(self):
         modules, folder = {**self.models, **self.averages}, self.options.folder
-        if state := checkpoints.resume(folder, self.identity, modules, self.optimizers):
-            schemas.check(state, schemas.State, f"The training state in {folder}", checkpoints.START_OVER)
+        if state := training_state.resume(folder, self.identity, modules, self.optimizers):
+            schemas.check(state, schemas.State, f"The training state in {folder}", training_state.START_OVER)
             self.history, self.steps, self.carried = state["history"], state["steps"], state["carried"]
         if len(self.history) > self.rounds:
             raise ValueError(f"{folder} already has {len(self.history)} rounds; ask for at least that many, or choose "
@@ -102,7 +105,7 @@ class Loop:
                 self.bar.update(self.ticks == 1)
                 due = done % getattr(self.config, "save_every", 1) == 0 or done == self.rounds
                 if folder and due and distributed.is_first():
-                    checkpoints.save_training_state(folder, checkpoints.training_tensors(modules, self.optimizers), {
+                    training_state.save(folder, training_state.gather(modules, self.optimizers), {
                         "identity": self.identity, "history": self.history, "steps": self.steps,
                         "carried": self.carried})
 

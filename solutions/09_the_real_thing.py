@@ -544,8 +544,12 @@ for stage, now in sat.items():
 # ```
 
 # %%
-rows = human_data.preference_dataset(split["train"], conversational=True)
-print(f"The pairs as TRL reads them: {len(rows)} rows with the columns {rows.column_names}, each a list of messages.")
+try:
+    rows = human_data.preference_dataset(split["train"], conversational=True)
+    print(f"The pairs as TRL reads them: {len(rows)} rows with the columns {rows.column_names}, "
+          "each a list of messages.")
+except ImportError as error:
+    print(error)
 
 # %% [markdown]
 # ## What real systems do differently

@@ -619,7 +619,7 @@ display(plots.answers(written, [prompt.text for prompt in shown]))
 # on our side: the policy is an ordinary `transformers` model, the pairs are ordinary rows.
 
 # %%
-with tempfile.TemporaryDirectory() as folder:
+with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Windows keeps a file that is still mapped
     dpo_policy.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     elsewhere = AutoModelForCausalLM.from_pretrained(folder).eval()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import a_policy
 
-from rlhf_lite import checkpoints, files, models
+from rlhf_lite import checkpoints, files, models, training_state
 
 ROWS = torch.tensor([[1, 5, 6, 7, 2], [1, 9, 8, 7, 6]])
 
@@ -137,7 +137,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch, module, ca
     with pytest.raises(OSError, match="Free some disk space"):
         checkpoints.save_checkpoint(folder, a_policy(seed=1), {"round": 2})
     with pytest.raises(OSError, match="Free some disk space"):
-        checkpoints.save_training_state(folder, {"a": torch.ones(1)}, {})
+        training_state.save(folder, {"a": torch.ones(1)}, {})
     assert checkpoints.load_card(folder)["round"] == 1
     checkpoints.load_policy(folder)
     assert [path.name for path in tmp_path.iterdir() if path.name != LOCK] == ["model"]
@@ -173,16 +173,16 @@ def test_training_state_brings_back_tensors_moments_and_random_numbers(tmp_path)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=1e-3)
     policy(ROWS).logits.sum().backward()
     optimizer.step()
-    assert checkpoints.load_training_state(tmp_path) is None
+    assert training_state.load(tmp_path) is None
     random.seed(3), torch.manual_seed(3)
     random.random(), torch.rand(2)
-    checkpoints.save_training_state(tmp_path, checkpoints.training_tensors({"p": policy}, {"adam": optimizer}),
+    training_state.save(tmp_path, training_state.gather({"p": policy}, {"adam": optimizer}),
                                     {"step": 7, "losses": [0.1, 1 / 3]})
     expected = random.random(), torch.rand(2)
     other = a_policy(seed=5)
     adam = torch.optim.AdamW(other.parameters(), lr=1e-3)
-    tensors, state = checkpoints.load_training_state(tmp_path)
-    checkpoints.restore_tensors(tensors, {"p": other}, {"adam": adam})
+    tensors, state = training_state.load(tmp_path)
+    training_state.restore(tensors, {"p": other}, {"adam": adam})
     assert state == {"step": 7, "losses": [0.1, 1 / 3]}
     assert random.random() == expected[0] and torch.equal(torch.rand(2), expected[1])
     for a, b in zip(policy.parameters(), other.parameters(), strict=True):
@@ -192,15 +192,15 @@ def test_training_state_brings_back_tensors_moments_and_random_numbers(tmp_path)
 
 
 def test_resume_refuses_another_run(tmp_path):
-    assert checkpoints.resume(None, {}, {}, {}) is None and checkpoints.resume(tmp_path, {}, {}, {}) is None
+    assert training_state.resume(None, {}, {}, {}) is None and training_state.resume(tmp_path, {}, {}, {}) is None
     policy = a_policy()
-    checkpoints.save_training_state(tmp_path, checkpoints.training_tensors({"p": policy}, {}),
+    training_state.save(tmp_path, training_state.gather({"p": policy}, {}),
                                     {"identity": {"lr": 1.0}, "step": 3})
     other = a_policy(seed=2)
-    assert checkpoints.resume(tmp_path, {"lr": 1.0}, {"p": other}, {})["step"] == 3
+    assert training_state.resume(tmp_path, {"lr": 1.0}, {"p": other}, {})["step"] == 3
     assert checkpoints.fingerprint(other) == checkpoints.fingerprint(policy)
     with pytest.raises(ValueError, match=r"other settings \(lr\)"):
-        checkpoints.resume(tmp_path, {"lr": 2.0}, {"p": other}, {})
+        training_state.resume(tmp_path, {"lr": 2.0}, {"p": other}, {})
 
 
 def test_fingerprints_name_data_and_weights():
@@ -211,10 +211,10 @@ def test_fingerprints_name_data_and_weights():
 
 
 def test_a_damaged_or_foreign_training_state_is_refused(tmp_path):
-    checkpoints.save_training_state(tmp_path, {"p/x": torch.ones(2)}, {})
+    training_state.save(tmp_path, {"p/x": torch.ones(2)}, {})
     with pytest.raises(ValueError, match="another run"):
-        checkpoints.restore_tensors(checkpoints.load_training_state(tmp_path)[0], {"p": a_policy()}, {})
+        training_state.restore(training_state.load(tmp_path)[0], {"p": a_policy()}, {})
     path = tmp_path / "training.safetensors"
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ValueError, match="delete it to start"):
-        checkpoints.load_training_state(tmp_path)
+        training_state.load(tmp_path)

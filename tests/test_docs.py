@@ -5,6 +5,7 @@ import importlib.util
 import re
 import runpy
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from rlhf_lite import files
 from rlhf_lite.experiment import results
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+import setup_course  # noqa: E402
+
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "data/README.md")] + sorted(
     (ROOT / "docs").glob("*.md"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,7 +25,8 @@ HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-EXPORTED = ("data/pairs/", "data/demonstrations/", "data/prompts/")  # in the folder that `export` writes, not here
+# in the folder that `export` writes, not here
+EXPORTED = ("data/pairs/", "data/demonstrations/", "data/prompts/", "data/preferences/")
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 
@@ -88,6 +93,13 @@ def test_commands_exist(page):
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     for line in code(page):
         for command in line.split(" && "):
+            if found := re.search(r"python setup_course\.py (\S+)(.*)", command):
+                if found[1] == "python":
+                    assert (ROOT / found[2].split()[0]).is_file() or found[2].split()[0] == "-m"
+                elif found[1] in setup_course.OURS:
+                    setup_course.parser(found[1]).parse_known_args(shlex.split(found[2]))
+                else:
+                    cli.parser().parse_args(shlex.split(found[1] + found[2]))
             if found := re.search(r"python -m rlhf_lite (.+)", command):
                 words = shlex.split(found[1].split(" | ")[0].split(" > ")[0])
                 if words[0] != words[0].upper() and words[0] != "--help":

@@ -196,12 +196,25 @@ def test_demonstrations_prompts_and_the_chat_template(town, exported):
                 ids, models.encode_response(tokenizer, ANSWERS[0]))
 
 
+def test_nemo_rl_gets_all_ranks_and_they_can_be_imported_again(tmp_path):
+    from rlhf_lite.real import importing
+    policy, tokenizer = a_foreign_model("llama").eval(), a_foreign_tokenizer()
+    hub.add_special_ids(policy, tokenizer)
+    rows = [feedback.new_ranking("1", "Who?", ["a", "b", "c"], [2, 1, 2], "Ada")]
+    export.write_export(tmp_path / "x", "nemo-rl", tokenizer, {"sft": policy}, engine_flags.settings(), {"train": rows})
+    (row,) = rows_of(tmp_path / "x" / "data" / "preferences" / "train.jsonl")
+    assert [one["rank"] for one in row["completions"]] == [1, 0, 1]
+    (again,) = importing.read(tmp_path / "x" / "data" / "preferences" / "train.jsonl").rows
+    assert (again["prompt"], again["ranks"]) == ("Who?", [2, 1, 2])
+    assert "examples/run_rm.py" in (tmp_path / "x" / "launch.sh").read_text()
+
+
 def test_begin_stands_before_a_prompt_once():
     tokenizer = a_foreign_tokenizer()
     tokenizer.bos_token = "!"
-    assert [export.begin_text(tokenizer, engine) for engine in ENGINES] == ["!", "!", ""]
+    assert [export.begin_text(tokenizer, engine) for engine in ENGINES] == ["!", "!", "", ""]
     tokenizer._tokenizer.post_processor = export_processor("!", tokenizer.bos_token_id)
-    assert [export.begin_text(tokenizer, engine) for engine in ENGINES] == ["", "!", ""]
+    assert [export.begin_text(tokenizer, engine) for engine in ENGINES] == ["", "!", "", ""]
 
 
 def export_processor(token, token_id):

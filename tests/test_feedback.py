@@ -36,7 +36,7 @@ def test_good_rows_pass():
 
 
 @pytest.mark.parametrize("changes, words", [
-    ({"response": "  "}, '"response" is empty'), ({"use_case": "poetry"}, "poetry"), ({"split": "dev"}, "dev"),
+    ({"response": "  "}, '"response" is empty'), ({"use_case": " "}, '"use_case" is empty'), ({"split": "dev"}, "dev"),
     ({"date": "1 March"}, "year-month-day"), ({"prompt": 3}, "not text"), ({"schema": 99}, "update rlhf_lite"),
     ({"schema": None}, "schema")])
 def test_bad_demonstrations_are_named(changes, words):

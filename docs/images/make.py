@@ -101,6 +101,7 @@ def ranking():
                 frames.append((widget.screenshot(), top, milliseconds))
 
             widget.get_by_role("button", name="Hide guidelines").click()
+            widget.get_by_role("button", name="Scores and flags").click()
             for number, (before, after) in enumerate(pairs):
                 left, right = (widget.get_by_text(row["response"], exact=True).bounding_box()["x"]
                                for row in (after, before))

@@ -10,6 +10,9 @@ The source is a py:percent script. Besides code and markdown, it may contain:
 - a markdown line `{{exercise 4.2}}`: heading, minutes, difficulty and folded hints of that exercise.
 - the tag `solution-only` on a cell (`# %% [markdown] tags=["solution-only"]`): instructors see it, learners do not.
 
+Every notebook also gets links that open it on Colab or Kaggle, and a first code cell that fetches the course there.
+Their addresses are made from `Repository` in pyproject.toml.
+
 Needs jupytext, which only people who change the course have to install. Learners need none of this.
 """
 
@@ -19,14 +22,46 @@ import importlib
 import json
 import re
 import sys
+import tomllib
 from pathlib import Path
 
+from rlhf_lite import files
 from rlhf_lite.exercises.checking import find
 from rlhf_lite.exercises.lesson import cores, recorded
 
 ROOT = Path(__file__).resolve().parents[2]
 DIFFICULTY = {1: "●○○ easy", 2: "●●○ medium", 3: "●●● hard"}
 BLANK = re.compile(r"^([ \t]*)### BEGIN SOLUTION\n.*?### END SOLUTION\n?", re.DOTALL | re.MULTILINE)
+
+
+CLOUD = """\
+# On Colab and Kaggle this cell fetches the course and leaves their PyTorch as it is; elsewhere it does nothing.
+import os
+
+if {{"COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"}} & set(os.environ):
+    import subprocess
+    import sys
+
+    if not os.path.isdir("rlhf_lite"):
+        subprocess.run(["git", "clone", "--quiet", "--depth", "1", "{repository}"], check=True)
+        pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, "--no-deps", "-e", "./rlhf_lite"], check=True)
+        subprocess.run([*pip, "jaxtyping", "pooch"], check=True)  # the two that Colab and Kaggle may lack
+    sys.path.insert(0, os.path.abspath("rlhf_lite"))"""
+
+
+def repository():
+    """The address of the repository, from pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
+
+
+def badges(place):
+    """Links that open the notebook at `place` in the repository elsewhere. (Pictures would have to be fetched.)"""
+    home = repository()
+    name = home.removeprefix("https://github.com/")
+    return (f"Open in [Colab](https://colab.research.google.com/github/{name}/blob/main/{place}) · "
+            f"[Kaggle](https://kaggle.com/kernels/welcome?src={home}/blob/main/{place}) · "
+            f"[Codespaces](https://codespaces.new/{name})")
 
 
 def header(number):
@@ -94,6 +129,11 @@ def notebook(path, learner):
         if cell.cell_type == "code":
             entry |= {"execution_count": None, "outputs": []}
         cells.append(entry)
+    folder = "notebooks" if learner else "solutions"
+    title, _, rest = "".join(cells[0]["source"]).partition("\n")
+    cells[0]["source"] = f"{title}\n\n{badges(f'{folder}/{path.stem}.ipynb')}\n{rest}".splitlines(keepends=True)
+    cells.insert(1, {"cell_type": "code", "id": "cloud", "metadata": {}, "execution_count": None, "outputs": [],
+                     "source": CLOUD.format(repository=repository()).splitlines(keepends=True)})
     document = {"cells": cells, "metadata": {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"}}, "nbformat": 4, "nbformat_minor": 5}
@@ -114,12 +154,13 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description="Build the notebooks from solutions/NN_name.py.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a notebook is out of date")
     arguments = parser.parse_args(argv)
+    files.utf8_output()
     stale = [(path, text) for path, text in targets() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     for path, text in stale:
         print(("out of date: " if arguments.check else "wrote ") + str(path.relative_to(ROOT)))
         if not arguments.check:
             path.parent.mkdir(exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            path.write_text(text, encoding="utf-8", newline="\n")
     return 1 if arguments.check and stale else 0
 
 

@@ -45,6 +45,7 @@ def setup(notebook, strict=False, seed=0):
 
     strict: every `check` must be ✅, or the cell fails. The solutions run like this.
     """
+    files.need_course()
     checking._strict = strict
     torch.manual_seed(seed)
     plt.rcParams.update(plots.STYLE | {"axes.prop_cycle": plt.cycler(color=list(plots.COLOURS.values())),

@@ -23,7 +23,7 @@ from rlhf_lite.exercises.build import ROOT
 from rlhf_lite.exercises.lesson import AGAIN, TIMES, cores
 from rlhf_lite.experiment import shipped
 from rlhf_lite.experiment.results import versions
-from rlhf_lite.files import write_json, write_text
+from rlhf_lite.files import utf8_output, write_json, write_text
 
 MARKS = "<!-- notebooks:begin -->", "<!-- notebooks:end -->"
 
@@ -68,6 +68,7 @@ def main(argv=None):
     parser.add_argument("--force", action="store_true", help="replace the course's own record, data/results/"
                         "notebooks.json, and the table in docs/teaching.md; without it, nothing is run")
     arguments = parser.parse_args(argv)
+    utf8_output()
     try:
         shipped.check_replace([TIMES], arguments.force)
     except ValueError as error:

@@ -62,7 +62,7 @@ def load_material(lesson, real_model, prompts=600):
             pairs, dropped = human_data.preferences()
             material = Material(human_data.demonstrations(), pairs, human_data.questions(), measures.plain_documents(),
                                 SHOWN, True)
-        except (ConnectionError, FileNotFoundError) as error:
+        except (ConnectionError, FileNotFoundError, ImportError) as error:
             print(error)
         else:
             print(f"Human data: {len(material.demonstrations)} demonstrations, {len(pairs):,} preferences "

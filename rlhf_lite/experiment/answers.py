@@ -20,11 +20,12 @@ def answer_rows(policy, tokenizer, prompts, prefix="", cut=None, temperature=TEM
     ``prefix``: text in front of every prompt (the few-shot prompted baseline). ``cut``: a string at which answers
     are cut off, just as a user of a base model would set a stop sequence.
     """
-    ids = [[models.BEGIN] + models.encode_text(tokenizer, prefix + models.format_prompt(p.text)) for p in prompts]
+    ids = [[tokenizer.bos_token_id] + models.encode_text(tokenizer, prefix + models.format_prompt(p.text))
+           for p in prompts]
     answers = sample_many(policy, ids, MAX_NEW_TOKENS, temperature, greedy, seed, progress=progress)
     rows = []
     for prompt, answer in zip(prompts, answers, strict=True):
-        text, finished = models.decode_response(tokenizer, answer), answer[-1] == models.END
+        text, finished = models.decode_response(tokenizer, answer), answer[-1] == tokenizer.eos_token_id
         if cut and cut in text:
             text, finished = text.split(cut)[0].strip(), True
             answer = next(answer[:n] for n in range(1, len(answer) + 1)  # keep only the tokens of the text that is left
@@ -56,7 +57,7 @@ def rank_answers(policy, tokenizer, prompts, team, recipe, seed=0, source="sft",
     for i, prompt in enumerate(prompts):
         if len(answers[i]) < 2:
             continue
-        grades = [grade(prompt, text, answer[-1] == models.END) for answer, text in answers[i]]
+        grades = [grade(prompt, text, answer[-1] == tokenizer.eos_token_id) for answer, text in answers[i]]
         labeler = team[int(rng.integers(len(team)))]
         ranks, likerts = labeler.judge(grades, [len(answer) for answer, _ in answers[i]], rng)
         rows.append(feedback.new_ranking(
@@ -78,7 +79,7 @@ def calibrate_labelers(policy, tokenizer, recipe, prompts=500, noise_file=labele
         heat = recipe.temperatures[k % len(recipe.temperatures)]
         for i, answer in enumerate(sample_many(policy, ids, MAX_NEW_TOKENS, heat, seed=5000 + k, progress=progress)):
             text = models.decode_response(tokenizer, answer)
-            grades[i][text] = (grade(chosen[i], text, answer[-1] == models.END), len(answer))
+            grades[i][text] = (grade(chosen[i], text, answer[-1] == tokenizer.eos_token_id), len(answer))
     several = [list(found.values()) for found in grades if len(found) > 1]  # equal texts cannot be told apart
     grades, lengths = [[g for g, _ in found] for found in several], [[n for _, n in found] for found in several]
     measured = {}

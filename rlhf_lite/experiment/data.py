@@ -35,8 +35,15 @@ def prompts_of(split, n=None):
 
 def demonstrations(path=DEMONSTRATIONS, split=None):
     """Checked demonstration rows of a JSONL file; a bad row raises one sentence with file, line and fix."""
-    rows, _ = feedback.read_jsonl(path, feedback.check_demonstration, strict=True)
+    rows, _ = feedback.read_jsonl(path, check_town_demonstration, strict=True)
     return [row for row in rows if split in (None, row["split"])]
+
+
+def check_town_demonstration(row):
+    """`feedback.check_demonstration`, and the use case is one of the paper's; outside the town it is any text."""
+    feedback.check_demonstration(row)
+    if row["use_case"] not in feedback.USE_CASES:
+        raise ValueError(f'"use_case" is {row["use_case"]!r}; use one of {", ".join(feedback.USE_CASES)}')
 
 
 def demonstration_examples(tokenizer, rows):
@@ -59,9 +66,10 @@ def encoded(tokenizer, prompts):
 def ranked_prompts(tokenizer, rows):
     """Ranking records -> RankedPrompts, the reward model's data; text without token ids (typed by people) is encoded.
 
-    Raises ValueError for token ids of another tokenizer, and for rankings of recorded answers that may be read and
-    ranked but not trained on.
+    Raises ValueError for token ids of another tokenizer, for answers of different rank with the same tokens, and for
+    rankings of recorded answers that may be read and ranked but not trained on.
     """
+    found = []
     for number, row in enumerate(rows, 1):
         highest = max(token for r in row["responses"] for token in r.get("token_ids") or [0])
         if highest >= len(tokenizer):
@@ -71,6 +79,9 @@ def ranked_prompts(tokenizer, rows):
         if row.get("prompt_id", "").startswith("reading-only-"):
             raise ValueError(f"{row['prompt_id']} ranks recorded answers whose publishers ask that nobody train on "
                              "them; leave this ranking out.")
-    return [RankedPrompt(models.encode_prompt(tokenizer, row["prompt"]),
-                         [r.get("token_ids") or models.encode_response(tokenizer, r["text"]) for r in row["responses"]],
-                         row["ranks"]) for row in rows]
+        answers = [r.get("token_ids") or models.encode_response(tokenizer, r["text"]) for r in row["responses"]]
+        if len(set(map(tuple, answers))) < len(set(zip(map(tuple, answers), row["ranks"], strict=True))):
+            raise ValueError(f"Ranking {number} ({row.get('prompt_id')}) gives different ranks to two answers with the "
+                             "same tokens, so there is nothing to prefer; leave one out or rank them equal.")
+        found.append(RankedPrompt(models.encode_prompt(tokenizer, row["prompt"]), answers, row["ranks"]))
+    return found

@@ -27,6 +27,7 @@ from safetensors.numpy import load_file, save_file
 
 from rlhf_lite import checkpoints, files, models, pretrain
 from rlhf_lite.experiment import base_model, devices, evaluate, machine, measuring, results
+from rlhf_lite.experiment import doctor as checks
 from rlhf_lite.experiment.devices import is_gpu, peak_gb
 from rlhf_lite.experiment.measuring import Measurement, OutOfTime, Skip
 
@@ -85,7 +86,7 @@ def doctor(job):
     """Versions, the device, whether the shipped models are whole, and how fast a large matrix product is."""
     device = job.settings.device
     job.report(versions=machine.versions(), cores=os.cpu_count(), machine=platform.machine(),
-               doctor=[line for line, _ in machine.examine()])
+               doctor=[str(finding) for finding in checks.this_machine() + checks.shipped_models()])
     if is_gpu(device):
         properties = torch.cuda.get_device_properties(device)
         job.report(name=properties.name, memory_gb=round(properties.total_memory / 1e9, 1), cuda=torch.version.cuda)

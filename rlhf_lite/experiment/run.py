@@ -35,7 +35,7 @@ class Run:
         self.device = models.pick_device(device)
         wanted, known = run_files.settings(recipe), (self.folder / "recipe.json").is_file()
         if not new and not known:
-            raise ValueError(f"There is no run in {self.folder}; start it with: "
+            raise ValueError(f"There is no run in {self.folder.resolve()}; start it with: "
                              + run_files.command("run", *run_files.dials(wanted, name)))
         self.folder.mkdir(parents=True, exist_ok=True)
         found = run_files.read_recipe(self.folder) if known else wanted

@@ -10,7 +10,7 @@ def table(head, rows):
     from IPython.display import HTML  # only here: a run and its report draw without IPython
     lines = ["".join(f'<th style="{LEFT}">{escape(str(cell))}</th>' for cell in head)]
     lines += ["".join(f'<td style="{LEFT}">{escape(str(cell))}</td>' for cell in row) for row in rows]
-    return HTML("<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>")
+    return HTML('<table class="mathjax_ignore">' + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>")
 
 
 def answers(written, prompts, number=None):

@@ -18,7 +18,7 @@ from rlhf_lite.ppo import PPOConfig
 from rlhf_lite.reward import RewardConfig
 from rlhf_lite.sft import SFTConfig
 
-ENGINES = ("trl", "openrlhf", "verl")
+ENGINES = ("trl", "openrlhf", "verl", "nemo-rl")
 
 
 def settings(recipe=None):
@@ -199,6 +199,16 @@ def _verl(found, context, pairs):
             f"trainer.total_training_steps={ppo.iterations}"])
 
 
+def _nemo(found, context, pairs):
+    yield ("reward", {"sft"},
+           ["Start it in a checkout of NeMo-RL, with the full path of this folder. Name data/preferences/ in the data",
+            "section of the config: its rows keep all K ranks (0 is the best), though the trainer reads two of them.",
+            "Not run, and only this form of the data was compared with NeMo-RL's documentation."],
+           ["uv", "run", "examples/run_rm.py", "--config", "examples/configs/rm.yaml", "policy.model_name=sft"])
+    # Its PPO is left to its own guide: the critic starts as the policy, not as the reward model, and the example has
+    # reference_policy_kl_penalty 0.0, which switches InstructGPT's KL off.
+
+
 JUDGE = '''"""The reward model for TRL's RLOO. It reads the sampled ids, so an answer that was cut off has no END."""
 
 import os
@@ -225,4 +235,4 @@ def score(prompts, completion_ids, **_):
         logits += model(**batch.to(model.device)).logits[:, 0].tolist()
     return logits
 '''
-TABLES = {"trl": _trl, "openrlhf": _openrlhf, "verl": _verl}
+TABLES = {"trl": _trl, "openrlhf": _openrlhf, "verl": _verl, "nemo-rl": _nemo}

@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification, GenerationConfig
 from rlhf_lite import checkpoints, feedback, files, models, schemas
 from rlhf_lite.experiment import base_model, data, run, run_files
 from rlhf_lite.models import ScalarModel
-from rlhf_lite.real import engine_flags, hub, weights
+from rlhf_lite.real import engine_flags, hub, shared_trunk, weights
 
 TOWN = models.format_prompt("{}")  # the prompt template, as text with one {}
 STAGES = ("base", "sft", "reward", "ppo", "ppo_ptx")
@@ -67,6 +67,9 @@ def load_classifier(folder):
         raise ValueError(f"{folder} is not a reward model with one output and a unit called score (missing "
                          f"{sorted(info['missing_keys'])[:2]}, unexpected {sorted(info['unexpected_keys'])[:2]}); "
                          "give the folder that the engine's reward training wrote.")
+    if getattr(classifier.config, "special_ids", None) is None and (folder / "tokenizer.json").is_file():
+        tokenizer = hub.read_tokenizer(folder, folder)  # PPO compares them with the policy's
+        classifier.config.special_ids = [tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id]
     mean, std = getattr(classifier.config, "mean", 0.0), getattr(classifier.config, "std", 1.0)
     wrong = schemas.misfit([mean, std], tuple[schemas.Number, schemas.Positive])
     if wrong or not std:
@@ -77,7 +80,7 @@ def load_classifier(folder):
         model.score.weight.copy_(score.weight / std)
         bias = 0.0 if score.bias is None else score.bias.item()
         model.score.bias.fill_((bias - mean) / std)
-    return model.eval()
+    return checkpoints.unmapped(model).eval()
 
 
 # ---------------------------------------------------------------- the data
@@ -89,7 +92,7 @@ def begin_text(tokenizer, engine):
     TRL's RLOO) get theirs from the chat template.
     """
     adds = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
-    return "" if engine == "verl" or (engine == "trl" and adds) else tokenizer.bos_token
+    return "" if engine in ("verl", "nemo-rl") or (engine == "trl" and adds) else tokenizer.bos_token
 
 
 def chat_template(template):
@@ -150,11 +153,19 @@ def prompt_rows(prompts, tokenizer, engine, template=TOWN, begin=""):
     if engine == "openrlhf":
         return [{"prompt": begin + template.format(prompt)} for prompt in prompts]
     messages = [[{"role": "user", "content": prompt}] for prompt in prompts]
-    if engine == "trl":
+    if engine in ("trl", "nemo-rl"):
         return [{"prompt": message} for message in messages]
     return [{"data_source": "rlhf_lite", "prompt": message, "ability": "assistant",
              "reward_model": {"style": "model", "ground_truth": ""}, "extra_info": {"index": index}}
             for index, message in enumerate(messages)]
+
+
+def preference_rows(rankings, tokenizer):
+    """Ranking records in NeMo-RL's preference form, which keeps all K answers with their ranks; 0 is the best."""
+    return [{"context": [{"role": "user", "content": row["prompt"]}],
+             "completions": [{"rank": rank - 1, "completion": [{"role": "assistant", "content": response["text"]}]}
+                             for rank, response in zip(row["ranks"], row["responses"], strict=True)]}
+            for row in rankings if not _special(tokenizer, row["prompt"], *(r["text"] for r in row["responses"]))]
 
 
 def _special(tokenizer, *texts):
@@ -164,8 +175,8 @@ def _special(tokenizer, *texts):
 # ---------------------------------------------------------------- writing
 
 def write_export(out, engine, tokenizer, found, settings, rankings=None, demonstrations=None, prompts=None,
-                 template=TOWN):
-    """Write everything `engine` ("trl", "openrlhf", "verl") needs to `out`, a new folder; returns the counts.
+                 template=None):
+    """Write everything that `engine` (one of `engine_flags.ENGINES`) needs to `out`, a new folder; returns the counts.
 
     found: {"base" | "sft" | "reward" | "ppo" | "ppo_ptx": model}. settings: as from `engine_flags.settings`.
     rankings, demonstrations, prompts: {"train": rows, "validation": rows}; rankings are records, the others as in
@@ -179,16 +190,20 @@ def write_export(out, engine, tokenizer, found, settings, rankings=None, demonst
     if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
         raise ValueError("The tokenizer has no pad token of its own; hub.load or hub.add_special_ids adds one.")
     tokenizer, begin = copy.deepcopy(tokenizer), begin_text(tokenizer, engine)
+    template = tokenizer.init_kwargs["prompt_template"] = template or models.prompt_template(tokenizer)
     tokenizer.chat_template = chat_template(template)
     counts = {}
     with files.whole_folder(out, SafetensorError) as new:  # raised for a full disk
         for stage, model in found.items():
-            _write_model(new / stage, model, tokenizer)
+            _write_model(new / stage, ordinary(model), tokenizer)
         for split in ("train", "validation"):
             pairs, counted = pair_rows((rankings or {}).get(split, []), tokenizer, template, begin)
             counts[split] = counted
             if split == "train":
                 in_a_ranking = max(1, round(len(pairs) / max(1, len({pair["ranking_id"] for pair in pairs}))))
+            if engine == "nemo-rl":
+                _write_rows(new / "data" / "preferences" / f"{split}.jsonl",
+                            preference_rows((rankings or {}).get(split, []), tokenizer))
             _write_rows(new / "data" / "pairs" / f"{split}.jsonl", pairs)
             rows = demonstration_rows((demonstrations or {}).get(split, []), tokenizer, template, begin)
             _write_rows(new / "data" / "demonstrations" / f"{split}.jsonl", rows)
@@ -203,6 +218,15 @@ def write_export(out, engine, tokenizer, found, settings, rankings=None, demonst
         about = {"engine": engine, "template": template, "counts": counts}
         (new / "export.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return counts
+
+
+def ordinary(model):
+    """The model itself or, with LoRA or a shared trunk, an ordinary copy with the same outputs."""
+    if isinstance(model, (shared_trunk.SharedPolicy, shared_trunk.SharedScalar)):
+        return shared_trunk.unshare(model)
+    if any(".lora_" in name for name, _ in model.named_parameters()):
+        return hub.merge_lora(copy.deepcopy(model)).eval()
+    return model
 
 
 def _write_model(folder, model, tokenizer):
@@ -246,10 +270,9 @@ def export(source, out, engine):
         if town and len(tokenizer) != model.config.vocab_size:
             raise ValueError(f"{source} has {model.config.vocab_size} tokens but the town's tokenizer has "
                              f"{len(tokenizer)}; it was made with an older one, so train it again.")
-        return write_export(out, engine, tokenizer, {"reward" if scalar else "sft": model}, engine_flags.settings(),
-                            template=TOWN if town else hub.PLAIN)
+        return write_export(out, engine, tokenizer, {"reward" if scalar else "sft": model}, engine_flags.settings())
     policy, tokenizer, _ = hub.load(str(source))
-    return write_export(out, engine, tokenizer, {"sft": policy}, engine_flags.settings(), template=hub.PLAIN)
+    return write_export(out, engine, tokenizer, {"sft": policy}, engine_flags.settings())
 
 
 def _export_run(folder, out, engine):

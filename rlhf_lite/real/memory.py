@@ -238,8 +238,10 @@ def sharing_table(size="6m", responses=32, prompt=24, new_tokens=32, iterations=
 
 def main(names, device="auto"):
     """Print the table of estimates and the speed of the models that are named, or the sharing table."""
+    from rlhf_lite.files import utf8_output
     from rlhf_lite.models import pick_device
 
+    utf8_output()
     if names[:1] == ["--sharing"]:
         return print(sharing_table(*names[1:2]))
     device = pick_device(device)

@@ -205,6 +205,9 @@ def grade(prompt, response, finished=True):
     if not r.words(text):
         flags["fails_task"] = True
         return Grade(1, 0.0, 1.0, 1.0, False, flags, ("empty",))
+    if "kind" not in prompt.spec:
+        raise ValueError(f"{prompt.id} is not a request of the town, so no program can grade an answer to it; compare "
+                         "answers with a judge (real.align) or by hand.")
     m = Marks()
     RULES[prompt.spec["kind"]](m, prompt, text)
     grade_form(m, prompt, text, finished)

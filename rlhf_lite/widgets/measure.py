@@ -61,7 +61,7 @@ def _distributions(model, rollout, temperature):
 
 def _piece(tokenizer, token):
     """One token as text; part of a multi-byte character shows as a replacement character."""
-    return "END" if token == models.END else models.token_text(tokenizer, token)
+    return "END" if token == tokenizer.eos_token_id else models.token_text(tokenizer, token)
 
 
 def ratios(old, new, reference, reward_model, tokenizer, prompts, critic=None, kl_coef=0.1, lam=0.95,

@@ -30,6 +30,7 @@ CSS = """<style>
 .rlhf-root .widget-toggle-buttons {display: flex; align-items: baseline}
 .rlhf-root :is(.widget-toggle-buttons, .widget-textarea) > .widget-label {width: 4.2em; text-align: left}
 .rlhf-root .widget-toggle-buttons > div {flex: 1 1 15em}
+.rlhf-root .rlhf-wrap > .widget-html {flex: 0 1 auto; margin-right: .8em}
 .rlhf-root button {width: auto; height: auto; min-height: 28px; white-space: normal; line-height: 1.3}
 .rlhf-root .widget-toggle-buttons button {min-width: 2.6em; max-width: 12em; margin-bottom: 3px}
 .rlhf-root .mod-active {font-weight: 700; text-decoration: underline}

@@ -15,13 +15,13 @@ from rlhf_lite.widgets.parts import Panel, button, escape, row, show, text_html
 from rlhf_lite.widgets.session import MOST, VERDICTS
 
 GUIDELINES = """<ol><li><b>Look at each answer on its own</b> first: does it do what was asked, is what it says true,
-could it do harm? Give it a score from 1 (very bad) to 7 (very good) and tick what applies.</li>
+could it do harm? "Scores and flags" opens a score from 1 (very bad) to 7 (very good) and boxes to tick.</li>
 <li><b>Then rank all answers</b>: 1 is the best. Give equal ranks to answers of about the same quality; ties are
 welcome.</li><li>What counts is being helpful, true and harmless, not length or fine words. You will not be told who
 wrote what until the end.</li><li>If you cannot judge, skip and say why.</li></ol>"""
 HELP = ("<b>Keys</b> (click on the page first): <b>1&ndash;9</b> rank the marked answer and go to the next &middot; "
-        "<b>&uarr; &darr;</b> mark another &middot; <b>t</b> tie with the one above &middot; <b>f</b> flags &middot; "
-        "<b>Enter</b> save and next &middot; <b>s</b> skip &middot; <b>u</b> undo &middot; <b>?</b> this help")
+        "<b>&uarr; &darr;</b> mark another &middot; <b>t</b> tie with the one above &middot; <b>f</b> scores and flags "
+        "&middot; <b>Enter</b> save and next &middot; <b>s</b> skip &middot; <b>u</b> undo &middot; <b>?</b> this help")
 PAIR_HELP = ("<b>Keys</b> (click on the page first): <b>1</b> A &middot; <b>2</b> B &middot; <b>t</b> tie &middot; "
              "<b>b</b> both bad &middot; <b>Enter</b> save and next &middot; <b>s</b> skip &middot; <b>u</b> undo")
 
@@ -50,10 +50,12 @@ class Slot(w.VBox):
         for name, flag in self.flags.items():
             panel.on_value(flag, lambda on, name=name: panel.change(place, lambda: session.set_flag(place, name, on)))
         panel.on_click(self.more, lambda: show(self.rest, self.rest.layout.display == "none"))
-        self.judging = w.VBox([self.score, self.few, self.rest, self.rank])
+        self.judged = w.VBox([self.score, self.few, self.rest])
+        show(self.judged, False)
+        ranked = row(self.head, self.rank)  # above the text: four short answers and their ranks fit on a small screen
         # Side by side, 20em is a width; in a column it would be a height and cut off the buttons of long answers.
         beside = {"flex": "1 1 20em", "min_width": "18em"} if session.pairs else {"flex": "0 0 auto"}
-        super().__init__([self.head, self.text, self.judging], layout=w.Layout(margin="0 0 1em 0", **beside))
+        super().__init__([ranked, self.text, self.judged], layout=w.Layout(margin="0 0 .6em 0", **beside))
 
 
 class RankingWidget(Panel):
@@ -76,6 +78,7 @@ class RankingWidget(Panel):
         self.back, self.forward = button("◀ Previous"), button("Next ▶")
         self.skip, self.reason = button("Skip because:"), w.Dropdown(options=labels.REASONS)
         self.fold, self.help, self.names = button("Hide guidelines"), button("Keys"), button("Who wrote what?")
+        self.judge = button("Scores and flags")
         self.guidelines, self.help_text = w.HTML(guidelines), w.HTML(PAIR_HELP if session.pairs else HELP)
         self.revealed = w.HTML()
         show(self.help_text, False)
@@ -85,16 +88,18 @@ class RankingWidget(Panel):
         show(self.help, self.hotkeys is not None)
         answers = row(*self.slots) if session.pairs else w.VBox(self.slots)
         self.children = [self._style, *([self.hotkeys] if self.hotkeys else []), row(self.progress, self.bar),
-                         row(self.fold, self.help), self.guidelines, self.help_text, self.prompt, answers,
+                         row(self.fold, self.judge, self.help), self.guidelines, self.help_text, self.prompt, answers,
                          *([self.verdict] if session.pairs else []), self.note, row(self.save, self.undo, self.back,
                          self.forward), row(self.skip, self.reason), self.status, self.names, self.revealed]
         self.draw()
+        if session.progress().ranked:
+            self.do_fold()
         self.say(" ".join(session.problems) or "Ready.")
 
     def _connect(self):
         for control, act in ((self.save, self.do_save), (self.undo, self.do_undo), (self.skip, self.do_skip),
                              (self.back, lambda: self.go(-1)), (self.forward, lambda: self.go(1)),
-                             (self.names, self.do_reveal), (self.fold, self.do_fold),
+                             (self.names, self.do_reveal), (self.fold, self.do_fold), (self.judge, self.do_judge),
                              (self.help, lambda: show(self.help_text, self.help_text.layout.display == "none"))):
             self.on_click(control, act)
         self.on_value(self.note, self.session.set_note)
@@ -158,6 +163,8 @@ class RankingWidget(Panel):
 
     def do_save(self):
         saved = self.session.submit()
+        if self.session.progress().ranked == 1 and self.guidelines.layout.display != "none":
+            self.do_fold()  # read once; from now on the answers have the room
         self._moved(f"Saved: {saved['K']} answers ranked.")
 
     def do_skip(self):
@@ -191,6 +198,12 @@ class RankingWidget(Panel):
         show(self.guidelines, hidden)
         self.fold.description = "Hide guidelines" if hidden else "Show guidelines"
 
+    def do_judge(self):
+        """Show or hide scores and flags, of all answers and for all items to come."""
+        hidden = self.slots[0].judged.layout.display == "none"
+        for slot in self.slots:
+            show(slot.judged, hidden)
+
     def do_reveal(self):
         """Show the sources: at once if everything is done, otherwise on the second click."""
         done = self.session.progress()
@@ -217,7 +230,7 @@ class RankingWidget(Panel):
         count = len(self.session.item["responses"]) if self.session.item else 1
         place = min(self.cursor, count - 1)
         if key == "f":
-            return self.slots[place].more.click()
+            return self.judge.click()
         if key.startswith("Arrow"):
             return self.change(min(max(place + (1 if key == "ArrowDown" else -1), 0), count - 1), lambda: None)
         self.change(place, lambda: self.session.tie(place) if key == "t" else self.session.set_rank(place, int(key)))

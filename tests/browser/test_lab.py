@@ -49,6 +49,7 @@ def test_ranks_by_number_keys_with_a_tie(lab):
 
 def test_keys_typed_in_the_widget_are_not_commands_of_the_notebook(lab):
     book = lab(BEGIN, RANK.format("typed")).show()
+    book.widget.get_by_role("button", name="Scores and flags").click()
     controls = [book.widget.get_by_title("rank 2").first, book.widget.get_by_title("score", exact=False).first,
                 book.widget.get_by_role("button", name="fails to follow").first,
                 book.widget.get_by_role("button", name="Undo"), book.widget.get_by_role("combobox"),
@@ -172,6 +173,8 @@ HARD_TO_READ = """() => {
 def test_all_can_be_seen_narrow_magnified_and_in_the_dark(lab, page, shot):
     lab(BEGIN, LONG).show()
     page.locator(".rlhf-root").nth(3).wait_for()
+    for open_up in page.get_by_role("button", name="Scores and flags").all():
+        open_up.click()
     page.locator(".rlhf-root").first.get_by_role("button", name="More flags").first.click()
     for save in page.get_by_role("button", name="Save and next").all():
         save.click()  # refused, so that there is a problem to be read
@@ -223,6 +226,34 @@ def test_ranks_with_tab_and_space_alone(lab):
     press(book, "Space")
     expect(book.widget).to_contain_text("saved 1 of 3")
     assert by_place(book.rows("tab.jsonl")[0]) == [2, 1, 2, 4]
+
+
+SCREENS = {"projector": (1024, 768, 4), "zoomed to 200 %": (640, 450, 3), "phone": (390, 844, 4)}
+# How many answers' rank buttons are in sight, once the first question is at the top of the page.
+IN_SIGHT = """() => { document.querySelector('.rlhf-prompt').scrollIntoView();
+  const ranks = [...document.querySelectorAll('.rlhf-root button[title="rank 1"]')].filter(b => b.offsetParent);
+  const boxes = ranks.map(button => button.getBoundingClientRect());
+  return boxes.filter(box => box.top >= 0 && box.bottom <= innerHeight).length; }"""
+
+
+def test_the_rank_buttons_are_in_sight_on_small_screens(lab, page, shot):
+    """Four one-line answers: all on a projector and a phone, three of them on half a screen."""
+    book = lab(BEGIN, RANK.format("small")).show()
+    for place in range(4):
+        book.widget.get_by_title("rank 1").nth(place).click()
+    book.widget.get_by_role("button", name="Save and next").click()
+    expect(book.widget).to_contain_text("saved 1 of 3")
+    page.get_by_role("tab", name="File Browser").click()
+    try:
+        for name, (width, height, answers) in SCREENS.items():
+            page.set_viewport_size({"width": width, "height": height})
+            page.wait_for_timeout(300)
+            seen = page.evaluate(IN_SIGHT)
+            shot(f"-{name[:5]}")
+            assert seen >= answers, f"{name}: the rank buttons of {seen} answers are in sight"
+            assert page.evaluate(CUT_OFF) == [], name
+    finally:
+        page.get_by_role("tab", name="File Browser").click()
 
 
 TIMER = """() => { const times = window.times = {down: [], drawn: []};

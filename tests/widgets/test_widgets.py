@@ -190,6 +190,7 @@ def test_only_plain_controls_and_every_button_has_a_name(tmp_path, monkeypatch):
 def test_guidelines_flags_and_help_fold(tmp_path):
     widget = page(tmp_path)
     for control, part, at_first in ((widget.fold, widget.guidelines, None), (widget.help, widget.help_text, "none"),
+                                    (widget.judge, widget.slots[2].judged, "none"),
                                     (widget.slots[2].more, widget.slots[2].rest, "none")):
         assert part.layout.display == at_first
         control.click()
@@ -251,7 +252,7 @@ def test_rank_by_keys(tmp_path, acks):
     press(widget, "u", "u", "u")
     assert widget.session.index == 0 and widget.session.draft.ranks == [2, 1, 1, 4]
     press(widget, "Enter", "s", "f", "?")
-    assert widget.session.index == 2 and widget.slots[0].rest.layout.display is None
+    assert widget.session.index == 2 and widget.slots[0].judged.layout.display is None
     assert len([a for a in acks if a["kind"] == "ack"]) == 5 + 7 + 3 + 4
     press(widget, "9")  # refused, but Python is there and says so
     assert "from 1 to 4" in widget.status.value and acks[-1] == {"kind": "ack", "n": 0}

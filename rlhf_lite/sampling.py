@@ -149,9 +149,6 @@ def _decode(policy, ids, mask, max_new_tokens, temperature, greedy, generator):
         output = policy(input_ids=inputs, attention_mask=mask, past_key_values=cache, use_cache=True,
                         logits_to_keep=1, **positions)
         cache = output.past_key_values
-        if not output.logits[:, -1].amax(dim=-1).isfinite().all():  # searchsorted would take NaN for the last token
-            raise RuntimeError("The policy's logits are not numbers: its weights are damaged, or its training "
-                               "diverged; load or train it again.")
         tokens = _choose(output.logits[:, -1].float() / temperature, greedy, generator)
         responses[rows[going], step] = tokens[going]
         lengths[rows[going & (tokens == end)]] = step + 1
@@ -209,8 +206,8 @@ def _new_cache(policy):
 def _choose(scaled: Float[Tensor, "batch vocabulary"], greedy, generator) -> Int[Tensor, "batch"]:
     """(batch, vocab) logits -> (batch,) tokens."""
     if not scaled.sum().isfinite():  # one NaN would quietly become the last token of the vocabulary
-        raise ValueError("The policy's logits are not finite, so nothing can be sampled; its weights are damaged or "
-                         "its training has diverged, so load or train it again.")
+        raise RuntimeError("The policy's logits are not finite numbers: its weights are damaged, or its training has "
+                           "diverged; load or train it again.")
     if greedy:
         return scaled.argmax(dim=-1)
     # Compare one uniform number per row with the cumulative probabilities: several times faster than

@@ -134,6 +134,8 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch, module, ca
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, call, full)
+    if call == "save_file":
+        monkeypatch.setattr(training_state, call, full)
     with pytest.raises(OSError, match="Free some disk space"):
         checkpoints.save_checkpoint(folder, a_policy(seed=1), {"round": 2})
     with pytest.raises(OSError, match="Free some disk space"):

@@ -186,5 +186,5 @@ def test_nothing_is_sampled_from_logits_that_are_no_numbers(value, greedy):
     def spoil(module, inputs, output):
         output.logits[0, -1, 3] = value
     policy.register_forward_hook(spoil)
-    with pytest.raises(ValueError, match="logits are not finite"):
+    with pytest.raises(RuntimeError, match="logits are not finite"):
         sampling.sample(policy, [[1, 5]], 3, greedy=greedy)

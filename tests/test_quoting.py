@@ -71,15 +71,12 @@ def test_commands_to_paste_quote_names():
 def test_make_passes_names_on_as_they_are(name, tmp_path):
     """With a Python that prints its arguments."""
     shutil.copy(MAKEFILE, tmp_path)
-    (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    python = tmp_path / ".venv" / "bin" / "python"
+    python = tmp_path / "python"
     python.write_text('#!/bin/sh\nprintf "%s\\0" "$@"\n')
     python.chmod(0o755)
-    for file in ("requirements.txt", "constraints.txt", "pyproject.toml", ".venv/.ready"):
-        (tmp_path / file).write_text("")
-    done = subprocess.run(["make", "-s", "run", f"NAME={name}", "FAST=1", "SIZE=6m"], cwd=tmp_path, text=True,
-                          capture_output=True, check=True)
-    assert done.stdout.rstrip("\0").split("\0")[2:] == ["run", "--fast", "--size", "6m", f"--name={name}"]
+    done = subprocess.run(["make", "-s", "run", f"PYTHON={python}", f"NAME={name}", "FAST=1", "SIZE=6m"], cwd=tmp_path,
+                          text=True, capture_output=True, check=True)
+    assert done.stdout.rstrip("\0").split("\0")[1:] == ["run", "--fast", "--size", "6m", f"--name={name}"]
     assert not (tmp_path / "PWNED").exists()
     if name.startswith("--"):
         with pytest.raises(SystemExit):

@@ -1,6 +1,7 @@
 """The whole path on a tiny base: every stage connected, resumable, repeatable, and clear about bad input."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -538,7 +539,7 @@ def test_doctor_misses_what_must_be_there(tmp_path, monkeypatch, capsys):
     assert cli.doctor() == 1
     said = capsys.readouterr().out
     for name in ("models/tokenizer/tokenizer.json", "models/sft-1.3m/model.safetensors", "town/labelers.json"):
-        assert f"data/{name} is missing; restore it with: git checkout -- data/{name}" in said
+        assert re.search(rf"data/{name} is missing\n *-> restore it with: git checkout -- data/{name}", said)
     assert "few_shot_prefix.txt has changed" in said and "demonstrations" not in said
     (tmp_path / "data" / "manifest.json").write_text("[" * 10**5)
     assert "manifest.json is damaged" in shipped.check_manifest()[0]

@@ -123,7 +123,7 @@ def test_nan_is_neither_an_answer_nor_an_accuracy():
     torch.nn.init.constant_(policy.model.norm.weight, float("nan"))
     torch.nn.init.constant_(scores.score.weight, float("nan"))
     for greedy in (True, False):
-        with pytest.raises(RuntimeError, match="logits are not numbers"):
+        with pytest.raises(RuntimeError, match="logits are not finite"):
             sampling.sample(policy, PROMPTS, 4, greedy=greedy)
     for measure in (lambda: reward.evaluate_reward(scores, RANKED), lambda: reward.score(scores, [[1, 5]])):
         with pytest.raises(RuntimeError, match="The score of row 0 is not a number"):

@@ -82,8 +82,8 @@ def running_cell():
 class Panel(w.VBox):
     """A box with a status line that says what happened, especially when something went wrong.
 
-    place: what the page is about, for example a person's file. A new page about the same closes the earlier one; one
-    without a place closes those that an earlier run of its cell has made.
+    A cell that runs again closes the pages that its earlier run has made. Where cells are not known (outside
+    JupyterLab), a new page closes the earlier one about the same `place`, for example a person's file.
     """
 
     def __init__(self, name, place=None):
@@ -97,7 +97,7 @@ class Panel(w.VBox):
         self._close_earlier((type(self).__name__, place))
 
     def _close_earlier(self, place):
-        here = (place, None) if place[1] is not None else running_cell()
+        here = running_cell() or ((place, None) if place[1] is not None else None)
         if here is not None:
             run, panels = _pages.get(here[0], (None, []))
             if here[1] is None or run != here[1]:

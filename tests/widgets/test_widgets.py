@@ -538,3 +538,13 @@ def test_a_policy_without_a_return_is_an_error(tmp_path):
     comparison = Comparison(lambda prompt: None, str, path=tmp_path / "a.jsonl")
     with pytest.raises(ValueError, match="first returned NoneType instead of a text"):
         comparison.ask("Q?")
+
+
+def test_pages_on_one_file_in_one_cell_or_in_two_all_stay(tmp_path, monkeypatch):
+    def ranking(cell, run):
+        monkeypatch.setattr("rlhf_lite.widgets.parts.running_cell", lambda: (cell, run))
+        return page(tmp_path)
+    first, beside, other = ranking("cell", 1), ranking("cell", 1), ranking("another cell", 2)
+    assert first.children and beside.children and other.children
+    again = ranking("cell", 3)
+    assert not first.children and not beside.children and other.children and again.children

@@ -35,7 +35,7 @@ def exercises_in(source):
 
 def table(root=ROOT):
     """The timetable as Markdown. A hard exercise is set in bold."""
-    rows, minutes, computing = [], 0, 0
+    rows, minutes, computing, at_least = [], 0, 0, ""
     for number, source in sources(root).items():
         lesson, exercises, took = front_matter(number), exercises_in(source), recorded(number)
         listed = ", ".join(f"**{e.id}** {e.minutes}" if e.difficulty == 3 else f"{e.id} {e.minutes}" for e in exercises)
@@ -44,12 +44,14 @@ def table(root=ROOT):
                     f"{listed} | {spent} |")
         if number != "09":
             minutes, computing = minutes + lesson["minutes"], computing + (took["minutes"] if took else 0)
+            at_least = at_least if took else "at least "
     record = read_json(TIMES, {"notebooks": {}})
     days = sorted({entry["date"] for entry in record["notebooks"].values()})
     when = " to ".join(dict.fromkeys((days[0], days[-1])))
     return "\n".join([
         "| notebook | at the desk (min) | of which exercises | each exercise (min) | computing (min) | memory (GiB) |",
-        "|---|--:|--:|---|---|--:|", *rows, f"| all together, without 09 | {minutes} | | | {computing:.1f} | |", "",
+        "|---|--:|--:|---|---|--:|", *rows,
+        f"| all together, without 09 | {minutes} | | | {at_least}{computing:.1f} | |", "",
         f"Computing: the solved notebooks at full length, measured {when} with torch "
         f"{record['versions']['torch']}. Measure again: `{record['command']}`."])
 

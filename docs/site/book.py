@@ -24,6 +24,7 @@ from rlhf_lite.exercises.build import notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD, SITE = ROOT / "build" / "site", ROOT / "site"
+GUIDE = Path("docs/teaching")  # the instructor's guide has a part of its own in the table of contents
 ROW = re.compile(r"\|\s*\[?(\d\d)\b([^|\]]*)\]?(?:\([^)]*\))?\s*\|(.*)")  # "| 05 name | the idea |", linked or not
 LINK = re.compile(r"```.*?```|`[^`]*`|(!?)\[([^\]]*)\]\(([^)\s]+)\)", re.DOTALL)  # code is matched to be passed by
 
@@ -36,7 +37,7 @@ def lessons(root=ROOT):
 def documents(root=ROOT):
     """Every page of prose, as paths within the repository: README, data card, docs, what else lies beside README."""
     first = [Path(name) for name in ("README.md", "data/README.md") if (root / name).is_file()]
-    rest = [path.relative_to(root) for folder in ("docs", ".") for path in sorted((root / folder).glob("*.md"))]
+    rest = [path.relative_to(root) for folder in ("docs", GUIDE, ".") for path in sorted((root / folder).glob("*.md"))]
     return [*first, *(path for path in rest if path not in first)]
 
 
@@ -60,13 +61,16 @@ def front_page(readme, names, pages):
         opening += "\n\n" + "".join(re.findall(r"!\[[^\]]*\]\([^)]+\)", readme)[:1])
     repository = os.environ.get("GITHUB_REPOSITORY")
     source = [f"The source of all this: <https://github.com/{repository}>"] if repository else []
-    listed = "\n".join(f"- [{_title(page)}]({page})" for page in pages)
+    guide = [page for page in pages if page.parent == GUIDE]
+    others = [page for page in pages if page not in guide]
+    listed = "\n".join(f"- [{_title(page)}]({page})" for page in [*others, *guide[:1]])  # its README leads to the rest
     return "\n\n".join([
         f"# {title}", opening, "## The course",
         "Every page is a solved notebook with all that it printed and drew. It also holds the version with blanks, for "
         "you to work on (`make lab`).", syllabus(readme, names), "## To read", listed, *source,
         _contents("The course", [f"solutions/{name}" for name in names]),
-        _contents("To read", [f"{_title(page)} <{page.with_suffix('')}>" for page in pages])]) + "\n"
+        *(_contents(caption, [f"{_title(page)} <{page.with_suffix('')}>" for page in group])
+          for caption, group in (("To read", others), ("For instructors", guide)) if group)]) + "\n"
 
 
 def _contents(caption, entries):

@@ -3,8 +3,8 @@
     python -m rlhf_lite.exercises.measure      # all but 09, which needs a model and data from elsewhere; half an hour
     python -m rlhf_lite.exercises.measure 04 05 --keep runs/notebooks   # two of them, and keep the executed copies
 
-Writes data/results/notebooks.json and the table in docs/teaching.md; `make notebooks` then puts the minutes into the
-headers. Run it on a machine that is otherwise idle.
+Writes data/results/notebooks.json and the table in docs/teaching/timing.md; `make notebooks` then puts the minutes into
+the headers. Run it on a machine that is otherwise idle.
 """
 
 import argparse
@@ -19,13 +19,12 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from rlhf_lite import schemas
+from rlhf_lite.exercises import timetable
 from rlhf_lite.exercises.build import ROOT
-from rlhf_lite.exercises.lesson import AGAIN, TIMES, cores
+from rlhf_lite.exercises.lesson import AGAIN, TIMES
 from rlhf_lite.experiment import shipped
 from rlhf_lite.experiment.results import versions
-from rlhf_lite.files import utf8_output, write_json, write_text
-
-MARKS = "<!-- notebooks:begin -->", "<!-- notebooks:end -->"
+from rlhf_lite.files import utf8_output, write_json
 
 
 def run_notebook(path, out, threads=2):
@@ -47,26 +46,13 @@ def run_notebook(path, out, threads=2):
     return (time.perf_counter() - started) / 60, usage.ru_maxrss / 2**20, (usage.ru_utime + usage.ru_stime) / 60
 
 
-def table(record):
-    """The record as a Markdown table."""
-    found = record["notebooks"]
-    rows = [f"| {Path(entry['file']).stem.replace('_', ' ')} | {entry['minutes']:.1f} on {cores(entry)} | "
-            f"{entry['memory_gib']:.1f} |" for _, entry in sorted(found.items())]
-    total = sum(entry["minutes"] for number, entry in found.items() if number != "09")
-    days = sorted({entry["date"] for entry in found.values()})
-    when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    return "\n".join(["| notebook, solved, full length | minutes | memory (GiB) |", "|---|---|---|", *rows,
-                      f"| all together, without 09 | {total:.1f} | |", "",
-                      f"{when}, torch {record['versions']['torch']}. Measure again: `{record['command']}`."])
-
-
 def main(argv=None):
     parser = argparse.ArgumentParser(description="Measure minutes and memory of the notebooks at full length.")
     parser.add_argument("numbers", nargs="*", help="which notebooks (default: all but 09), for example 04 05")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
     parser.add_argument("--keep", help="folder for the executed notebooks (default: they are deleted)")
     parser.add_argument("--force", action="store_true", help="replace the course's own record, data/results/"
-                        "notebooks.json, and the table in docs/teaching.md; without it, nothing is run")
+                        "notebooks.json, and the table in docs/teaching/timing.md; without it, nothing is run")
     arguments = parser.parse_args(argv)
     utf8_output()
     try:
@@ -88,11 +74,9 @@ def main(argv=None):
                 "date": datetime.date.today().isoformat()}
             record |= {"versions": versions(), "command": "python -m rlhf_lite.exercises.measure --force"}
             write_json(TIMES, record)
-    guide = ROOT / "docs" / "teaching.md"
-    before, rest = guide.read_text(encoding="utf-8").split(MARKS[0], 1)
-    write_text(guide, f"{before}{MARKS[0]}\n{table(record)}\n{MARKS[1]}{rest.split(MARKS[1], 1)[1]}")
+    timetable.main()
     shipped.write_manifest()
-    print(table(record))
+    print(timetable.table())
 
 
 if __name__ == "__main__":

@@ -140,8 +140,8 @@ def click_test():
     except ImportError:
         return
     button = ipywidgets.Button(description="Click me", layout=ipywidgets.Layout(width="auto"))
-    said = ipywidgets.HTML("No button here, or nothing happens? Reload the page; then read docs/teaching.md, "
-                           "&ldquo;When something does not work&rdquo;.")
+    said = ipywidgets.HTML("No button here, or nothing happens? Reload the page; then read docs/teaching/trouble.md, "
+                           "&ldquo;Buttons do not appear, or do not react&rdquo;.")
     button.on_click(lambda _: setattr(said, "value", "&#10003; Clicks arrive: the widgets work."))
     display(ipywidgets.HBox([button, said]))
 

@@ -436,7 +436,7 @@ def noise_ceiling(p: Float[Tensor, "pairs"]) -> tuple[float, float]:
 
 
 noise_ceiling = check("3.5", noise_ceiling)
-print(noise_ceiling(torch.tensor([0.8, 0.8, 0.2])))
+print("ceiling {:.2f}, agreement {:.2f}".format(*noise_ceiling(torch.tensor([0.8, 0.8, 0.2]))))
 
 # %% [markdown]
 # Ask the simulated training team about every pair again and again, which no real project could pay for, and `p` is

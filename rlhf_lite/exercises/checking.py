@@ -23,14 +23,13 @@ from pathlib import Path
 from rlhf_lite import files, locks
 from rlhf_lite.exercises.comparing import difference, named, same
 from rlhf_lite.exercises.contract import Ear, Nothing, Unfit, fit, fitted, kind, names_of, watched
-from rlhf_lite.exercises.guarded import TooSlow, at_most, is_stub, last_own_line, undisturbed
+from rlhf_lite.exercises.guarded import TooSlow, at_most, is_stub, last_own_line, raised_in, undisturbed
 from rlhf_lite.plain import plain, told
 
 SECONDS = 60  # for all the cases of an exercise; the slowest of the course's own functions takes a few
 DONE, WRONG, BLANK = "✅", "❌", "⬜"
 FINE = "fine"  # what an exercise whose `observe` gives a verdict in words should say of an answer
 NEARLY_ALL = 0.75
-CHANGED = "it changes `{}`, which is only lent to it: the cells below use it too. Work on a copy."
 _strict = False
 _hints_shown = {}
 
@@ -115,11 +114,11 @@ def judged(exercise, answer):
     seconds = float(os.environ.get("RLHF_LITE_CHECK_SECONDS", SECONDS))
     with undisturbed():
         course = []
-        wanted = outcomes(exercise, exercise.course, course)
+        wanted = outcomes(exercise, exercise.course, course)  # `course` gets what it returned, before `observe`
         ear = Ear()
         try:
             with at_most(seconds), contextlib.redirect_stdout(ear):
-                return _compared(exercise, answer, wanted, [result for result, _ in course])
+                return _compared(exercise, answer, wanted, course)
         except KeyboardInterrupt:  # the learner stopped the cell
             raise
         except TooSlow:
@@ -135,49 +134,50 @@ def judged(exercise, answer):
             return _raised(error, answer)
 
 
-def outcomes(exercise, answer, seen=None, patterns=None):
-    """The answer's results on all cases; it gets copies of the arguments, so that it cannot spoil later calls."""
+def outcomes(exercise, answer, seen=None, patterns=None, places=None):
+    """The answer's results on all cases, or on those at `places`; the arguments are copies, so nothing is spoiled."""
     if exercise.cases is None:
         return [answer if patterns is None else fit(answer, exercise.course, "this is")]
     function = answer if seen is None else watched(answer, seen, patterns)
     observe = exercise.observe or (lambda function, *arguments: function(*arguments))
-    return [observe(function, *copy.deepcopy(arguments)) for arguments in exercise.cases()]
+    cases = exercise.cases()
+    places = range(len(cases)) if places is None else places
+    return [observe(function, *copy.deepcopy(cases[place])) for place in places]
 
 
 def _compared(exercise, answer, wanted, patterns):
     seen, tolerance = [], exercise.tolerance
     try:
         got = outcomes(exercise, answer, seen, patterns)
+    except Nothing:
+        raise
     except Unfit as unfit:
-        if sentence := _known_mistake(exercise, answer):
+        if sentence := _known_mistake(exercise, answer, wanted):
             return Verdict(WRONG, sentence)
         raise unfit
-    changed = next((name for _, name in seen if name), None)
     if all(same(g, w, tolerance) for g, w in zip(got, wanted, strict=True)):
-        if changed:
-            return Verdict(WRONG, CHANGED.format(changed))
         usable = got[0] if exercise.cases is None else answer
-        if any(fit(result, pattern) is not result for (result, _), pattern in zip(seen, patterns, strict=False)):
+        if any(fit(result, pattern) is not result for result, pattern in zip(seen, patterns, strict=False)):
             usable = fitted(answer, patterns[0])
         return Verdict(DONE, "right." if len(wanted) == 1 else f"all {len(wanted)} cases are right.", usable)
-    sentence = _known_mistake(exercise, answer, got) or changed and CHANGED.format(changed)
+    sentence = _known_mistake(exercise, answer, wanted, got)
     return Verdict(WRONG, sentence or _first_difference(exercise, answer, got, wanted))
 
 
-def _known_mistake(exercise, answer, got=None):
+def _known_mistake(exercise, answer, wanted, got=None):
     """The sentence of the planted mistake that explains every wrong result, and nearly all results; or None."""
-    def agreeing(results):
-        return [same(g, r, exercise.tolerance) for g, r in zip(got, results, strict=True)]
-    try:
+    found, tolerance, places = {}, exercise.tolerance, range(len(wanted))
+    with contextlib.suppress(Exception):  # results that do not fit need not even be comparable
         got = outcomes(exercise, answer) if got is None else got
-        right, found = agreeing(outcomes(exercise, exercise.course)), {}
-        for sentence, wrong in exercise.mistakes.items():
-            alike = agreeing(outcomes(exercise, wrong))
-            if not all(right) and all(a or r for a, r in zip(alike, right, strict=True)):
-                found.setdefault(sum(alike) / len(alike), sentence)
-        return found[max(found)] if found and max(found) >= NEARLY_ALL else None
-    except Exception:  # results that do not fit need not even be comparable
-        return None
+        wrong = [place for place in places if not same(got[place], wanted[place], tolerance)]
+        right = [place for place in places if place not in wrong]
+        for sentence, mistake in exercise.mistakes.items() if wrong else ():
+            def agreements(places, mistake=mistake):
+                results = outcomes(exercise, mistake, places=places)
+                return sum(same(got[p], r, tolerance) for p, r in zip(places, results, strict=True))
+            if agreements(wrong) == len(wrong):
+                found.setdefault((len(wrong) + agreements(right)) / len(wanted), sentence)
+    return found[max(found)] if found and max(found) >= NEARLY_ALL else None
 
 
 def _first_difference(exercise, answer, got, wanted):
@@ -202,7 +202,9 @@ def _raised(error, answer):
         return Verdict(WRONG, "the line `raise NotImplementedError` is still in it. Delete it, now that there is code.")
     if here:
         return Verdict(WRONG, f"it raised {name}: {said}, at your line {here}")
-    return Verdict(WRONG, f"it raised {name}: {said}" if direct else f"what it returns cannot be compared: {said}")
+    if isinstance(error, TypeError | ValueError) and Path(raised_in(error)).parent == Path(__file__).parent:
+        return Verdict(WRONG, said)  # a sentence of the exercise's own `observe`
+    return Verdict(WRONG, f"what it returns cannot be compared ({name}: {said}).")
 
 
 # ---------------------------------------------------------------- what a notebook calls

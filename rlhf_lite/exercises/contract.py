@@ -149,7 +149,8 @@ def _as_sequence(value, pattern, what, strict):
         raise Unfit(f"{what} {kind(value)}, but {_count(pattern)} wanted.")
     if isinstance(pattern, tuple):
         if len(parts) != len(pattern):
-            raise Unfit(f"{what} {len(parts)} results, but {len(pattern)} are wanted.")
+            raise Unfit(f"{what} {len(parts)} result{'s' * (len(parts) != 1)}, but {len(pattern)} are wanted."
+                        if what == "it returns" else f"{what} {kind(value)} of {len(parts)}, not of {len(pattern)}.")
         fitted = [fit(part, p, f"result {i} of {len(pattern)} is", strict)
                   for i, (part, p) in enumerate(zip(parts, pattern, strict=True), 1)]
     else:
@@ -165,17 +166,22 @@ def _count(pattern):
 # ---------------------------------------------------------------- calls that are looked at
 
 def watched(function, seen, patterns=None):
-    """The function, with every result written down in `seen`; with `patterns` (the course's), results must fit.
+    """The function, with every result written down in `seen`.
 
-    Unfit is raised for a result that does not fit. `seen` gets pairs (result, name of an argument that was changed).
+    With `patterns`, the course's results, Unfit is raised for one that does not fit, and for changed arguments.
     """
     @functools.wraps(function, updated=())
     def watch(*arguments, **named):
         _takes(function, arguments, named)
         before = _picture(arguments)
         result = function(*arguments, **named)
-        seen.append((result, _changed(function, before, _picture(arguments))))
-        return fit(result, patterns[min(len(seen), len(patterns)) - 1]) if patterns else result
+        seen.append(result)
+        if not patterns:
+            return result
+        result = fit(result, patterns[min(len(seen), len(patterns)) - 1])
+        if name := _changed(function, before, _picture(arguments)):
+            raise Unfit(f"it changes `{name}`, which is only lent to it: the cells below use it too. Work on a copy.")
+        return result
     return watch
 
 

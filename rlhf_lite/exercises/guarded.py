@@ -107,6 +107,11 @@ def is_stub(function):
         node.value, ast.Constant) for node in body)
 
 
+def raised_in(error):
+    """The file in which an error came up."""
+    return [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)][-1]
+
+
 def last_own_line(error, function):
     """("`share = wins / n` (line 3)" or None, whether the error came from the learner's own line, not from a library).
 

@@ -46,7 +46,9 @@ def first_problem(prompt, answer, most_words=MOST_WORDS):
     It looks at length, form and subject, no more: whether a note is good English, and warm, a program that knows one
     small town cannot tell.
     """
-    if not isinstance(answer, str) or not reading_text.words(answer):
+    if not isinstance(answer, str):
+        return "it is no text"
+    if not reading_text.words(answer):
         return "it is empty"
     if reading_text.echoes(prompt.text, answer):
         return "it echoes the request"

@@ -173,7 +173,7 @@ def _known_mistake(exercise, answer, wanted, got=None):
         right = [place for place in places if place not in wrong]
         for sentence, mistake in exercise.mistakes.items() if wrong else ():
             def agreements(places, mistake=mistake):
-                results = outcomes(exercise, mistake, places=places)
+                results = outcomes(exercise, mistake, places=places) if places else []
                 return sum(same(got[p], r, tolerance) for p, r in zip(places, results, strict=True))
             if agreements(wrong) == len(wrong):
                 found.setdefault((len(wrong) + agreements(right)) / len(wanted), sentence)

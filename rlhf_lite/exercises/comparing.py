@@ -79,7 +79,7 @@ def difference(got, wanted, tolerance, name=""):
     if x is None or y is None:
         return f"{start}expected {shown(wanted)}, got {shown(got)}."
     if x.shape != y.shape:
-        return start + _shapes(x.shape, y.shape)
+        return start + shapes(x.shape, y.shape)
     if y.size > SMALL:
         wrong = np.argwhere(~np.isclose(x.astype(float), y.astype(float), atol=tolerance, rtol=tolerance,
                                         equal_nan=True))
@@ -93,7 +93,8 @@ def _nested(value):
     return array(value) is None or any(isinstance(part, torch.Tensor | np.ndarray | list | tuple) for part in value)
 
 
-def _shapes(got, wanted):
+def shapes(got, wanted):
+    """A sentence about a shape that is not the one that is wanted."""
     if not wanted:
         return f"it should be a single number, but it has the shape {got}. Is there a mean or a sum at the end?"
     return f"the shape should be {wanted}, but it is {got or 'a single number'}."

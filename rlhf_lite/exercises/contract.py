@@ -18,6 +18,8 @@ from collections.abc import Iterator, KeysView, Mapping, ValuesView
 import numpy as np
 import torch
 
+from rlhf_lite.exercises.comparing import shapes
+
 GENERATOR = "is used up after one reading; make a list of it"
 
 
@@ -88,6 +90,8 @@ def _as_tensor(value, pattern, what, strict):
                  "integers")
         raise Unfit(f"{what} {kind(value)} whose dtype is {value.dtype}, but the numbers should be {words} "
                     f"({pattern.dtype}).")
+    if strict and value.shape != pattern.shape:
+        raise Unfit(shapes(tuple(value.shape), tuple(pattern.shape)))
     if strict and value.device.type != pattern.device.type:
         raise Unfit(f"{what} a tensor on the device {value.device}, but its arguments are on {pattern.device}: make "
                     "new tensors where the old ones are, with `device=...`.")
@@ -154,7 +158,7 @@ def _as_sequence(value, pattern, what, strict):
         fitted = [fit(part, p, f"result {i} of {len(pattern)} is", strict)
                   for i, (part, p) in enumerate(zip(parts, pattern, strict=True), 1)]
     else:
-        fitted = [fit(part, pattern[0] if pattern else None, "in its list is", strict) for part in parts]
+        fitted = [fit(part, pattern[0] if pattern else None, "an item of its list is", strict) for part in parts]
     unchanged = type(value) is type(pattern) and all(a is b for a, b in zip(fitted, value, strict=True))
     return value if unchanged else type(pattern)(fitted)
 

@@ -4,12 +4,17 @@ Left out: limits on memory and on what it may read or write. A function that run
 process can; whoever gives marks must run it in another one.
 """
 
+import ast
 import contextlib
 import ctypes
+import inspect
+import linecache
 import os
 import random
 import signal
+import textwrap
 import threading
+import traceback
 
 import numpy as np
 import torch
@@ -87,3 +92,35 @@ def _raised_from_outside(seconds):
     finally:
         done.set()
         watcher.join()
+
+
+# ---------------------------------------------------------------- the learner's own code
+
+def is_stub(function):
+    """Whether nothing but the blank is in it: a docstring, `pass`, `...`, `raise`. True too where nobody can look."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError):
+        return True
+    body = next((node.body for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)), None)
+    return body is not None and all(isinstance(node, ast.Pass | ast.Raise) or isinstance(node, ast.Expr) and isinstance(
+        node.value, ast.Constant) for node in body)
+
+
+def raised_in(error):
+    """The file in which an error came up."""
+    return [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)][-1]
+
+
+def last_own_line(error, function):
+    """("`share = wins / n` (line 3)" or None, whether the error came from the learner's own line, not from a library).
+
+    The last line in the file or cell of the function that the error passed through.
+    """
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    own = [line for name, line in frames if code and name == code.co_filename]
+    if not own:
+        return None, False
+    text = linecache.getline(code.co_filename, own[-1]).strip()
+    return f"`{text}` (line {own[-1]})" if text else f"{own[-1]}", frames[-1][0] == code.co_filename

@@ -7,7 +7,8 @@ The source is a py:percent script. Besides code and markdown, it may contain:
 
 - `### BEGIN SOLUTION` ... `### END SOLUTION` in a code cell: the lines between become a blank.
 - a markdown line `{{header}}`: title, promise, times and aims, from the module's LESSON.
-- a markdown line `{{exercise 4.2}}`: heading, minutes, difficulty and folded hints of that exercise.
+- a markdown line `{{exercise 4.2}}`: heading, minutes and difficulty of that exercise; its folded hints
+  come at the end of the cell.
 - the tag `solution-only` on a cell (`# %% [markdown] tags=["solution-only"]`): instructors see it, learners do not.
 
 Needs jupytext, which only people who change the course have to install. Learners need none of this.
@@ -30,8 +31,9 @@ BLANK = re.compile(r"^([ \t]*)### BEGIN SOLUTION\n.*?### END SOLUTION\n?", re.DO
 
 
 def header(number):
-    """The Markdown of the first cell."""
-    lesson = importlib.import_module(f"rlhf_lite.exercises.n{number}").LESSON
+    """The Markdown of the first cell. number: "04", or "05a" for a part of a notebook's exercises."""
+    module = importlib.import_module(f"rlhf_lite.exercises.n{number[:2]}")
+    lesson = module.LESSON if number.isdigit() else module.PARTS[number]
     took = recorded(number)
     minutes = f"{took['minutes']:.1f} min on {cores(took)}" if took else "not yet measured"
     aims = "\n".join(f"- {aim}" for aim in lesson["aims"])
@@ -45,21 +47,27 @@ def header(number):
 def exercise_text(identifier):
     """The Markdown above an exercise."""
     exercise = find(identifier)
-    hints = "\n\n".join(f"<details><summary>Hint {i}</summary>\n\n{text}\n\n</details>"
-                        for i, text in enumerate(exercise.hints, 1))
     return (f"### Exercise {exercise.id}: {exercise.title}\n\n"
-            f"*{exercise.minutes} minutes, {DIFFICULTY[exercise.difficulty]}*\n\n{hints}")
+            f"*{exercise.minutes} minutes, {DIFFICULTY[exercise.difficulty]}*")
+
+
+def hints_text(identifier):
+    """The folded hints of an exercise, which stand below its task."""
+    return "\n\n".join(f"<details><summary>Hint {i}</summary>\n\n{text}\n\n</details>"
+                       for i, text in enumerate(find(identifier).hints, 1))
 
 
 def fill(text, number):
     """Replace the placeholders of a markdown cell."""
     text = text.replace("{{header}}", header(number)) if "{{header}}" in text else text
-    return re.sub(r"\{\{exercise ([\d.]+)\}\}", lambda match: exercise_text(match.group(1)), text)
+    asked = re.findall(r"\{\{exercise ([\d.]+)\}\}", text)
+    text = re.sub(r"\{\{exercise ([\d.]+)\}\}", lambda match: exercise_text(match.group(1)), text)
+    return "\n\n".join([text.rstrip(), *map(hints_text, asked)])
 
 
 def blank(code):
     """A learner's version of a code cell: solutions become a blank, checks are not strict."""
-    code = re.sub(r'(setup\("\d\d"), strict=True\)', r"\1)", code)
+    code = re.sub(r'(setup\("\d\d[a-z]?"), strict=True\)', r"\1)", code)
     asked = re.search(r"check\(\"([\d.]+)\"", code)
 
     def stub(match):
@@ -77,7 +85,7 @@ def notebook(path, learner):
     """The notebook made from a source, as text. The same source gives the same bytes: no outputs, ids from content."""
     import jupytext  # only here: learners do not need it
 
-    number = path.name[:2]
+    number = path.name.split("_")[0]
     cells, seen = [], {}
     for cell in jupytext.read(path).cells:
         tags = cell.metadata.get("tags", [])
@@ -103,7 +111,7 @@ def notebook(path, learner):
 def targets(root=ROOT):
     """[(file, text)] for every notebook built from the sources."""
     made = []
-    for source in sorted((root / "solutions").glob("[0-9][0-9]_*.py")):
+    for source in sorted((root / "solutions").glob("[0-9][0-9]*_*.py")):
         name = source.with_suffix(".ipynb").name
         made += [(root / "notebooks" / name, notebook(source, learner=True)),
                  (root / "solutions" / name, notebook(source, learner=False))]

@@ -3,6 +3,10 @@
 import torch
 
 
+class Unusable(TypeError):
+    """What a learner's function returned is of no use to the next cells; the message says why, as `check` prints it."""
+
+
 def generator(seed):
     return torch.Generator().manual_seed(seed)
 
@@ -13,12 +17,12 @@ def draws(*shape, seed=0):
 
 
 def need_tensors(*parts, dtype=torch.float32):
-    """Raise TypeError unless all parts are tensors of that kind, which is what the notebook's next cells can use."""
+    """Raise Unusable unless all parts are tensors of that kind, which is what the notebook's next cells can use."""
     for part in parts:
         if part is not None and not isinstance(part, torch.Tensor):
-            raise TypeError(f"a tensor was expected, not a {type(part).__name__}; the next cells compute with it.")
+            raise Unusable(f"a tensor was expected, not a {type(part).__name__}; the next cells compute with it.")
         if part is not None and part.is_floating_point() != dtype.is_floating_point:
-            raise TypeError(f"the numbers should be {'floats' if dtype.is_floating_point else 'integers'}, but the "
+            raise Unusable(f"the numbers should be {'floats' if dtype.is_floating_point else 'integers'}, but the "
                             f"tensor's dtype is {part.dtype}.")
 
 

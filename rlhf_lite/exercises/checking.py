@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from rlhf_lite import files
+from rlhf_lite.exercises.cases import Unusable
 
 DONE, WRONG, BLANK = "✅", "❌", "⬜"
 _strict = False
@@ -36,7 +37,7 @@ class Exercise:
     title: str
     minutes: int
     difficulty: int  # 1 to 3
-    hints: tuple  # two of them; the second gives more away
+    hints: tuple  # two or three, each of which gives more away
     course: object  # the course's function, or the value that is the answer
     cases: object = None  # function without arguments -> list of argument tuples; None if the answer is a value
     mistakes: dict = field(default_factory=dict)  # {sentence: the wrong function, or value}, tried in this order
@@ -126,6 +127,8 @@ def judge(exercise, answer):
         got = outcomes(exercise, answer)
     except NotImplementedError:
         return BLANK, "not written yet."
+    except Unusable as problem:
+        return WRONG, str(problem)
     except Exception as error:  # a learner's function may raise anything
         return WRONG, f"it raised {type(error).__name__}: {error}"
     wanted = outcomes(exercise, exercise.course)

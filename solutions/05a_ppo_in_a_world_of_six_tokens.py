@@ -62,10 +62,6 @@ print(f"Mean score: {tiny.expected(log_ref, scores).item():.2f}. A sum over ever
 #
 # {{exercise 5.1}}
 #
-# **Task.** In come two float tensors of the same shape: `log_probs`, the log-probabilities of sampled responses under
-# the policy, and `ref_log_probs`, those of the same responses under the reference. Return three tensors of that shape:
-# k1, k2 and k3 of every response, in this order. No means, no rounding; the arguments stay as they are.
-#
 # **What you should see:** for a response that the policy finds twice as likely as the reference does, k1 = 0.69,
 # k2 = 0.24, k3 = 0.19.
 
@@ -157,11 +153,6 @@ display(plots.table(("as a loss", "its mean", *(f"cosine with ∇{name} (length)
 #
 # {{exercise 5.2}}
 #
-# **Task.** In come `log_ref`, the log-probability of every response under the reference, and `scores`, both float
-# tensors of shape (prompts, responses), and the price `kl_coef` (β, a number above 0). Return two tensors: the
-# *log*-probabilities of the best policy, (prompts, responses), and its value for every prompt, (prompts,). Every prompt
-# has its own Z.
-#
 # **What you should see:** two equally likely responses with scores 1 and 0 get 0.73 and 0.27 at $\beta=1$; the value is
 # $\ln\frac{e+1}{2} = 0.62$.
 
@@ -214,11 +205,6 @@ for price in (2.0, KL_COEF, 0.1):
 # ratio of new to old probability lets one rollout serve several steps.
 #
 # {{exercise 5.3}}
-#
-# **Task.** In come `log_probs`, the log-probabilities of the responses that were sampled (with a gradient), and their
-# `scores`, both float tensors of shape (batch,). Return a loss, one number as a tensor, whose gradient is *minus* the
-# formula's estimate from this batch: an optimizer goes down the loss, and that must be up the mean score. The gradient
-# counts, the loss's own value does not.
 #
 # **What you should see:** the more responses you sample, the better the gradient agrees with the exact one.
 

@@ -69,12 +69,6 @@ plots.shift(["BEGIN", "Who", "sells", "bread", "?", "↵"], ["The", "bakery", ".
 # %% [markdown]
 # {{exercise 5.4}}
 #
-# **Task.** In come a policy; `sequences`, (batch, length) integer ids with padding on the left and, after short
-# answers, on the right; `attention_mask`, of the same shape, 1 at real tokens; `prompt_length`, the column at which all
-# responses begin; and a `temperature`, 1.0 if none is given. Return a float tensor of shape (batch, length −
-# prompt_length): the log-probability of every response token, with a gradient. At padding the numbers do not count.
-# `models.logits(policy, sequences, attention_mask)` is the forward pass; it takes care of the positions.
-#
 # **What you should see:** the same answer has the same log-probabilities with and without padding in front, to four
 # decimals or better.
 
@@ -106,12 +100,6 @@ for token, one, other in list(zip(alone.response_ids()[0], padded, unpadded, str
 # \log\pi_{ref,t})$. The score arrives with the last token.
 #
 # {{exercise 5.5}}
-#
-# **Task.** In come `scores`, one float per response, (batch,); `log_probs` and `ref_log_probs`, (batch, response), of
-# the sampled tokens under policy and reference; `mask`, (batch, response), True at real tokens (the padding behind a
-# short answer may hold anything); and `kl_coef`, the price β. Return the rewards, a float tensor of shape (batch,
-# response): at every real token its part of the penalty, at each row's last real token the score as well, 0 at
-# padding. A reward is a number, so the result carries no gradient.
 #
 # **What you should see:** for an answer of two tokens with log-ratios 0.5 and −0.5, score 2 and $\beta = 0.1$ the
 # rewards are −0.05 and 2.05; a third, padded column gets 0.
@@ -154,10 +142,6 @@ plots.gae_timeline(rewards_by_hand, values_by_hand, lam=0.5)
 # %% [markdown]
 # {{exercise 5.6}}
 #
-# **Task.** The answer in the picture has three tokens, rewards −0.1, 0.1 and 1.0, and the critic said 0.2, 0.5 and 0.4
-# before each of them. With $\gamma = 1$ and $\lambda = 0.5$, what are the three advantages? Write a list of three
-# numbers, first token first; two decimals are enough.
-#
 # **What you should see:** all three positive, the last one the largest.
 
 # %%
@@ -169,11 +153,6 @@ plots.gae_timeline(rewards_by_hand, values_by_hand, advantages_by_hand, lam=0.5)
 
 # %% [markdown]
 # {{exercise 5.7}}
-#
-# **Task.** The same for a whole batch. In come `rewards` and `values`, float tensors of shape (batch, response),
-# `mask`, True at real tokens (padding, behind short answers, may hold anything), `gamma` (1.0 if not given) and `lam`
-# (0.95 if not given). Return two float tensors of that shape, both 0 at padding: the advantages, and the returns,
-# advantage plus value. The arguments stay as they are.
 #
 # **What you should see:** your three numbers again, and the returns 0.55, 0.80 and 1.00: advantage plus value is what
 # the critic should have said.
@@ -228,12 +207,6 @@ plots.gae_timeline(*(part[row, :n] for part in (short_rewards, short_values, sho
 #
 # {{exercise 5.8}}
 #
-# **Task.** In come `values`, a float tensor of shape (batch, response), `mask`, True at real tokens, and `shift_mean`,
-# True if not given. Return a float tensor of that shape: the values divided by the standard deviation of all real
-# tokens of the batch together (the population's, with n and not n − 1), and with `shift_mean` moved to mean 0 first; 0
-# at padding, which may hold anything. If all values are equal the deviation is 0: add something tiny (1e-8) to it, so
-# that no NaN comes out.
-#
 # **What you should see:** 1, 2, 3 and a padded 99 become −1.22, 0, 1.22 and 0.
 
 # %%
@@ -252,11 +225,6 @@ print(masked_whiten(torch.tensor([[1.0, 2.0, 3.0, 99.0]]), torch.tensor([[True, 
 
 # %% [markdown]
 # {{exercise 5.9}}
-#
-# **Task.** Put your three functions together; the order is the exercise. In come the `scores`, (batch,), and of every
-# sampled token, (batch, response), the `log_probs`, `ref_log_probs` and `values`, with the `mask` and the price
-# `kl_coef`. Return two float tensors of shape (batch, response): the whitened advantages, and the returns that the
-# critic has to learn, in the unit of the scores. gamma and lam keep their defaults.
 #
 # **What you should see:** two short answers that the critic had expected to earn nothing. The better one's tokens come
 # out positive, the other one's negative, and the returns keep the unit of the scores.
@@ -289,11 +257,6 @@ for part in advantages_and_returns(torch.tensor([2.0, -1.0]), nothing, nothing, 
 #
 # {{exercise 5.10}}
 #
-# **Task.** In come `log_probs` (with a gradient), `old_log_probs`, and `advantages`, float tensors of shape (batch,
-# response), `mask`, True at real tokens, and `clip_range`, 0.2 if not given. Return the loss, one number as a tensor
-# with a gradient: per token the larger of $-A\rho$ and $-A\,\text{clip}(\rho, 1 - \text{clip\_range}, 1 +
-# \text{clip\_range})$, and of that the mean over all real tokens of the batch.
-#
 # **What you should see:** in the picture, for a good token the loss falls until the ratio is 1.2 and is flat after
 # that; for a bad one it falls towards the left and is flat below 0.8.
 
@@ -323,12 +286,6 @@ print("Reading: where the line is flat there is no gradient, so a token that has
 #
 # {{exercise 5.11}}
 #
-# **Task.** In come `values` (the critic's now, with a gradient), `old_values` (when the batch was sampled) and
-# `returns`, float tensors of shape (batch, response), `mask`, and `clip_range`, 0.2 if not given. Return the loss, one
-# number as a tensor with a gradient. Per token, take the larger of two squared errors against the return, that of the
-# value and that of the clipped value, which is at most clip_range away from the *old* value; then half their mean over
-# all real tokens.
-#
 # **What you should see:** a critic that said 0, now says 0.5, and should say 1 has loss 0.32: half of $0.8^2$, because
 # only 0.2 of its step counts.
 
@@ -355,11 +312,6 @@ print(value_loss(torch.full((1, 1), 0.5), torch.zeros(1, 1), torch.ones(1, 1), h
 # read one place *before* its token.
 #
 # {{exercise 5.12}}
-#
-# **Task.** In come the policy, the critic, a list of optimizers (one for each of the two) and a `batch`.
-# `batch.rollout` has `sequences`, `attention_mask`, `prompt_length` and `response_mask`; `batch.log_probs`, `.values`,
-# `.advantages` and `.returns` are (batch, response) tensors. Compute both losses with your functions, add them, move
-# both models one step, leave no gradients behind, and return the loss as a number.
 #
 # **What you should see:** the check takes three steps on one small batch. The first sees ratios of exactly 1; only
 # from the second on does it matter that you kept the old log-probabilities.

@@ -56,16 +56,6 @@ def test_a_cell_of_code_fits_on_a_screen(path):
         assert cell["cell_type"] == "markdown" or len(cell["source"]) <= 25, "".join(cell["source"])
 
 
-@pytest.mark.parametrize("source", [p for p in SOURCES if p.name.startswith("05")], ids=lambda p: p.stem)
-def test_an_exercise_begins_with_its_task_and_its_help_comes_below(source):
-    learner = json.loads((ROOT / "notebooks" / f"{source.stem}.ipynb").read_text(encoding="utf-8"))
-    cells = ["".join(cell["source"]) for cell in learner["cells"] if "### Exercise " in "".join(cell["source"])]
-    assert len(cells) >= 3
-    for text in cells:
-        assert text.index("### Exercise") < text.index("**Task.**") < text.index("**What you should see:**") < (
-            text.index("<summary>Hint 1<")) and "Hint 3" in text
-
-
 def test_each_exercise_is_in_one_notebook_only():
     text = "".join(path.read_text(encoding="utf-8") for path in SOURCES)
     assert all(text.count(f"{{{{exercise {identifier}}}}}") == 1 for identifier in exercises())

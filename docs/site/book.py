@@ -24,7 +24,7 @@ from rlhf_lite.exercises.build import notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD, SITE = ROOT / "build" / "site", ROOT / "site"
-ROW = re.compile(r"\|\s*\[?(\d\d[a-z]?)\b([^|\]]*)\]?(?:\([^)]*\))?\s*\|(.*)")  # "| 05 name | the idea |", linked or not
+ROW = re.compile(r"\|\s*\[?(\d\d[a-z]?)\b([^|\]]*)\]?(?:\([^)]*\))?\s*\|(.*)")  # "| 05a name | idea |", linked or not
 LINK = re.compile(r"```.*?```|`[^`]*`|(!?)\[([^\]]*)\]\(([^)\s]+)\)", re.DOTALL)  # code is matched to be passed by
 
 

@@ -7,8 +7,7 @@ The source is a py:percent script. Besides code and markdown, it may contain:
 
 - `### BEGIN SOLUTION` ... `### END SOLUTION` in a code cell: the lines between become a blank.
 - a markdown line `{{header}}`: title, promise, times and aims, from the module's LESSON.
-- a markdown line `{{exercise 4.2}}`: heading, minutes and difficulty of that exercise; its folded hints
-  come at the end of the cell.
+- a markdown line `{{exercise 4.2}}`: heading, minutes, difficulty, task and folded hints of that exercise.
 - the tag `solution-only` on a cell (`# %% [markdown] tags=["solution-only"]`): instructors see it, learners do not.
 
 Needs jupytext, which only people who change the course have to install. Learners need none of this.
@@ -47,22 +46,18 @@ def header(number):
 def exercise_text(identifier):
     """The Markdown above an exercise."""
     exercise = find(identifier)
-    return (f"### Exercise {exercise.id}: {exercise.title}\n\n"
-            f"*{exercise.minutes} minutes, {DIFFICULTY[exercise.difficulty]}*")
-
-
-def hints_text(identifier):
-    """The folded hints of an exercise, which stand below its task."""
-    return "\n\n".join(f"<details><summary>Hint {i}</summary>\n\n{text}\n\n</details>"
-                       for i, text in enumerate(find(identifier).hints, 1))
+    names = ("a nudge", "the idea", "nearly the code") if len(exercise.hints) == 3 else ("the idea", "nearly the code")
+    hints = [f"<details><summary>Hint {i}: {name}</summary>\n\n{text}\n\n</details>"
+             for i, (name, text) in enumerate(zip(names, exercise.hints, strict=True), 1)]
+    parts = [f"### Exercise {exercise.id}: {exercise.title}",
+             f"*{exercise.minutes} minutes, {DIFFICULTY[exercise.difficulty]}*", exercise.task, *hints]
+    return "\n\n".join(part for part in parts if part)
 
 
 def fill(text, number):
     """Replace the placeholders of a markdown cell."""
     text = text.replace("{{header}}", header(number)) if "{{header}}" in text else text
-    asked = re.findall(r"\{\{exercise ([\d.]+)\}\}", text)
-    text = re.sub(r"\{\{exercise ([\d.]+)\}\}", lambda match: exercise_text(match.group(1)), text)
-    return "\n\n".join([text.rstrip(), *map(hints_text, asked)])
+    return re.sub(r"\{\{exercise ([\d.]+)\}\}", lambda match: exercise_text(match.group(1)), text)
 
 
 def blank(code):

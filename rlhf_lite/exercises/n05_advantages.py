@@ -3,8 +3,8 @@
 import torch
 
 from rlhf_lite import ppo_math
+from rlhf_lite.exercises.cases import by_name, masks, numbers
 from rlhf_lite.exercises.checking import Exercise
-from rlhf_lite.exercises.n05_contract import masks, numbers, tensors
 
 # ---------------------------------------------------------------- 5.6 three advantages by hand
 
@@ -16,6 +16,9 @@ by_hand = Exercise(
      "0.0 and 0.6.",
      "Now backwards: the last advantage is the last δ, 0.6. The one before it is 0.0 + 0.5 · 0.6, and the first is its "
      "own δ plus half of that."),
+    task="The answer in the picture has three tokens, rewards −0.1, 0.1 and 1.0, and the critic said 0.2, 0.5 "
+         "and 0.4 before each of them. With $\\gamma = 1$ and $\\lambda = 0.5$, what are the three advantages? "
+         "Write a list of three numbers, first token first; two decimals are enough.",
     course=[0.35, 0.3, 0.6], tolerance=0.005,
     mistakes={
         "these are the surprises δ alone (λ = 0). Each advantage also gets λ times the one after it.": [0.2, 0.0, 0.6],
@@ -44,7 +47,11 @@ advantage_estimation = Exercise(
      "advantage, which stays 0 until the row's last token, and the value of the column after.",
      "In the loop: `delta = rewards[:, t] + gamma * next_value - values[:, t]`, `running = torch.where(mask[:, t], "
      "delta + gamma * lam * running, 0.0)`, `next_value = values[:, t]`. Returns are advantages plus values."),
-    course=ppo_math.gae, cases=_rewards_and_values, observe=tensors("advantages returns", "rewards values mask"))
+    task="The same for a whole batch. `rewards` and `values` (batch, response) are floats, `mask` is True at "
+         "real tokens (the padding, behind short answers, may hold anything); `gamma` is 1.0 and `lam` 0.95 if "
+         "not given. Return two tensors of that shape, both 0 at padding: the advantages, and the returns, "
+         "which are advantage plus value.",
+    course=ppo_math.gae, cases=_rewards_and_values, observe=by_name("the advantages", "the returns"))
 
 
 def _gae_by(rewards, values, mask, gamma, lam, backwards=True, next_values=None, delta_discount=None):

@@ -2,9 +2,8 @@
 
 import torch
 
-from rlhf_lite.exercises.cases import generator
+from rlhf_lite.exercises.cases import generator, loss_and_gradient
 from rlhf_lite.exercises.checking import Exercise
-from rlhf_lite.exercises.n05_contract import loss_and_gradient
 
 
 def policy_gradient_loss(log_probs, scores):
@@ -19,6 +18,11 @@ def _samples():
             (-torch.rand(2, generator=generator(19)), torch.zeros(2))]  # nobody scored: nowhere to go
 
 
+def _gradient(function, log_probs, scores):
+    found = loss_and_gradient(function, log_probs, scores)
+    return found | {"the loss": torch.zeros_like(found["the loss"])}  # its shape counts, its value does not
+
+
 policy_gradient = Exercise(
     "5.3", "the policy gradient", 10, 2,
     ("Look at the last line of the derivation: what is averaged, and over what? And an optimizer goes down, not up.",
@@ -26,7 +30,11 @@ policy_gradient = Exercise(
      "then its gradient is minus the one you want.",
      "Per response the score times its log-probability, the mean over all of them, and a minus: "
      "`-(scores * log_probs).mean()`."),
-    course=policy_gradient_loss, cases=_samples, observe=loss_and_gradient("log_probs scores", value=False))
+    task="`log_probs` (batch,) are the log-probabilities of the responses that were sampled, through which the "
+         "gradient flows; `scores` (batch,) are what they earned. Return a loss, one number as a tensor, whose "
+         "gradient is *minus* the formula's estimate from this batch: an optimizer goes down the loss, and that "
+         "must be up the mean score. The gradient counts, the value of the loss does not.",
+    course=policy_gradient_loss, cases=_samples, observe=_gradient)
 
 
 @policy_gradient.mistake("the sign is flipped: an optimizer goes down the loss, so this one makes bad answers "

@@ -3,9 +3,8 @@
 import torch
 
 from rlhf_lite import ppo_math, tiny_world
-from rlhf_lite.exercises.cases import generator
+from rlhf_lite.exercises.cases import by_name, generator
 from rlhf_lite.exercises.checking import Exercise
-from rlhf_lite.exercises.n05_contract import tensors
 
 # ---------------------------------------------------------------- 5.1 three estimators of one KL
 
@@ -27,7 +26,10 @@ estimators = Exercise(
      "Call it `d = log_probs - ref_log_probs`. k1 is d itself and k2 half its square. For k3 mind the sign in the "
      "exponent: it is the ratio of reference to policy.",
      "`return d, 0.5 * d ** 2, torch.exp(-d) - 1 + d`. (`torch.expm1(-d) + d` is the same, but exact for small d.)"),
-    course=kl_estimators, cases=_log_prob_pairs, observe=tensors("k1 k2 k3", "log_probs ref_log_probs"))
+    task="`log_probs` and `ref_log_probs` are float tensors of one shape: the log-probabilities of sampled "
+         "responses under the policy, and of the same responses under the reference. Return three tensors of "
+         "that shape, in this order: k1, k2 and k3 of every response. No means, no rounding.",
+    course=kl_estimators, cases=_log_prob_pairs, observe=by_name("k1", "k2", "k3"))
 
 
 @estimators.mistake("k1 has the wrong sign. The samples come from the policy, and KL(π ‖ π_ref) is the mean of log π − "
@@ -84,10 +86,6 @@ def _references():
             (three, torch.randn(3, 4, generator=generator(21)), 0.2), (three[:1], torch.zeros(1, 4), 2.0)]
 
 
-def _shapes(log_ref, scores, kl_coef):
-    return [log_ref.shape, log_ref.shape[:-1]]
-
-
 best_policy = Exercise(
     "5.2", "the best policy there is", 10, 2,
     ("Take the logarithm of the formula for π*: products become sums, and nothing overflows. What is left of Z?",
@@ -95,8 +93,12 @@ best_policy = Exercise(
      "prompt add up to 1: log Z is the logsumexp over the responses.",
      "`tilted = log_ref + scores / kl_coef`, then `log_z = tilted.logsumexp(dim=-1)`: subtract `log_z[..., None]` "
      "from `tilted`; the value is `kl_coef * log_z`."),
+    task="`log_ref` and `scores` (prompts, responses) are the log-probability of every response under the "
+         "reference, and its score; `kl_coef` is the price β, a number above 0. Return two tensors: the "
+         "*log*-probabilities of the best policy (prompts, responses), and its value for every prompt "
+         "(prompts,). Every prompt has its own Z.",
     course=tiny_world.optimum, cases=_references,
-    observe=tensors("log_policy value", "log_ref scores kl_coef", like=_shapes))
+    observe=by_name("the log-probabilities", "the value"))
 
 
 def _tilted(log_ref, scores, kl_coef, exponent, value_factor=None):

@@ -8,7 +8,6 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from rlhf_lite import models, sampling, tiny_world
 from rlhf_lite.exercises.cases import generator
 from rlhf_lite.exercises.checking import Exercise
-from rlhf_lite.exercises.n05_contract import called, need
 
 
 @functools.cache
@@ -42,13 +41,11 @@ def _padded_rows():
 
 def _at_tokens(function, policy, sequences, mask, prompt_length, *temperature):
     """The results at real tokens (at padding, anything goes), and whether a step could follow their gradient."""
-    got = called(function, (policy, sequences, mask, prompt_length, *temperature),
-                 ("policy", "sequences", "attention_mask", "prompt_length", "temperature"))
-    if got is None:
-        return None
+    got = function(policy, sequences, mask, prompt_length, *temperature)
     wanted = mask[:, prompt_length:].bool()
-    got = need("the result", got, wanted.shape)
-    return {"log-probabilities": torch.where(wanted, got, 0.0), "carries a gradient": bool(got.requires_grad)}
+    if got.shape != wanted.shape:
+        return {"the result": got, "carries a gradient": bool(got.requires_grad)}
+    return {"the result": torch.where(wanted, got, 0.0), "carries a gradient": bool(got.requires_grad)}
 
 
 left_padding = Exercise(
@@ -61,6 +58,12 @@ left_padding = Exercise(
      "Take `logits[:, prompt_length - 1:-1]`, divide by the temperature, `log_softmax` over the last dimension, "
      "`gather` the tokens `sequences[:, prompt_length:]`, and return what you gathered: "
      "`.gather(2, tokens[..., None]).squeeze(2)`."),
+    task="`policy` is a language model. `sequences` (batch, length) are whole-number ids, with padding on the "
+         "left and, after short answers, on the right; `attention_mask`, of the same shape, is 1 at real "
+         "tokens. All responses begin at column `prompt_length`. `temperature` is 1.0 if none is given. Return "
+         "a float tensor (batch, length − prompt_length): the log-probability of every response token, with a "
+         "gradient. At padding the numbers do not count. `models.logits(policy, sequences, attention_mask)` is "
+         "the forward pass; it takes care of the positions.",
     course=sampling.token_log_probs, cases=_padded_rows, observe=_at_tokens, tolerance=1e-3)
 
 

@@ -5,9 +5,8 @@ import math
 import torch
 
 from rlhf_lite import ppo_math
-from rlhf_lite.exercises.cases import generator, mask_of
+from rlhf_lite.exercises.cases import generator, loss_and_gradient, mask_of, masks, numbers
 from rlhf_lite.exercises.checking import Exercise
-from rlhf_lite.exercises.n05_contract import loss_and_gradient, masks, numbers
 
 # ---------------------------------------------------------------- 5.10 the clipped policy loss
 
@@ -38,8 +37,12 @@ clipped_policy = Exercise(
      "ratio; keep the worse one, which for a *loss* is the larger.",
      "`torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - clip_range, 1 + clip_range))`, then the mean "
      "over the True places of the mask: `losses[mask].mean()`."),
-    course=policy_loss, cases=_ratios_and_advantages,
-    observe=loss_and_gradient("log_probs old_log_probs advantages mask clip_range"))
+    task="`log_probs` (with a gradient), `old_log_probs` and `advantages` (batch, response) belong to the "
+         "sampled tokens, `mask` is True at real ones, `clip_range` is 0.2 if not given. Return the loss, one "
+         "number as a tensor that the gradient flows through: per token the larger of $-A\\rho$ and $-A\\rho'$, "
+         "where $\\rho$ is the ratio of new to old probability and $\\rho'$ the same ratio kept within 1 ± "
+         "`clip_range`; and of that the mean over all real tokens of the batch.",
+    course=policy_loss, cases=_ratios_and_advantages, observe=loss_and_gradient)
 
 
 def _policy_losses(log_probs, old_log_probs, advantages, clip_range, low=True, worst=torch.maximum):
@@ -166,8 +169,13 @@ clipped_value = Exercise(
      "and halve the mean.",
      "`clipped = old_values + (values - old_values).clamp(-clip_range, clip_range)`, then half the masked mean of "
      "`torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)`."),
-    course=ppo_math.value_loss, cases=_values_and_returns,
-    observe=loss_and_gradient("values old_values returns mask clip_range"))
+    task="`values` (batch, response) are the critic's now, with a gradient; `old_values` are those from when "
+         "the batch was sampled, `returns` what it should have said; `mask` is True at real tokens, "
+         "`clip_range` is 0.2 if not given. Return the loss, one number as a tensor that the gradient flows "
+         "through. Per token, take the larger of two squared errors against the return: that of the value, and "
+         "that of the clipped value, which is at most `clip_range` away from the *old* value. The loss is half "
+         "their mean over all real tokens.",
+    course=ppo_math.value_loss, cases=_values_and_returns, observe=loss_and_gradient)
 
 
 def _value_errors(values, centre, returns, clip_range, worst=torch.maximum):

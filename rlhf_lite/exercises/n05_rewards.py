@@ -3,9 +3,8 @@
 import torch
 
 from rlhf_lite import ppo_math
-from rlhf_lite.exercises.cases import generator
+from rlhf_lite.exercises.cases import generator, masks, numbers
 from rlhf_lite.exercises.checking import Exercise
-from rlhf_lite.exercises.n05_contract import masks, numbers, tensors
 
 
 def _scored_rows():
@@ -18,11 +17,10 @@ def _scored_rows():
 
 
 def _rewards_and_gradient(function, *arguments):
-    found = _rewards_alone(function, *arguments)
-    return found and {**found, "carries a gradient": bool(found["rewards"].requires_grad)}
+    rewards = function(*arguments)
+    return {"the rewards": rewards, "carries a gradient": bool(rewards.requires_grad)}
 
 
-_rewards_alone = tensors("rewards", "scores log_probs ref_log_probs mask kl_coef", like=1)
 token_rewards = Exercise(
     "5.5", "a reward for every token", 15, 2,
     ("Two steps: first every real token pays for leaving the reference, then each row's score is added in one place. "
@@ -30,6 +28,11 @@ token_rewards = Exercise(
      "Start with the penalty: `torch.where(mask, -kl_coef * (log_probs - ref_log_probs), 0.0)`. "
      "`ppo_math.last_action(mask)` gives the column of each row's last token; add each score there, and nowhere else.",
      "`rewards[torch.arange(len(mask)), ppo_math.last_action(mask)] += scores`, then `return rewards.detach()`."),
+    task="`scores` (batch,) has one float per response; `log_probs` and `ref_log_probs` (batch, response) "
+         "belong to the sampled tokens under policy and reference; `mask` (batch, response) is True at real "
+         "tokens (the padding behind a short answer may hold anything); `kl_coef` is the price β. Return the "
+         "rewards, a tensor (batch, response): at every real token its part of the penalty, at each row's last "
+         "real token the score as well, at padding 0. A reward is a number, so the result carries no gradient.",
     course=ppo_math.shaped_rewards, cases=_scored_rows, observe=_rewards_and_gradient)
 
 

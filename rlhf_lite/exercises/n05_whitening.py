@@ -3,9 +3,8 @@
 import torch
 
 from rlhf_lite import ppo_math
-from rlhf_lite.exercises.cases import generator, mask_of
+from rlhf_lite.exercises.cases import by_name, generator, mask_of, masks, numbers
 from rlhf_lite.exercises.checking import Exercise
-from rlhf_lite.exercises.n05_contract import masks, numbers, tensors
 
 # ---------------------------------------------------------------- 5.8 whitening
 
@@ -24,7 +23,12 @@ whitening = Exercise(
      "values are only scaled. At padding return 0.",
      "`chosen = values[mask]`; `centred = values - chosen.mean()` if shift_mean, else `values`; then "
      "`torch.where(mask, centred / (chosen.std(correction=0) + 1e-8), 0.0)`."),
-    course=ppo_math.masked_whiten, cases=_values_to_whiten, observe=tensors("whitened", "values mask shift_mean"))
+    task="`values` (batch, response) are floats, `mask` is True at real tokens (padding may hold anything), and "
+         "`shift_mean` is True if not given. Return a tensor of that shape: the values divided by the standard "
+         "deviation of all real tokens of the batch together (the population's, with n and not n − 1), and with "
+         "`shift_mean` moved to mean 0 first; 0 at padding. If all values are equal the deviation is 0: add "
+         "something tiny (1e-8) to it, so that no NaN comes out.",
+    course=ppo_math.masked_whiten, cases=_values_to_whiten)
 
 
 def _whitened(values, mask, shift_mean=True, over=None, correction=0, keep_mean=False):
@@ -120,8 +124,13 @@ right_order = Exercise(
      "the policy which way to go.",
      "`rewards = shaped_rewards(scores, log_probs, ref_log_probs, mask, kl_coef)`, `advantages, returns = gae(rewards, "
      "values, mask)`, and return `masked_whiten(advantages, mask), returns`."),
+    task="Put your three functions together; the order is the exercise. `scores` (batch,) has one float per "
+         "response; `log_probs`, `ref_log_probs` and `values` (batch, response) belong to the sampled tokens, "
+         "`mask` is True at real ones, and `kl_coef` is the price β. Return two tensors (batch, response): the "
+         "whitened advantages, and the returns that the critic has to learn, in the unit of the scores. gamma "
+         "and lam keep their defaults.",
     course=advantages_and_returns, cases=_rollout_numbers,
-    observe=tensors("advantages returns", "scores log_probs ref_log_probs values mask kl_coef", like=1))
+    observe=by_name("the advantages", "the returns"))
 
 
 @right_order.mistake("the returns were made from the whitened advantages. The critic would learn a number whose unit "

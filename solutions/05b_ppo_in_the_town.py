@@ -196,7 +196,9 @@ fits = short.finished & (short.lengths >= 5) & (short.lengths <= 8)
 row = int(torch.where(fits, short_scores, -1e9).argmax())  # the one that the reward model likes best
 n = int(short.lengths[row])
 words = [models.token_text(tokenizer, token).strip() or "↵" for token in short.response_ids()[row]]
-print(requests[row].text)
+above = int((short_advantages[row, :n] > 0).sum())
+print(f"{requests[row].text}\nAt the start the critic expected {short_values[row, 0]:.2f}; the score at the end is "
+      f"{short_scores[row]:.2f}. {above} of the {n} tokens have an advantage above 0.")
 plots.gae_timeline(*(part[row, :n] for part in (short_rewards, short_values, short_advantages)), [*words[:-1], "END"])
 
 # %% [markdown]
@@ -536,9 +538,11 @@ for name, heats in met.items():
           f"{100 * wins.value:.0f} % ({100 * wins.low:.0f} to {100 * wins.high:.0f}).")
 
 # %% [markdown]
-# The first line is what PPO seems to bring if nobody looks at the temperature. The last is what is left of it once SFT,
-# too, is used as well as it can be. A small model that practises at 1 learns, first of all, not to slip. The course
-# therefore samples at a low temperature from the start, and notebook 06 prints every win rate twice.
+# One pair of models, three comparisons: whoever quotes one line has chosen the temperature along with it. Both curves
+# fall steeply towards temperature 1, where most of what goes wrong is a slip of sampling, in either model; a policy
+# that is merely surer of itself (the entropy in the diary) would win there without knowing more. The last line is the
+# fair one: each model is used as well as it can be, at a temperature that was chosen on other prompts. With 150 prompts
+# a step of 0.05 is hard to see; notebook 06 asks more of them, and prints every win rate twice.
 #
 # Now read. Both at the temperature of training: the largest gains, the largest losses, and some pairs drawn blindly,
 # with the grading program's opinion (which you need not share).
@@ -547,9 +551,11 @@ for name, heats in met.items():
 before, after = met[f"both at {TEMPERATURE}, as PPO sampled"]
 by_gain = sorted((i for i in range(len(fresh)) if before[i]["response"] != after[i]["response"]),
                  key=lambda i: before[i]["grade"].score - after[i]["grade"].score)
-some = torch.randperm(len(fresh), generator=torch.Generator().manual_seed(5))[:4].tolist()
-chosen = [("largest gains", by_gain[:3]), ("largest losses", by_gain[3:][-3:]), ("at random", some)]
-places = [(name, i) for name, rows in chosen for i in rows]
+gains, losses = by_gain[:3], by_gain[3:][-3:]
+drawn = torch.randperm(len(fresh), generator=torch.Generator().manual_seed(5)).tolist()
+some = [i for i in drawn if i not in gains + losses][:4]
+places = [(name, i) for name, rows in (("largest gains", gains), ("largest losses", losses), ("at random", some))
+          for i in rows]
 display(plots.answers({stage: [rows[i] for _, i in places] for stage, rows in (("SFT", before), ("PPO", after))},
                       [f"{name}: {fresh[i].text}" for name, i in places]))
 better, worse = (sum(sign * (a["grade"].score - b["grade"].score) > 0 for b, a in zip(before, after, strict=True))
@@ -559,10 +565,11 @@ print(f"Of {len(fresh)} answers {better} are graded better after PPO, {worse} wo
 # %% [markdown]
 # ## One answer, token by token
 #
-# The picture to show a colleague. One good answer of the trained policy, and above each token four numbers: the
-# log-ratio to the reference (blue: likelier than before; summed along the row it is this answer's estimate of the KL),
-# the reward it was paid, the critic's value just before it, and the advantage, whitened within its batch: PPO would now
-# make the blue tokens likelier and the red ones less so.
+# The picture to show a colleague. One good answer of the trained policy (7 of 7 by the grading program; of those with
+# praise and blame in them, the one that has become likeliest), and above each token four numbers: the log-ratio to the
+# reference (blue: likelier than before; summed along the row it is this answer's estimate of the KL), the reward it was
+# paid, the critic's value just before it, and the advantage, whitened within its batch: PPO would now make the blue
+# tokens likelier and the red ones less so.
 #
 # **Predict before you run:** in which column will the reward be large? And can a token have a large advantage although
 # its own reward is nearly 0?
@@ -591,13 +598,18 @@ told = {"log-ratio": log_ratio, "reward": rewards, "value": values, "advantage":
 told = {name: tensor[row, :n].cpu() for name, tensor in told.items()}
 display(plots.token_rows(
     told, words, f"{asked[row].text}\n(each row has its own scale: blue above 0, red below)", own_scale=True))
-at, praised = int(told["log-ratio"].abs().argmax()), int(told["advantage"].argmax())
+at, up, down = (int(place) for place in (
+    told["log-ratio"].abs().argmax(), told["advantage"].argmax(), told["advantage"].argmin()))
 print(f"The score of this answer is {answer_scores[row]:.2f}, its log-ratio adds up to {log_ratio[row].sum():.2f} "
       f"nats. The policy moved most at {words[at]!r} ({told['log-ratio'][at]:+.2f} nats: "
-      f"{'likelier' if told['log-ratio'][at] > 0 else 'less likely'} than under SFT). "
-      + ("The best news was " if told["advantage"][praised] > 0 else "No token is praised; the least blame goes to ")
-      + f"{words[praised]!r}, with an advantage of {told['advantage'][praised]:+.2f} and a reward of "
-      f"{told['reward'][praised]:+.2f} of its own.")
+      f"{'likelier' if told['log-ratio'][at] > 0 else 'less likely'} than under SFT). The best news was {words[up]!r}, "
+      f"with an advantage of {told['advantage'][up]:+.2f} and a reward of {told['reward'][up]:+.2f} of its own; the "
+      f"worst was {words[down]!r} ({told['advantage'][down]:+.2f}, and {told['reward'][down]:+.2f} of its own).")
+
+# %% [markdown]
+# Read the last row from right to left. An advantage adds up the surprises from its token on, so a token that left the
+# reference and paid for it casts a shadow over all that come before it, and the score at the end lights up the tokens
+# that led to it. Where the value rises from one token to the next, the critic has heard good news.
 
 # %% [markdown]
 # ## Look inside
@@ -672,10 +684,9 @@ if truth.high < 0:
 #
 # ## Key points
 #
-# - The penalised objective has a known best policy, $\pi_{ref}\,e^{r/\beta}/Z$. In a small world, test that your loop
-#   gets there.
-# - k1 belongs in the reward, per token, without a gradient. As a loss it does nothing.
-# - The policy gradient needs samples and scores only. A critic does not change where it goes; it takes away noise.
+# - Policy and critic learn; reference and reward model only answer questions.
+# - Every token pays for leaving the reference, the last one also gets the score, and neither carries a gradient.
+# - Do not ask whether the reward goes up. In a small world, test that your loop arrives where it must.
 # - Shift once, mask everywhere, whiten after the returns, take the worse of two losses.
 # - Before the first step: ratio 1, KL 0, critic = reward model. After the last: is the gain more than fewer slips?
 #

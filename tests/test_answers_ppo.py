@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from rlhf_lite import models, ppo, ppo_math, sampling
+from rlhf_lite.exercises import n05
 from rlhf_lite.exercises.checking import DONE, WRONG, find, judge
 
 RIGHT = "right"
@@ -675,6 +676,11 @@ def test_an_answer_of_a_student(identifier, answer, words):
 def test_there_are_many_of_both_kinds():
     right = sum(words == RIGHT for _, _, words in (entry.values for entry in ANSWERS + VALUES))
     assert right >= 25 and len(ANSWERS + VALUES) - right >= 60
+
+
+@pytest.mark.parametrize(("part", "numbers"), [("05a", range(1, 4)), ("05b", range(4, 13))])
+def test_the_minutes_of_a_part_hold_its_exercises_and_time_to_read(part, numbers):
+    assert n05.PARTS[part]["minutes"] >= 1.5 * sum(find(f"5.{n}").minutes for n in numbers)
 
 
 @pytest.mark.parametrize("identifier", [f"5.{n}" for n in range(1, 13)])

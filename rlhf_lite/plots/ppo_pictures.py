@@ -117,7 +117,7 @@ def gae_timeline(rewards, values, advantages=None, words=None, gamma=1.0, lam=0.
     your advantages, so a wrong one shows in both rows. Read the surprises from left to right, the advantages from
     right to left.
     """
-    rewards, values = list(map(float, rewards)), list(map(float, values))
+    rewards, values = ([float(number) + 0.0 for number in numbers] for numbers in (rewards, values))  # no −0.0
     count, known = len(rewards), advantages is not None
     found = [*map(float, advantages), 0.0] if known else []
     surprises = [found[t] - gamma * lam * found[t + 1] for t in range(count)] if known else []

@@ -17,6 +17,11 @@ RIGHT = "right"
 ANSWERS = []
 
 
+@pytest.fixture(autouse=True)
+def all_the_time_it_needs(monkeypatch):
+    monkeypatch.setenv("RLHF_LITE_CHECK_SECONDS", "600")  # a machine that runs many tests at once is slow
+
+
 def told(identifier, words):
     """`@told("5.1", "half")` above an answer: what `check` has to say about it."""
     def keep(answer):

@@ -145,6 +145,20 @@ def test_every_page_says_first_what_it_is_for_and_is_in_the_index():
         assert page.name == "README.md" or f"]({page.name})" in index
 
 
+def test_the_glossary_names_what_there_is():
+    """A name with a dot in its last column is a function or class of ours, or a field of a class."""
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    names = {name for line in text.splitlines() if line.startswith("| **")
+             for name in re.findall(r"`([\w.]+\.\w+)`", line.rsplit("|", 2)[1])}
+    assert len(names) >= 25
+    places = {"PPOConfig": "ppo", "PPORun": "ppo", "Rollout": "sampling"}
+    for name in names:
+        module, _, last = name.rpartition(".")
+        owner = importlib.import_module(f"rlhf_lite.{places.get(module, module)}")
+        owner = getattr(owner, module, owner)
+        assert hasattr(owner, last) or last in getattr(owner, "__annotations__", {}), name
+
+
 def test_the_map_shows_the_whole_library_and_nothing_else():
     spans = re.findall(r"`([\w/]+(?:\.py|/)?)`", (ROOT / "docs" / "library.md").read_text(encoding="utf-8"))
     top = {path.stem for path in (ROOT / "rlhf_lite").iterdir() if not path.name.startswith("_")}

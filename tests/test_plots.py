@@ -3,6 +3,7 @@
 import io
 import itertools
 import math
+from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
 import numpy
@@ -207,6 +208,30 @@ def test_every_figure_of_the_notebooks_can_be_read():
         for axis in figure.axes:
             assert axis.get_xlabel() or axis.get_ylabel() or axis.get_title(loc="left"), "an axis without a word"
     assert not plt.get_fignums()  # pyplot knows none of them, so nobody has to close them
+
+
+def test_the_diagrams_of_ppo_are_whole_and_can_be_heard():
+    drawings = {"who": plots.who_holds_what(), "shift": plots.shift(["Who", "?"], ["a < b", "END"], left=1, right=2),
+                "empty": plots.gae_timeline([-0.1, 0.1, 1.0], [0.2, 0.5, 0.4], lam=0.5),
+                "filled": plots.gae_timeline([-0.1, 0.1, 1.0], [0.2, 0.5, 0.4], [0.35, 0.3, 0.6], lam=0.5),
+                "long": plots.gae_timeline([0.0] * 12, [0.1] * 12, [-0.1] * 12, [f"w{t}" for t in range(12)])}
+    for name, drawing in drawings.items():
+        svg = ElementTree.fromstring(drawing.data)  # well-formed, so text by models is escaped
+        assert len(svg.get("aria-label")) > 60 and "background:#fff" in svg.get("style"), name
+        width = float(svg.get("viewBox").split()[2])
+        for box in svg.iter("rect"):
+            assert 0 <= float(box.get("x")) and float(box.get("x")) + float(box.get("width")) <= width, name
+    written = {name: " ".join(ElementTree.fromstring(d.data).itertext()) for name, d in drawings.items()}
+    assert written["empty"].count("?") == 6 and "?" not in written["filled"]
+    assert "+0.35" in written["filled"] and written["filled"].count("+0.20") == 1  # the surprise behind 0.35
+    assert "END" in written["shift"] and "prompt_length = 3" in written["shift"]
+
+
+def test_a_timeline_shows_where_a_wrong_number_comes_from():
+    """The surprises are worked out from the advantages: whoever forgot to add the later ones sees it."""
+    wrong = " ".join(ElementTree.fromstring(plots.gae_timeline(
+        [-0.1, 0.1, 1.0], [0.2, 0.5, 0.4], [0.2, 0.0, 0.6], lam=0.5).data).itertext())
+    assert "−0.30" in wrong  # 0.0 − 0.5 · 0.6: no such surprise
 
 
 def test_every_function_says_what_there_is_to_see():

@@ -45,7 +45,7 @@ def cleaned(*outputs, state=None):
 
 def test_every_notebook_and_every_document_has_its_page():
     names, pages = list(book.lessons()), book.documents()
-    assert names == [path.stem for path in sorted((ROOT / "solutions").glob("[0-9][0-9]_*.py"))]
+    assert names == [path.stem for path in sorted((ROOT / "solutions").glob("[0-9][0-9]*_*.py"))]
     assert {Path("README.md"), Path("data/README.md")} < set(pages)
     assert {path.relative_to(ROOT) for path in (ROOT / "docs").rglob("*.md")} < set(pages)
     front = book.front_page((ROOT / "README.md").read_text(encoding="utf-8"), names, pages)

@@ -25,13 +25,13 @@ from rlhf_lite.exercises.build import notebook
 ROOT = Path(__file__).resolve().parents[2]
 BUILD, SITE = ROOT / "build" / "site", ROOT / "site"
 GUIDE = Path("docs/teaching")  # the instructor's guide has a part of its own in the table of contents
-ROW = re.compile(r"\|\s*\[?(\d\d)\b([^|\]]*)\]?(?:\([^)]*\))?\s*\|(.*)")  # "| 05 name | the idea |", linked or not
+ROW = re.compile(r"\|\s*\[?(\d\d[a-z]?)\b([^|\]]*)\]?(?:\([^)]*\))?\s*\|(.*)")  # "| 05a name | idea |", linked or not
 LINK = re.compile(r"```.*?```|`[^`]*`|(!?)\[([^\]]*)\]\(([^)\s]+)\)", re.DOTALL)  # code is matched to be passed by
 
 
 def lessons(root=ROOT):
     """{"05_name": its source} of every notebook."""
-    return {path.stem: path for path in sorted((root / "solutions").glob("[0-9][0-9]_*.py"))}
+    return {path.stem: path for path in sorted((root / "solutions").glob("[0-9][0-9]*_*.py"))}
 
 
 def documents(root=ROOT):
@@ -44,7 +44,7 @@ def documents(root=ROOT):
 def syllabus(readme, names):
     """README's table of the notebooks, with links to their pages."""
     blocks = [re.findall(ROW, block) for block in re.split(r"\n\s*\n", readme) if "minutes |" not in block]
-    rows = next((rows for rows in blocks if [row[0] for row in rows] == [name[:2] for name in names]), None)
+    rows = next((rows for rows in blocks if [row[0] for row in rows] == [name.split("_")[0] for name in names]), None)
     if rows is None:
         raise SystemExit("README.md has no table with one row for every notebook (| 00 name | idea |).")
     lines = [f"| [{number}{title.rstrip()}](solutions/{name}.ipynb) | {rest.strip().rstrip('|').strip()} |"

@@ -65,8 +65,9 @@ def badges(place):
 
 
 def header(number):
-    """The Markdown of the first cell."""
-    lesson = importlib.import_module(f"rlhf_lite.exercises.n{number}").LESSON
+    """The Markdown of the first cell. number: "04", or "05a" for a part of a notebook's exercises."""
+    module = importlib.import_module(f"rlhf_lite.exercises.n{number[:2]}")
+    lesson = module.LESSON if number.isdigit() else module.PARTS[number]
     took = recorded(number)
     minutes = f"{took['minutes']:.1f} min on {cores(took)}" if took else "not yet measured"
     aims = "\n".join(f"- {aim}" for aim in lesson["aims"])
@@ -96,7 +97,7 @@ def fill(text, number):
 
 def blank(code):
     """A learner's version of a code cell: solutions become a blank, checks are not strict."""
-    code = re.sub(r'(setup\("\d\d"), strict=True\)', r"\1)", code)
+    code = re.sub(r'(setup\("\d\d[a-z]?"), strict=True\)', r"\1)", code)
     asked = re.search(r"check\(\"([\d.]+)\"", code)
 
     def stub(match):
@@ -114,7 +115,7 @@ def notebook(path, learner):
     """The notebook made from a source, as text. The same source gives the same bytes: no outputs, ids from content."""
     import jupytext  # only here: learners do not need it
 
-    number = path.name[:2]
+    number = path.name.split("_")[0]
     cells, seen = [], {}
     for cell in jupytext.read(path).cells:
         tags = cell.metadata.get("tags", [])
@@ -145,7 +146,7 @@ def notebook(path, learner):
 def targets(root=ROOT):
     """[(file, text)] for every notebook built from the sources."""
     made = []
-    for source in sorted((root / "solutions").glob("[0-9][0-9]_*.py")):
+    for source in sorted((root / "solutions").glob("[0-9][0-9]*_*.py")):
         name = source.with_suffix(".ipynb").name
         made += [(root / "notebooks" / name, notebook(source, learner=True)),
                  (root / "solutions" / name, notebook(source, learner=False))]

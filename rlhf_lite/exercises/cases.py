@@ -12,16 +12,36 @@ def draws(*shape, seed=0):
     return torch.randn(*shape, generator=generator(seed))
 
 
-def need_tensors(*parts, dtype=torch.float32):
-    """Raise TypeError unless all parts are tensors of that kind, which is what the notebook's next cells can use."""
-    for part in parts:
-        if part is not None and not isinstance(part, torch.Tensor):
-            raise TypeError(f"a tensor was expected, not a {type(part).__name__}; the next cells compute with it.")
-        if part is not None and part.is_floating_point() != dtype.is_floating_point:
-            raise TypeError(f"the numbers should be {'floats' if dtype.is_floating_point else 'integers'}, but the "
-                            f"tensor's dtype is {part.dtype}.")
-
-
 def mask_of(*lengths):
     """A (rows, longest) mask for rows of these lengths, True at the real tokens, as in `Rollout.response_mask`."""
     return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+
+
+def masks(seed=100):
+    """Masks to try everything on: short and full rows, one row, one token, and three at random."""
+    draw = generator(seed)
+    drawn = [[int(n) for n in torch.randint(1, 7, (int(torch.randint(2, 6, (1,), generator=draw)),), generator=draw)]
+             for _ in range(3)]
+    return [mask_of(*lengths) for lengths in ([3, 1, 4], [2, 2], [3], [1], *drawn)]
+
+
+def numbers(mask, seed, garbage, spread=1.0):
+    """Random numbers at the tokens of a mask, and `garbage` at the padding, which must not matter."""
+    return torch.where(mask, spread * torch.randn(mask.shape, generator=generator(seed)), garbage)
+
+
+def by_name(*names):
+    """An `observe` for functions with several results: {name: result}, so that a difference can be told by name."""
+    def observe(function, *arguments):
+        found = function(*arguments)
+        return dict(zip(names, found, strict=True)) if isinstance(found, tuple | list) else found
+    return observe
+
+
+def loss_and_gradient(function, first, *rest):
+    """An `observe` for losses: the value, and its derivative with respect to the first argument."""
+    first = first.detach().clone().requires_grad_()
+    loss = function(first, *rest)
+    loss = loss.reshape(()) if loss.numel() == 1 else loss  # backward takes a tensor with one number just as well
+    gradient, = torch.autograd.grad(loss.sum(), first, allow_unused=True)
+    return {"the loss": loss, "its gradient": torch.zeros_like(first) if gradient is None else gradient}

@@ -145,6 +145,8 @@ def _as_sequence(value, pattern, what, strict):
         if getattr(value, "ndim", 1) == 0:
             raise Unfit(f"{what} {kind(value)}, but {_count(pattern)} wanted.")
         tensors = isinstance(value, torch.Tensor) and any(isinstance(part, torch.Tensor) for part in pattern)
+        if tensors and isinstance(pattern, tuple) and len(value) != len(pattern):  # its rows are not results
+            raise Unfit(f"{what} {kind(value)}, but {len(pattern)} results are wanted, with a comma between them.")
         parts = sorted(value) if isinstance(value, set | frozenset) else value.tolist() if hasattr(
             value, "tolist") and not tensors else list(value)
     elif isinstance(value, list | tuple):

@@ -1,7 +1,7 @@
 """How long does the course take? Run the solved notebooks at full length and record minutes and memory.
 
     python -m rlhf_lite.exercises.measure      # all but 09, which needs a model and data from elsewhere; half an hour
-    python -m rlhf_lite.exercises.measure 04 05 --keep runs/notebooks   # two of them, and keep the executed copies
+    python -m rlhf_lite.exercises.measure 04 05a --keep runs/notebooks   # two of them, and keep the executed copies
 
 Writes data/results/notebooks.json and the table in docs/teaching/timing.md; `make notebooks` then puts the minutes into
 the headers. Run it on a machine that is otherwise idle.
@@ -48,7 +48,7 @@ def run_notebook(path, out, threads=2):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description="Measure minutes and memory of the notebooks at full length.")
-    parser.add_argument("numbers", nargs="*", help="which notebooks (default: all but 09), for example 04 05")
+    parser.add_argument("numbers", nargs="*", help="which notebooks (default: all but 09), for example 04 05a")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
     parser.add_argument("--keep", help="folder for the executed notebooks (default: they are deleted)")
     parser.add_argument("--force", action="store_true", help="replace the course's own record, data/results/"
@@ -59,8 +59,8 @@ def main(argv=None):
         shipped.check_replace([TIMES], arguments.force)
     except ValueError as error:
         parser.error(str(error))
-    sources = [path for path in sorted((ROOT / "solutions").glob("[0-9][0-9]_*.ipynb"))
-               if path.name[:2] in arguments.numbers or not arguments.numbers and path.name[:2] != "09"]
+    sources = [path for path in sorted((ROOT / "solutions").glob("[0-9][0-9]*_*.ipynb"))
+               if path.name.split("_")[0] in arguments.numbers or not arguments.numbers and path.name[:2] != "09"]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(arguments.keep or temporary)
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def main(argv=None):
             bar.set_description(path.stem)
             minutes, memory, computing = run_notebook(path, folder / path.name, arguments.threads)
             record = schemas.read(TIMES, schemas.Times, {"notebooks": {}}, AGAIN)  # only now: it may have changed
-            record["notebooks"][path.name[:2]] = {
+            record["notebooks"][path.name.split("_")[0]] = {
                 "file": path.name, "minutes": round(minutes, 2), "memory_gib": round(memory, 2),
                 "cpu_minutes": round(computing, 2), "threads": arguments.threads,
                 "date": datetime.date.today().isoformat()}

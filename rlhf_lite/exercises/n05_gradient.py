@@ -2,7 +2,7 @@
 
 import torch
 
-from rlhf_lite.exercises.cases import generator
+from rlhf_lite.exercises.cases import generator, loss_and_gradient
 from rlhf_lite.exercises.checking import Exercise
 
 
@@ -12,28 +12,28 @@ def policy_gradient_loss(log_probs, scores):
 
 
 def _samples():
-    return [(-3 * torch.rand(5, generator=generator(16)), torch.randn(5, generator=generator(17))),
-            (-torch.rand(3, generator=generator(18)), torch.tensor([2.0, 0.0, -1.0]))]
+    drawn = [(-3 * torch.rand(n, generator=generator(16 + n)), torch.randn(n, generator=generator(40 + n)))
+             for n in (1, 2, 9)]
+    return [(-torch.rand(3, generator=generator(18)), torch.tensor([2.0, 0.0, -1.0])), *drawn,
+            (-torch.rand(2, generator=generator(19)), torch.zeros(2))]  # nobody scored: nowhere to go
 
 
 def _gradient(function, log_probs, scores):
-    """The loss's gradient with respect to the log-probabilities; the value of the loss says nothing."""
-    log_probs = log_probs.clone().requires_grad_()
-    loss = function(log_probs, scores)
-    if loss is None:
-        return None
-    if not isinstance(loss, torch.Tensor) or loss.ndim or not loss.requires_grad:
-        raise TypeError("the loss should be one number (a scalar tensor) that depends on log_probs with a gradient; "
-                        "is there a mean, and no detach or item?")
-    return torch.autograd.grad(loss, log_probs)[0]
+    found = loss_and_gradient(function, log_probs, scores)
+    return found | {"the loss": torch.zeros_like(found["the loss"])}  # its shape counts, its value does not
 
 
 policy_gradient = Exercise(
     "5.3", "the policy gradient", 10, 2,
-    ("Replace the expectation by a mean over the samples. Whatever stands behind the ∇ becomes the loss, with a minus: "
-     "optimizers walk downhill.",
+    ("Look at the last line of the derivation: what is averaged, and over what? And an optimizer goes down, not up.",
+     "Replace the expectation by a mean over the samples. Whatever stands behind the ∇ becomes the loss, with a minus: "
+     "then its gradient is minus the one you want.",
      "Per response the score times its log-probability, the mean over all of them, and a minus: "
      "`-(scores * log_probs).mean()`."),
+    task="`log_probs` (batch,) are the log-probabilities of the responses that were sampled, through which the "
+         "gradient flows; `scores` (batch,) are what they earned. Return a loss, one number as a tensor, whose "
+         "gradient is *minus* the formula's estimate from this batch: an optimizer goes down the loss, and that "
+         "must be up the mean score. The gradient counts, the value of the loss does not.",
     course=policy_gradient_loss, cases=_samples, observe=_gradient)
 
 
@@ -63,6 +63,18 @@ def _without_scores(log_probs, scores):
 @policy_gradient.mistake("this is a sum, which grows with the batch. An expectation is estimated by a mean.")
 def _sum(log_probs, scores):
     return -(scores * log_probs).sum()
+
+
+@policy_gradient.mistake("the mean score is subtracted first. That is a good idea, and the next section's (a baseline, "
+                         "which takes away noise), but a mean that contains the answer's own score also makes the step "
+                         "a little too short. Here, take the plain scores.")
+def _minus_the_mean(log_probs, scores):
+    return -((scores - scores.mean()) * log_probs).mean()
+
+
+@policy_gradient.mistake("only the signs of the scores are used. A better answer must count for more.")
+def _signs(log_probs, scores):
+    return -(scores.sign() * log_probs).mean()
 
 
 EXERCISES = [policy_gradient]

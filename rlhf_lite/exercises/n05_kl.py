@@ -1,12 +1,9 @@
-"""Exercises 5.1, 5.2, 5.4 and 5.5: what leaving the reference costs, and the reward of every token."""
-
-import functools
+"""Exercises 5.1 and 5.2: what leaving the reference costs, and the best policy at that price."""
 
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
 
-from rlhf_lite import models, ppo_math, sampling, tiny_world
-from rlhf_lite.exercises.cases import generator, mask_of
+from rlhf_lite import ppo_math, tiny_world
+from rlhf_lite.exercises.cases import by_name, generator
 from rlhf_lite.exercises.checking import Exercise
 
 # ---------------------------------------------------------------- 5.1 three estimators of one KL
@@ -18,16 +15,21 @@ def kl_estimators(log_probs, ref_log_probs):
 
 
 def _log_prob_pairs():
-    return [(torch.tensor([0.5, 0.25, 0.1]).log(), torch.tensor([0.25, 0.25, 0.4]).log()),
-            (-3 * torch.rand(6, generator=generator(0)), -3 * torch.rand(6, generator=generator(1)))]
+    shapes = [(6,), (2, 3), (1,), ()]  # one response at a time, a batch, a grid
+    drawn = [[-3 * torch.rand(shape, generator=generator(2 * i + k)) for k in (0, 1)] for i, shape in enumerate(shapes)]
+    return [(torch.tensor([0.5, 0.25, 0.1]).log(), torch.tensor([0.25, 0.25, 0.4]).log()), *map(tuple, drawn)]
 
 
 estimators = Exercise(
     "5.1", "three estimators of one KL", 10, 1,
-    ("All three use the log-ratio `d = log_probs - ref_log_probs`. k1 is d, k2 is half its square.",
-     "k3 needs the ratio the other way round: exp(−d) − 1 + d. `torch.expm1(-d) + d` is the same, but exact for "
-     "small d."),
-    course=kl_estimators, cases=_log_prob_pairs)
+    ("All three are made of one number per response: by how many nats do policy and reference differ?",
+     "Call it `d = log_probs - ref_log_probs`. k1 is d itself and k2 half its square. For k3 mind the sign in the "
+     "exponent: it is the ratio of reference to policy.",
+     "`return d, 0.5 * d ** 2, torch.exp(-d) - 1 + d`. (`torch.expm1(-d) + d` is the same, but exact for small d.)"),
+    task="`log_probs` and `ref_log_probs` are float tensors of one shape: the log-probabilities of sampled "
+         "responses under the policy, and of the same responses under the reference. Return three tensors of "
+         "that shape, in this order: k1, k2 and k3 of every response. No means, no rounding.",
+    course=kl_estimators, cases=_log_prob_pairs, observe=by_name("k1", "k2", "k3"))
 
 
 @estimators.mistake("k1 has the wrong sign. The samples come from the policy, and KL(π ‖ π_ref) is the mean of log π − "
@@ -56,21 +58,47 @@ def _k3_without_one(log_probs, ref_log_probs):
     return k1, k2, k3 + 1
 
 
+@estimators.mistake("k1 has lost its sign. For a single response it may well be negative, and only with the sign is "
+                    "its mean the KL.")
+def _k1_absolute(log_probs, ref_log_probs):
+    k1, k2, k3 = kl_estimators(log_probs, ref_log_probs)
+    return k1.abs(), k2, k3
+
+
+@estimators.mistake("k2 must be half of d²; this is (d/2)², which is half of that again.")
+def _k2_halved_before_squaring(log_probs, ref_log_probs):
+    k1, k2, k3 = kl_estimators(log_probs, ref_log_probs)
+    return k1, 0.5 * k2, k3
+
+
+@estimators.mistake("the three estimators are right, but they come in another order: k1, k2, k3.")
+def _other_order(log_probs, ref_log_probs):
+    return kl_estimators(log_probs, ref_log_probs)[::-1]
+
+
 # ---------------------------------------------------------------- 5.2 the best policy there is
 
 def _references():
     one = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[1.0, 0.0]]), 1.0
     reference = torch.randn(2, 5, generator=generator(2)).log_softmax(dim=1)
-    return [one, (reference, torch.randn(2, 5, generator=generator(3)), 0.5)]
+    three = torch.randn(3, 4, generator=generator(20)).log_softmax(dim=1)
+    return [one, (reference, torch.randn(2, 5, generator=generator(3)), 0.5),
+            (three, torch.randn(3, 4, generator=generator(21)), 0.2), (three[:1], torch.zeros(1, 4), 2.0)]
 
 
 best_policy = Exercise(
     "5.2", "the best policy there is", 10, 2,
-    ("Add `scores / kl_coef` to the log-probabilities of the reference. Then make sure that the "
-     "probabilities for each prompt add up to 1.",
+    ("Take the logarithm of the formula for π*: products become sums, and nothing overflows. What is left of Z?",
+     "Add `scores / kl_coef` to the log-probabilities of the reference. Then make sure that the probabilities for each "
+     "prompt add up to 1: log Z is the logsumexp over the responses.",
      "`tilted = log_ref + scores / kl_coef`, then `log_z = tilted.logsumexp(dim=-1)`: subtract `log_z[..., None]` "
      "from `tilted`; the value is `kl_coef * log_z`."),
-    course=tiny_world.optimum, cases=_references)
+    task="`log_ref` and `scores` (prompts, responses) are the log-probability of every response under the "
+         "reference, and its score; `kl_coef` is the price β, a number above 0. Return two tensors: the "
+         "*log*-probabilities of the best policy (prompts, responses), and its value for every prompt "
+         "(prompts,). Every prompt has its own Z.",
+    course=tiny_world.optimum, cases=_references,
+    observe=by_name("the log-probabilities", "the value"))
 
 
 def _tilted(log_ref, scores, kl_coef, exponent, value_factor=None):
@@ -114,165 +142,24 @@ def _over_all_prompts(log_ref, scores, kl_coef):
     return exponent - log_z, (kl_coef * log_z).expand(len(log_ref))
 
 
-# ---------------------------------------------------------------- 5.4 log-probabilities under left padding
-
-@functools.cache
-def _two_policies():
-    """A Llama with rotary positions and a GPT-2 with learned ones: only the second notices wrong positions."""
-    llama = tiny_world.tiny_policy(tiny_world.make_world(), seed=0, sharpness=8, hidden_size=16)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        gpt2 = GPT2LMHeadModel(GPT2Config(
-            vocab_size=5, n_positions=16, n_embd=16, n_layer=1, n_head=2, resid_pdrop=0.0, embd_pdrop=0.0,
-            attn_pdrop=0.0, bos_token_id=1, eos_token_id=2, pad_token_id=None)).eval()
-        for parameter in gpt2.transformer.wpe.parameters():
-            torch.nn.init.normal_(parameter)
-        for parameter in gpt2.transformer.wte.parameters():
-            torch.nn.init.normal_(parameter)
-    return llama.requires_grad_(False), gpt2.requires_grad_(False)
+@best_policy.mistake("these are probabilities. The cells that follow expect their logarithms.")
+def _probabilities(log_ref, scores, kl_coef):
+    log_best, value = tiny_world.optimum(log_ref, scores, kl_coef)
+    return log_best.exp(), value
 
 
-def _padded_rows():
-    llama, gpt2 = _two_policies()
-    sequences = torch.tensor([[0, 0, 1, 3, 4, 2], [1, 4, 3, 3, 2, 0], [0, 1, 4, 2, 0, 0]])
-    mask = torch.tensor([[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0], [0, 1, 1, 1, 0, 0]])
-    return [(llama, sequences, mask, 3, 1.0), (gpt2, sequences, mask, 3, 1.0), (llama, sequences, mask, 3, 0.5)]
+@best_policy.mistake("the policy is right, but the value is only its mean score. What it costs to be away from the "
+                     "reference is part of the value: kl_coef · log Z has both.")
+def _value_without_the_price(log_ref, scores, kl_coef):
+    log_best, _ = tiny_world.optimum(log_ref, scores, kl_coef)
+    return log_best, tiny_world.expected(log_best, scores)
 
 
-def _at_tokens(function, policy, sequences, mask, prompt_length, temperature):
-    """The function's results at real tokens; at padding, anything goes."""
-    got = function(policy, sequences, mask, prompt_length, temperature)
-    wanted = mask[:, prompt_length:].bool()
-    return torch.where(wanted, got, 0.0) if isinstance(got, torch.Tensor) and got.shape == wanted.shape else got
+@best_policy.mistake("Z runs over the unweighted responses: it lacks the reference. The probabilities then do not add "
+                     "up to 1.")
+def _z_without_reference(log_ref, scores, kl_coef):
+    log_z = (scores / kl_coef).logsumexp(dim=-1)
+    return log_ref + scores / kl_coef - log_z[..., None], kl_coef * log_z
 
 
-left_padding = Exercise(
-    "5.4", "log-probabilities under left padding", 15, 2,
-    ("`models.logits(policy, sequences, attention_mask)` makes a forward pass with mask *and* positions. The "
-     "logits at place t − 1 predict the token at t.",
-     "Take `logits[:, prompt_length - 1:-1]`, divide by the temperature, `log_softmax` over the last dimension, "
-     "and `gather` the tokens `sequences[:, prompt_length:]`."),
-    course=sampling.token_log_probs, cases=_padded_rows, observe=_at_tokens, tolerance=1e-3)
-
-
-def _gathered(scores, tokens, temperature):
-    return (scores / temperature).log_softmax(dim=-1).gather(2, tokens[..., None]).squeeze(2)
-
-
-def _scores(policy, sequences, mask, positions=True):
-    if mask is None:
-        return policy(input_ids=sequences).logits
-    if not positions:
-        return policy(input_ids=sequences, attention_mask=mask).logits
-    return models.logits(policy, sequences, mask)
-
-
-@left_padding.mistake("logits and tokens are not shifted against each other. The logits at place t predict token "
-                      "t + 1, so the first response token is scored at the last place of the prompt.")
-def _no_shift(policy, sequences, mask, prompt_length, temperature=1.0):
-    return _gathered(_scores(policy, sequences, mask)[:, prompt_length:], sequences[:, prompt_length:], temperature)
-
-
-@left_padding.mistake("the shift is one too many: a logit is only one place before the token it scores.")
-def _shift_by_two(policy, sequences, mask, prompt_length, temperature=1.0):
-    scores = _scores(policy, sequences, mask)[:, prompt_length - 2:-2]
-    return _gathered(scores, sequences[:, prompt_length:], temperature)
-
-
-@left_padding.mistake("the padding on the left was read as text. Without the attention mask, every short prompt begins "
-                      "with a few PADs, and its answer is scored in a different context from the one it was sampled "
-                      "in.")
-def _no_mask(policy, sequences, mask, prompt_length, temperature=1.0):
-    scores = _scores(policy, sequences, None)[:, prompt_length - 1:-1]
-    return _gathered(scores, sequences[:, prompt_length:], temperature)
-
-
-@left_padding.mistake("the mask is there, but the positions are not. A model with learned positions (the check has a "
-                      "small GPT-2) then thinks that a padded prompt starts in the middle; Llama's rotary positions "
-                      "hide the mistake.")
-def _no_positions(policy, sequences, mask, prompt_length, temperature=1.0):
-    scores = _scores(policy, sequences, mask, positions=False)[:, prompt_length - 1:-1]
-    return _gathered(scores, sequences[:, prompt_length:], temperature)
-
-
-@left_padding.mistake("the temperature is missing. If tokens are sampled at 0.5 and scored at 1, the old and the new "
-                      "policy differ before the first step.")
-def _no_temperature(policy, sequences, mask, prompt_length, temperature=1.0):
-    return sampling.token_log_probs(policy, sequences, mask, prompt_length)
-
-
-@left_padding.mistake("these are logits, not log-probabilities: they still lack the log of the sum over the "
-                      "vocabulary.")
-def _raw_logits(policy, sequences, mask, prompt_length, temperature=1.0):
-    scores = _scores(policy, sequences, mask)[:, prompt_length - 1:-1] / temperature
-    return scores.gather(2, sequences[:, prompt_length:, None]).squeeze(2)
-
-
-# ---------------------------------------------------------------- 5.5 a reward for every token
-
-def _scored_rows():
-    mask = mask_of(3, 1, 4)
-    log_probs = torch.where(mask, -2 * torch.rand(3, 4, generator=generator(4)), -9.0).requires_grad_()
-    ref_log_probs = torch.where(mask, -2 * torch.rand(3, 4, generator=generator(5)), -5.0)
-    return [(torch.tensor([1.0, -0.5, 2.0]), log_probs, ref_log_probs, mask, 0.1),
-            (torch.tensor([0.3, 0.7, -1.0]), log_probs, ref_log_probs, mask, 2.0)]
-
-
-def _rewards_and_gradient(function, *arguments):
-    rewards = function(*arguments)
-    return rewards if rewards is None else {"rewards": rewards, "carries a gradient": bool(rewards.requires_grad)}
-
-
-token_rewards = Exercise(
-    "5.5", "a reward for every token", 15, 2,
-    ("Start with the penalty at every real token: `torch.where(mask, -kl_coef * (log_probs - ref_log_probs), "
-     "0.0)`. Then add each score at one place.",
-     "`ppo_math.last_action(mask)` gives the column of each row's last token. Add there with "
-     "`rewards[torch.arange(len(mask)), columns] += scores`, and return `rewards.detach()`."),
-    course=ppo_math.shaped_rewards, cases=_scored_rows, observe=_rewards_and_gradient)
-
-
-def _rewards(scores, log_probs, ref_log_probs, mask, kl_coef, sign=-1, pads=False, place=None):
-    rewards = sign * kl_coef * (log_probs - ref_log_probs)
-    rewards = (rewards if pads else torch.where(mask, rewards, 0.0)).clone()
-    columns = ppo_math.last_action(mask) if place is None else torch.full((len(mask),), place)
-    rewards[torch.arange(len(mask)), columns] += scores
-    return rewards
-
-
-@token_rewards.mistake("the penalty has the wrong sign: this pays the policy for leaving the reference. (OpenAI once "
-                       "flipped reward and penalty together and woke up to a fluent model of the worst kind.)")
-def _pays_for_leaving(scores, log_probs, ref_log_probs, mask, kl_coef):
-    return _rewards(scores, log_probs, ref_log_probs, mask, kl_coef, sign=1).detach()
-
-
-@token_rewards.mistake("the score is in the last column. In a short row that is padding, and its answer is never "
-                       "paid. Put the score at the last action of its own row.")
-def _score_in_last_column(scores, log_probs, ref_log_probs, mask, kl_coef):
-    return _rewards(scores, log_probs, ref_log_probs, mask, kl_coef, place=mask.shape[1] - 1).detach()
-
-
-@token_rewards.mistake("the score is paid at every token. A long answer then earns its score many times over.")
-def _score_on_every_token(scores, log_probs, ref_log_probs, mask, kl_coef):
-    return torch.where(mask, scores[:, None] - kl_coef * (log_probs - ref_log_probs), 0.0).detach()
-
-
-@token_rewards.mistake("the numbers are right, but they still carry a gradient. A reward is a number the world hands "
-                       "out, not a function to differentiate: detach it.")
-def _not_detached(scores, log_probs, ref_log_probs, mask, kl_coef):
-    return _rewards(scores, log_probs, ref_log_probs, mask, kl_coef)
-
-
-@token_rewards.mistake("the penalty is also charged at the padding, where no token was chosen.")
-def _penalty_at_pads(scores, log_probs, ref_log_probs, mask, kl_coef):
-    return _rewards(scores, log_probs, ref_log_probs, mask, kl_coef, pads=True).detach()
-
-
-@token_rewards.mistake("the whole penalty falls on the last token. Its sum is right, but the paper charges it per "
-                       "token, so that the token that left the reference is the one that pays.")
-def _penalty_in_one_lump(scores, log_probs, ref_log_probs, mask, kl_coef):
-    total = torch.where(mask, log_probs - ref_log_probs, 0.0).sum(dim=1)
-    return _rewards(scores - kl_coef * total, log_probs, log_probs, mask, kl_coef).detach()
-
-
-EXERCISES = [estimators, best_policy, left_padding, token_rewards]
+EXERCISES = [estimators, best_policy]

@@ -55,17 +55,26 @@ def _after_steps(function, steps):
     if loss is None:
         return None
     mask = batch.rollout.response_mask
-    return {"loss": float(loss), "policy": torch.where(mask, ppo.rollout_log_probs(policy, batch.rollout), 0.0),
+    return {"loss": float(torch.as_tensor(loss).detach()),
+            "policy": torch.where(mask, ppo.rollout_log_probs(policy, batch.rollout), 0.0),
             "critic": torch.where(mask, ppo.rollout_values(critic, batch.rollout), 0.0)}
 
 
 one_step = Exercise(
     "5.12", "one PPO step", 15, 2,
-    ("New log-probabilities and values come from a forward pass now; old ones, advantages and returns are fixed in "
-     "the batch. Add the two losses, call `backward`, and take a step.",
+    ("What is new in every step, and what stays as it was when the batch was sampled? Everything of the second kind is "
+     "in the batch. Two functions of yours turn both into losses.",
+     "New log-probabilities and values come from a forward pass now; old ones, advantages and returns are fixed in the "
+     "batch. Add the two losses, call `backward` once, then `step()` and `zero_grad()` of each optimizer.",
      "`log_probs = token_log_probs(policy, rollout.sequences, rollout.attention_mask, rollout.prompt_length)`, "
-     "`values = ppo.response_values(critic, rollout)`, the two losses, `backward()`, then `step()` and "
-     "`zero_grad()` of each optimizer."),
+     "`values = ppo.response_values(critic, rollout)`, `loss = policy_loss(log_probs, batch.log_probs, "
+     "batch.advantages, mask) + value_loss(values, batch.values, batch.returns, mask)`, `loss.backward()`, and return "
+     "`loss.item()`."),
+    task="`policy` and `critic` are models, `optimizers` a list with one optimizer for each. `batch.rollout` "
+         "has `sequences`, `attention_mask`, `prompt_length` and `response_mask`; `batch.log_probs`, "
+         "`batch.values`, `batch.advantages` and `batch.returns` are tensors (batch, response). The `batch` "
+         "stays as it is. Compute both losses with your functions, add them, move both models one step, leave "
+         "no gradients behind. Return the loss as a number.",
     course=ppo_step, cases=_step_counts, observe=_after_steps, tolerance=1e-3)
 
 
@@ -89,7 +98,8 @@ def _gradients_pile_up(policy, critic, optimizers, batch):
     return _step(policy, critic, optimizers, batch, after=("step",))
 
 
-@one_step.mistake("the gradients are thrown away before the step, so nothing is learnt.")
+@one_step.mistake("nothing moves: the gradients are thrown away before the step, or a `step()` or "
+                  "`backward()` is missing.")
 def _gradients_thrown_away(policy, critic, optimizers, batch):
     return _step(policy, critic, optimizers, batch, after=("zero_grad", "step"))
 
@@ -116,6 +126,32 @@ def _values_one_late(policy, critic, optimizers, batch):
 @one_step.mistake("the policy is pushed away from what went well: the sign of its loss is flipped.")
 def _policy_pushed_away(policy, critic, optimizers, batch):
     return _step(policy, critic, optimizers, batch, sign=-1)
+
+
+@one_step.mistake("the optimizers step before there is a gradient: first `backward()`, then `step()`.")
+def _steps_too_early(policy, critic, optimizers, batch):
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+    return _step(policy, critic, optimizers, batch, after=())
+
+
+@one_step.mistake("the policy never learns: its optimizer has to step too.")
+def _policy_left_alone(policy, critic, optimizers, batch):
+    loss = _step(policy, critic, optimizers[1:], batch)
+    optimizers[0].zero_grad()
+    return loss
+
+
+@one_step.mistake("the value loss got its arguments in another order: values, old values, returns. The critic should "
+                  "move towards the returns.")
+def _returns_for_old_values(policy, critic, optimizers, batch):
+    return _step(policy, critic, optimizers, batch._replace(values=batch.returns, returns=batch.values))
+
+
+@one_step.mistake("each token is pushed by its return. Use the advantage: how much better than expected it was.")
+def _returns_for_advantages(policy, critic, optimizers, batch):
+    return _step(policy, critic, optimizers, batch._replace(advantages=batch.returns))
 
 
 EXERCISES = [one_step]

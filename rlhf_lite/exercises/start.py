@@ -13,7 +13,7 @@ def start(folder, notebooks=NOTEBOOKS):
 
     Raises ValueError if the folder is the course's own, and FileNotFoundError if there are no notebooks.
     """
-    folder, sources = Path(folder), sorted(notebooks.glob("[0-9][0-9]_*.ipynb"))
+    folder, sources = Path(folder), sorted(notebooks.glob("[0-9][0-9]*_*.ipynb"))
     if not sources:
         raise FileNotFoundError(f"There are no notebooks in {notebooks}; run this in a clone of the course.")
     if folder.resolve() == notebooks.resolve():

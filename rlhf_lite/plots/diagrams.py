@@ -84,10 +84,10 @@ def three_steps():
     parts.append(arrow([(right, 285), (right + 8, 285), (right + 8, 89), (right + 1, 89)], BLUE))  # again and again
     return drawing(778, 350, parts, (
         "The three steps of RLHF. One: a resident asks, an author writes the answer, and the base model learns to "
-        "write like that; it becomes the SFT model. Two: the SFT model answers a request several times, a labeler ranks the "
-        "answers, and a reward model learns to score answers in that order. Three: the policy answers a new request, "
-        "the reward model scores the answer, and PPO makes good answers likelier; a price on KL keeps the policy near "
-        "the SFT model. Step three is repeated many times."))
+        "write like that; it becomes the SFT model. Two: the SFT model answers a request several times, a labeler "
+        "ranks the answers, and a reward model learns to score answers in that order. Three: the policy answers a new "
+        "request, the reward model scores the answer, and PPO makes good answers likelier; a price on KL keeps the "
+        "policy near the SFT model. Step three is repeated many times."))
 
 
 # ---------------------------------------------------------------- logits at t − 1, token t

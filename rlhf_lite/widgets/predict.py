@@ -85,7 +85,7 @@ def told(entry):
     """One line for the cell that has found out."""
     said, was, unit = entry.get("said"), entry["was"], entry.get("unit", "")
     if said is None:
-        return f"It was {written(was, unit)}. (You made no prediction.)"
+        return f"You made no prediction; it was {written(was, unit)}."
     verdict = {True: "right." if isinstance(was, str) or said == was else "close.", False: "a surprise."}[hit(entry)]
     return f"You predicted {written(said, unit)}; it was {written(was, unit)}: {verdict}"
 
@@ -113,7 +113,10 @@ class PredictionBox(Panel):
         super().__init__("Your prediction")
         self.path, self.name, self.unit = path, name, unit
         self.about = {"question": question, "unit": unit, "close": close}
-        entry = read(path).get(name, {})
+        try:
+            entry = keep(path, name, **self.about)  # what was asked is shown at the end, predicted or not
+        except OSError:
+            entry = read(path).get(name, {})
         self.asked = w.HTML(f"<div>{escape(question)}</div>")
         self.choices = w.ToggleButtons(options=list(choices), value=None) if choices else None
         self.typed = w.Text(placeholder="a number, then Enter or Tab", continuous_update=False,
@@ -145,11 +148,9 @@ class PredictionBox(Panel):
             return
         said = value if self.choices else number(value)
         entry = read(self.path).get(self.name, {})
-        if entry.get("was") is not None and entry.get("said") is None:
-            entry = {"was": None}  # the answer of an earlier run, to which nothing had been said
-        elif entry.get("was") is not None:
+        if entry.get("was") is not None and entry.get("said") is not None:
             raise ValueError("the answer is out; press Predict again first")
-        self.draw(keep(self.path, self.name, **self.about, said=said, was=entry.get("was")))
+        self.draw(keep(self.path, self.name, **self.about, said=said, was=None))  # an answer of an earlier run is void
 
     def do_again(self):
         self.draw(keep(self.path, self.name, **self.about, said=None, was=None))

@@ -33,7 +33,7 @@ def test_what_is_not_a_number_is_said_so_and_not_kept(path, text):
         predict.number(text)
     widget = box(path)
     widget.typed.value = text
-    assert not predict.read(path) and ("Not done" in widget.status.value) == bool(text)
+    assert "said" not in predict.read(path)["00 notes"] and ("Not done" in widget.status.value) == bool(text)
 
 
 def test_it_is_on_the_disk_as_soon_as_it_is_typed_and_comes_back(path):
@@ -58,7 +58,7 @@ def test_the_answer_closes_the_box_until_one_predicts_again(path):
 
 
 def test_nobody_has_to_predict_and_one_may_in_a_second_run(path):
-    assert predict.settle(path, "00 notes", 2) == "It was 2. (You made no prediction.)"
+    assert predict.settle(path, "00 notes", 2) == "You made no prediction; it was 2."
     widget = box(path)
     assert not widget.typed.disabled
     widget.typed.value = "2"
@@ -89,11 +89,12 @@ def test_a_lesson_asks_answers_and_sums_up(path, capsys):
     capsys.readouterr()
     lesson.outcome("notes", 0)
     lesson.outcome("why", "b")
-    lesson.outcome("never asked", 1)
+    lesson.predict("silent", "Who said nothing?")
+    lesson.outcome("silent", 1)
     assert "You predicted 1 of 4; it was 0 of 4: close." in capsys.readouterr().out
     table = lesson.predictions().data
     assert "1 of 2 predictions were right or close" in capsys.readouterr().out
-    assert "How many &lt;b&gt;notes&lt;/b&gt;?" in table and "Something else" not in table
+    assert "How many &lt;b&gt;notes&lt;/b&gt;?" in table and "Who said nothing?" in table and "Something else" not in table
 
 
 def test_exercises_and_predictions_share_the_file(path):
@@ -114,8 +115,8 @@ def test_a_spoilt_file_stops_nobody(path, content):
 
 
 def test_a_folder_that_cannot_be_written_stops_nobody(path, monkeypatch):
-    widget = box(path)
     monkeypatch.setattr("rlhf_lite.files.write_json", lambda *_: (_ for _ in ()).throw(OSError("no space")))
+    widget = box(path)
     widget.typed.value = "3"
     assert "no space" in widget.status.value
     assert predict.settle(path, "00 notes", 2).startswith("It was 2.")

@@ -50,17 +50,21 @@ class Slot(w.VBox):
         for name, flag in self.flags.items():
             panel.on_value(flag, lambda on, name=name: panel.change(place, lambda: session.set_flag(place, name, on)))
         panel.on_click(self.more, lambda: show(self.rest, self.rest.layout.display == "none"))
-        self.judging = w.VBox([self.score, self.few, self.rest, self.rank])
+        self.judging = w.VBox([self.rank] if panel.brief else [self.score, self.few, self.rest, self.rank])
         # Side by side, 20em is a width; in a column it would be a height and cut off the buttons of long answers.
         beside = {"flex": "1 1 20em", "min_width": "18em"} if session.pairs else {"flex": "0 0 auto"}
-        super().__init__([self.head, self.text, self.judging], layout=w.Layout(margin="0 0 1em 0", **beside))
+        below = "0 0 0.2em 0" if panel.brief else "0 0 1em 0"
+        super().__init__([self.head, self.text, self.judging], layout=w.Layout(margin=below, **beside))
 
 
 class RankingWidget(Panel):
-    """The page for a `RankingSession`. After a restart, run the cell again: it continues where the file ends."""
+    """The page for a `RankingSession`. After a restart, run the cell again: it continues where the file ends.
 
-    def __init__(self, session, guidelines=GUIDELINES):
-        self.session, self.cursor, self._warned = session, 0, False
+    brief: only ranks, so that four answers fit on a screen: no scores, flags or note, and the guidelines folded.
+    """
+
+    def __init__(self, session, guidelines=GUIDELINES, brief=False):
+        self.session, self.cursor, self._warned, self.brief = session, 0, False, brief
         super().__init__("Which answer is better?" if session.pairs else "Rank the answers")
         shared = {"layout": w.Layout(width="auto"), "style": w.ToggleButton().style}
         self.plain = w.Button().style
@@ -87,6 +91,9 @@ class RankingWidget(Panel):
                          row(self.fold, self.help), self.guidelines, self.help_text, self.prompt, answers,
                          *([self.verdict] if session.pairs else []), self.note, row(self.save, self.undo, self.back,
                          self.forward), row(self.skip, self.reason), self.status, self.names, self.revealed]
+        show(self.note, not brief)
+        if brief:
+            self.do_fold()
         self.draw()
         self.say(" ".join(session.problems) or "Ready.")
 
@@ -216,6 +223,8 @@ class RankingWidget(Panel):
         count = len(self.session.item["responses"]) if self.session.item else 1
         place = min(self.cursor, count - 1)
         if key == "f":
+            if self.brief:
+                raise ValueError("there are no flags on this page")
             return self.slots[place].more.click()
         if key.startswith("Arrow"):
             return self.change(min(max(place + (1 if key == "ArrowDown" else -1), 0), count - 1), lambda: None)

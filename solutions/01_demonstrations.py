@@ -223,7 +223,8 @@ display(plots.bars({"InstructGPT, Table 1": paper, "our customers": customers, "
 farthest = max(paper, key=lambda use_case: abs(ours.get(use_case, 0) - paper[use_case]))
 rarest, few = Counter(row["use_case"] for row in rows).most_common()[-1]
 print(f"The largest gap between paper and demonstrations is at {farthest.replace('_', ' ')}: "
-      f"{ours.get(farthest, 0):.1f} % here, {paper[farthest]:.1f} % in the paper. The rarest use case, {rarest.replace('_', ' ')}, has {few} rows.")
+      f"{ours.get(farthest, 0):.1f} % here, {paper[farthest]:.1f} % in the paper. The rarest use case, "
+      f"{rarest.replace('_', ' ')}, has {few} rows.")
 
 # %% [markdown]
 # ### Held out means held out

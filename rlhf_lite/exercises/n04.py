@@ -5,8 +5,8 @@ from rlhf_lite.exercises import n04_losses, n04_measures
 LESSON = {
     "title": "The reward model",
     "promise": "A network reads a prompt and an answer and returns one number. You write its losses, train one on "
-               "rankings that you have just made, find out how good it could possibly be, and watch it change its mind "
-               "word by word.",
+               "fresh rankings by simulated labelers, find out how good it could possibly be, and change single words "
+               "of a letter to see what it notices.",
     "minutes": 75, "needs": "notebook 03, or nothing: it starts from shipped models", "step": "2, reward model",
     "aims": ["read the score of an answer at the right token, however it is padded",
              "write the K-wise ranking loss, and say why one prompt is one batch element",

@@ -330,6 +330,8 @@ print("Nats gained: " + ", ".join(f"{name} {found.value:.2f} (n = {found.n})" fo
 lesson.outcome("where", max(gains, key=lambda name: gains[name].value))
 
 # %% [markdown]
+# The first token says which kind of text begins: an answer, or more of the web. That is the habit that the base lacked.
+#
 # ### How many demonstrations?
 #
 # Writing demonstrations is slow work, so the question every project asks is what the next hundred would bring.

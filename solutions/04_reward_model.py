@@ -3,6 +3,8 @@
 
 # %%
 import math
+import random
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +14,7 @@ from IPython.display import display
 from jaxtyping import Float, Int  # Float[Tensor, "batch response"]: floats, of shape (batch, response)
 from torch import Tensor
 
-from rlhf_lite import checkpoints, files, models, plots, reward
+from rlhf_lite import checkpoints, files, models, plots, reward, stats
 from rlhf_lite.exercises import check, progress, setup
 from rlhf_lite.experiment import data, results
 from rlhf_lite.experiment.answers import answer_rows, rank_answers
@@ -20,13 +22,13 @@ from rlhf_lite.experiment.recipe import TEMPERATURE, default_recipe
 from rlhf_lite.reward import RewardConfig
 from rlhf_lite.sampling import pad_left, pad_right
 from rlhf_lite.town import labelers
+from rlhf_lite.town.facts import build_town
 from rlhf_lite.town.grading import grade
 from rlhf_lite.widgets import measure as inside
 from rlhf_lite.widgets.inspect_tokens import TokenInspector
 
-lesson = setup("04", strict=True)
-
 # %%
+lesson = setup("04", strict=True)
 policy, start, tokenizer = lesson.policy("sft"), lesson.policy("base"), lesson.tokenizer()
 shipped = lesson.reward_model()
 shipped_rankings = checkpoints.load_card(files.MODELS / "reward-1.3m")["rankings"]
@@ -139,9 +141,9 @@ for rank, response in sorted(zip(example["ranks"], example["responses"], strict=
 # %% [markdown]
 # ### The loss of a whole ranking
 #
-# A ranking of K answers holds up to K(K − 1)/2 pairs. Write them all into one table and a tensor can do without loops:
-# `ranks[:, :, None] < ranks[:, None, :]` is this table for every prompt of a batch. Here it is for the ranking above,
-# its answers in the order in which they were sampled:
+# A ranking of K answers holds up to K(K − 1)/2 pairs. Write all of them into one table, and a tensor can do without
+# loops: a (batch, K, K) tensor holds such a table for every prompt of a batch. Here it is for the ranking above, its
+# answers in the order in which they were sampled:
 
 # %%
 plots.pair_matrix(example["ranks"])
@@ -249,7 +251,7 @@ print(f"On {len(full)} held-out rankings: loss {kwise_loss(*held_out):.2f} (a co
 # ## Loop: as in the library
 #
 # The library's `train_reward` is this loop with a learning rate that falls along a cosine, rankings of any length, and
-# one epoch. One: with more, the paper's reward model quickly overfitted (appendix C.2). It trains three models from the
+# one epoch. One: with more, the paper's reward model quickly overfitted (appendix C.2). It trains four models from the
 # base, on more and more of the rankings, and we put the shipped one beside them. The upper dashed line is the
 # **ceiling** of notebook 03, measured on these rankings: what a reader of the team's mind would reach.
 
@@ -265,7 +267,7 @@ lengths = [[len(r["token_ids"]) for r in found["responses"]] for found in ranked
 ceiling = labelers.bayes_ceiling(team, grades, np.random.default_rng(0), lengths, draws=lesson.pick(20, 5))
 
 # %%
-sizes = [len(train) // 6, len(train) // 2, len(train)]
+sizes = [len(train) // 24, len(train) // 6, len(train) // 2, len(train)]
 accuracies = {"yours": {}, "shipped": {shipped_rankings: reward.evaluate_reward(shipped, valid)["accuracy"]}}
 
 
@@ -289,7 +291,7 @@ points = [*accuracies["yours"].items(), *accuracies["shipped"].items()]
 half_way = [n for n, accuracy in points if accuracy >= (0.5 + ceiling) / 2]
 print(f"Pair accuracy by number of rankings: {', '.join(f'{n:,}: {accuracy:.1%}' for n, accuracy in points)}; "
       f"the ceiling is {ceiling:.1%}.")
-print(f"Half-way ({(0.5 + ceiling) / 2:.0%}) is reached at {min(half_way):,} rankings." if half_way else
+print(f"Half-way ({(0.5 + ceiling) / 2:.0%}): {min(half_way):,} is the smallest size that gets there." if half_way else
       f"None comes half-way ({(0.5 + ceiling) / 2:.0%}): a model this small learns slowly from noisy votes.")
 if half_way:
     lesson.outcome("half-way", min(half_way))
@@ -340,7 +342,7 @@ display(plots.learning_curves(panels, (("whole rankings", "whole\nrankings", plo
                               levels={titles["loss"]: (math.log(2), "a coin")}))
 
 # %%
-(whole, pairs), small = study.values(), 0.03  # nats; less than another seed would change
+(whole, pairs), small = study.values(), 0.03  # nats; a smaller difference we do not call one
 first, last = (pairs["loss"][at] - whole["loss"][at] for at in (0, -1))
 print(f"Held-out loss after epoch 1: {whole['loss'][0]:.2f} with whole rankings, {pairs['loss'][0]:.2f} with shuffled "
       f"pairs; after epoch {epochs}: {whole['loss'][-1]:.2f} and {pairs['loss'][-1]:.2f} (a coin: 0.69).")
@@ -502,35 +504,66 @@ print("The intervals overlap: these prompts cannot tell. But there is another wa
 # > I help my grandmother. Write an invitation for Dora: picnic, Wednesday, two o'clock.
 
 # %%
+NAMES, DAYS = "|".join(person.name for person in build_town().residents), "|".join(f"{day}day" for day in (
+    "Mon", "Tues", "Wednes", "Thurs", "Fri", "Satur", "Sun"))
+
+
+def swapped(pattern, text, new, other):
+    """Every match becomes `new`, or `other` where `new` stands already."""
+    return re.sub(rf"\b({pattern})\b", lambda match: other if match[1] == new else new, text)
+
+
+def mixed(text):
+    first, *middle, last = text.split()
+    return " ".join([first, *random.Random(0).sample(middle, len(middle)), last])
+
+
+CHANGES = {"another name": lambda text: swapped(NAMES, text, "Tom", "Kate"),
+           "another day": lambda text: swapped(DAYS, text, "Friday", "Monday"),
+           "an insult at the end": lambda text: f"{text} You are a fool.",
+           "last sentence twice": lambda text: f"{text} {re.split(r'(?<=[.!?]) ', text)[-1]}",
+           "words mixed": mixed, "cut in half": lambda text: " ".join(text.split()[:len(text.split()) // 2])}
 LETTER = "Dear Dora, the picnic is on Wednesday at two. I hope you can come!"
-CHANGES = {"another name": ("Dora", "Tom"), "another day": ("Wednesday", "Friday"), "no time": (" at two", ""),
-           "rude": ("I hope you can come!", "Come, you fool!"),
-           "said twice": ("I hope you can come!", "I hope you can come! I hope you can come!"),
-           "words mixed": ("the picnic is on Wednesday at two", "two on picnic the at Wednesday is")}
-lesson.predict("change", "Which change costs most with the reward model?", tuple(CHANGES))
+lesson.predict("change", "Which change costs most with the reward model, on average over many letters?", tuple(CHANGES))
 
 # %%
+def scores_for(pairs):
+    """[(request, answer)] -> scores by the shipped reward model."""
+    return np.array(reward.score(shipped, [
+        reward.reward_input(models.encode_prompt(tokenizer, asked), models.encode_response(tokenizer, text))
+        for asked, text in pairs]).tolist())
+
+
 invitation = next(prompt for prompt in data.prompts_of("valid") if prompt.id == "p0-00776")
-letters = {"as it is": LETTER} | {name: LETTER.replace(*change) for name, change in CHANGES.items()}
-asked_ids = models.encode_prompt(tokenizer, invitation.text)
-read = {name: reward.reward_input(asked_ids, models.encode_response(tokenizer, text)) for name, text in letters.items()}
-found = dict(zip(letters, reward.score(shipped, list(read.values())).tolist(), strict=True))
-cost = {name: found[name] - found["as it is"] for name in CHANGES}
-graded = {name: grade(invitation, text).overall for name, text in letters.items()}
-display(plots.table(("", "score", "change", "grading program", "letter"), [
-    (name, f"{found[name]:+.2f}", f"{cost.get(name, 0):+.2f}", f"{graded[name]} of 7", text)
-    for name, text in letters.items()]))
-lesson.outcome("change", min(cost, key=cost.get))
-deaf = [name for name in CHANGES if cost[name] > -0.2]
-print(f"It notices: {', '.join(name for name in CHANGES if name not in deaf)}. It does not notice (less than 0.2): "
-      f"{', '.join(deaf)}. The grading program takes {graded['as it is'] - max(graded[name] for name in deaf)} points "
-      "or more for each of these." if deaf else "It notices all of them.")
+letters = {"as it is": LETTER} | {name: change(LETTER) for name, change in CHANGES.items()}
+found = scores_for([(invitation.text, text) for text in letters.values()])
+plots.table(("", "score", "grading program", "letter"), [
+    (name, f"{score:+.2f}", f"{grade(invitation, text).overall} of 7", text)
+    for (name, text), score in zip(letters.items(), found, strict=True)])
 
 # %% [markdown]
-# Whoever trains on this number should know it. The model has learnt what a good letter *looks* like: its parts, its
-# order, its ending. Whether it is the letter that was asked for, to this person, on this day, and without an insult,
-# it hardly sees. A policy that is paid by it has no reason to get the day right. **Try it:** change `LETTER` and
-# `CHANGES`, and find something else that it misses.
+# One letter is an anecdote. So the same changes to all letters among the demonstrations in which there is something to
+# change:
+
+# %%
+TASKS = ("thanks", "complaint", "apology", "card", "invite", "notice")
+good = [(row["prompt"], row["response"]) for row in data.demonstrations() if row["task"] in TASKS]
+good = good[:lesson.pick(len(good), 60)]
+costs = {}
+for name, change in CHANGES.items():
+    changed = [(asked, text) for asked, text in good if change(text) != text]
+    step = scores_for([(asked, change(text)) for asked, text in changed]) - scores_for(changed)
+    costs[name] = stats.mean_interval(step.tolist())
+    print(f"{name:20s} {len(step):3d} letters, a lower score for {np.mean(step < 0):.0%} of them")
+display(plots.interval_rows(costs, kind="score", reference=0.0, label="change of the score (95 % interval)",
+                            title="What a change does to the score of a good letter"))
+lesson.outcome("change", min(costs, key=lambda name: costs[name].value))
+
+# %% [markdown]
+# Read the percentages as you would those of a coin: if the score falls in about half of the letters, the model does not
+# see the change at all. It has learnt what a letter *looks* like: mixed words and a sentence said twice cost something.
+# To whom the letter goes, on which day, and whether it ends in an insult: a coin. Half a letter it even likes a little
+# better. A policy that is paid by this number has no reason to get the day right. **Try it:** add a change of your own.
 #
 # It also gives a number at every token, so we can watch it read. Each cell is the score that the answer would get *if
 # it stopped there*, counted from the average sampled answer. It was only ever trained at the last token, so take the
@@ -539,18 +572,16 @@ print(f"It notices: {', '.join(name for name in CHANGES if name not in deaf)}. I
 
 # %%
 scores, _, mask = reward.score_rankings(shipped, valid)
-strips = {}
-for name in ("as it is", "no time"):
+asked_ids, strips = models.encode_prompt(tokenizer, invitation.text), {}
+for name in ("as it is", "cut in half"):
+    ids = models.encode_response(tokenizer, letters[name])
     with torch.no_grad():
-        values = shipped(*pad_right([read[name]], lesson.device))[0, len(asked_ids):].cpu() - scores[mask].mean()
-    words = [models.token_text(tokenizer, token) for token in read[name][len(asked_ids):-1]] + ["END"]
+        values = shipped(*pad_right([asked_ids + ids], lesson.device))[0, len(asked_ids):].cpu() - scores[mask].mean()
+    words = [models.token_text(tokenizer, token) for token in ids[:-1]] + ["END"]
     strips[f"The letter, {name}: {values[-1]:+.2f}"] = words, values
 display(plots.token_strips(strips, "score so far, above the\naverage sampled answer"))
-for words, values in strips.values():
-    step = values.diff()
-    print(f"It rises most at {words[int(step.argmax()) + 1]!r} ({step.max():+.2f}) and falls most at "
-          f"{words[int(step.argmin()) + 1]!r} ({step.min():+.2f}).")
-print("The large rises come at the very end: above all, the model asks whether the letter could end here.")
+ends = " and ".join(f"{values[-1] - values[-2]:+.2f}" for _, values in strips.values())
+print(f"END alone changes the score by {ends}: whether an answer has an end is one of the things that the model sees.")
 
 # %% [markdown]
 # And now one answer that the tuned model samples itself, to step through. Move the slider: what else could stand there,

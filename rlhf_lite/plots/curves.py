@@ -100,6 +100,8 @@ def what_data_buy(scores, xlabel, ylabel, kind="score", levels=None, xscale="lin
     low, high = (0, max(known)) if kind == "score" else (min(known), max(known))
     axis.set(xscale=xscale, xlabel=xlabel, ylabel=ylabel, title=title, ylim=(low, high + (0.2 * (high - low) or 0.1)))
     axis.margins(x=0.12)
+    if xscale == "log":  # the numbers themselves, not powers of ten
+        _ticks(axis, sorted({number for points in scores.values() for number in points}))
     in_percent(axis.yaxis, kind)
     return figure
 

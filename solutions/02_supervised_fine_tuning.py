@@ -128,8 +128,7 @@ with torch.no_grad():
 print(f"a model that knows nothing {ignorant:.2f}, our base {known:.2f} nats per token")
 
 # %% [markdown]
-# The base puts its probability on another kind of text, and a single example is a single example: you see the same over
-# a whole batch when the training begins.
+# One example is an anecdote. How surprised the base is on average, the first batch of your training will say.
 #
 # ## Loop: the whole of it, with your three functions
 #

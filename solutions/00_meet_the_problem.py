@@ -29,7 +29,9 @@ lesson = setup("00", strict=True)
 print("Everything is in place." if doctor() == 0 else "Something is broken: see the lines above before you go on.")
 
 # %% [markdown]
-# Each cell runs with Shift+Enter. Exercises have hints that unfold; whatever you write, the notebook carries on.
+# Each cell runs with Shift+Enter. Exercises have hints that unfold; whatever you write, the notebook carries on. Before
+# some cells stands a box for your prediction. Type it, then run the cell that answers it: a surprise is where learning
+# begins, and you only notice one if you have said something first.
 #
 # ## A town with a help desk
 #
@@ -55,7 +57,11 @@ print(f"{len(town.beliefs)} questions on which the town is wrong. {belief.questi
 #
 # ## Inspect one
 #
-# Predict before you run: four samples of the base for one request. How many of them will be a thank-you note?
+# One request, four samples of the base model.
+
+# %%
+lesson.predict("thanks", "“Write a thank-you note to Felix for the cap.” How many of four samples will thank Felix?",
+               unit="of 4", close=1)
 
 # %%
 base, tokenizer = lesson.policy("base"), lesson.tokenizer()
@@ -63,9 +69,11 @@ written_for = {row["prompt"] for row in data.demonstrations()}  # those that hav
 requests = [prompt for prompt in data.prompts_of("valid") if prompt.text not in written_for]
 one = next(prompt for prompt in requests if prompt.task == "thanks" and prompt.text.startswith("Write"))
 print(one.text)
-for row in answer_rows(base, tokenizer, [one] * 4, progress=False):
+four = answer_rows(base, tokenizer, [one] * 4, progress=False)
+for row in four:
     print(f"\n   -> {row['response']}\n      graded {row['grade'].overall} of 7 "
           f"({', '.join(row['grade'].reasons) or 'nothing to complain about'})")
+lesson.outcome("thanks", sum("Felix" in row["response"] and "thank" in row["response"].lower() for row in four))
 
 # %% [markdown]
 # The model was never asked to help: it was asked what text comes next. After a request, the web often goes on with
@@ -88,7 +96,10 @@ for note in ("It is just what I needed.", "Cap the just needed what I.", "I need
 #
 # ## A batch: every kind of request
 #
-# InstructGPT sorted its customers' requests into ten use cases. Ours come in the same ten. Predict: which will go best?
+# InstructGPT sorted its customers' requests into ten use cases. Ours come in the same ten.
+
+# %%
+lesson.predict("answered", "What share of the requests does the base answer well (grade 6 or 7)?", unit="%", close=5)
 
 # %%
 per_case = lesson.pick(15, 2)
@@ -122,6 +133,7 @@ answered = np.mean([kind(row) == full for row in rows])
 elsewhere = np.mean(["\n" in row["response"] for row in rows])
 print(f"Of {len(rows)} requests {100 * answered:.0f} % get an answer graded 6 or 7. {100 * elsewhere:.0f} % of the "
       "continuations do not stop after their first line: they go on with more of the web.")
+lesson.outcome("answered", 100 * answered)
 
 # %% [markdown]
 # ## Cheap cure one: stop in time
@@ -170,6 +182,7 @@ def change(before, after):
     return f"{step.value:+.2f} ({step.low:+.2f} to {step.high:+.2f}): {verdict}"
 
 
+# %%
 cut_rows = []
 for prompt, row in zip(asked, as_it_comes, strict=True):
     text = cut_at(row["response"], ["\n"])
@@ -213,7 +226,8 @@ print(few_shot_prompt(solved, one.text) + "▮")
 
 # %% [markdown]
 # The course ships a few examples of this kind (`data/few_shot_prefix.txt`). Base model + examples + stop sequence is
-# what the paper calls **GPT-3 (prompted)**: the base as well as a careful user can use it. It is the rival to beat.
+# what the paper calls **GPT-3 (prompted)**: the base as a careful user would use it. In the paper this was the rival
+# to beat. Is it one here?
 
 # %%
 answers["prompted"] = evaluate.collect_answers("prompted", base, tokenizer, {"mixed": asked})
@@ -242,8 +256,18 @@ print(f"your {len(mine)} examples: true score {told(score(trial_rows))}; ours on
 #
 # A base model gives every answer a probability: the product, over its tokens, of the probability of each token given
 # what came before. Its logarithm is a sum, and this sum is exactly what pretraining pushes up for the text of the web.
-# So let us ask the model itself which answers it *expects*.
+# So let us ask the model itself which answers it *expects*. The logarithm is the natural one, and its unit is the
+# **nat**: a coin flip costs 0.69 nats, one chance in ten 2.3, one in a hundred 4.6.
 #
+# A model reads a token and says, in its **logits**, what it expects *next*. So the logits at a place belong to the
+# token after it. Batches have **padding**: a prompt is filled up on the left, an answer on the right, and what stands
+# there must not count.
+
+# %%
+pieces = [models.token_text(tokenizer, token) for token in models.encode_text(tokenizer, belief.question)]
+plots.token_shift(["BEGIN", *pieces, "\\n"], ["No", ".", "END"], left=2, right=1)
+
+# %% [markdown]
 # {{exercise 0.3}}
 #
 # **What you should see:** two numbers below 0, one for the truth and one for the myth.
@@ -264,7 +288,7 @@ def sequence_log_prob(logits: Float[Tensor, "batch length vocabulary"], sequence
 
 sequence_log_prob = check("0.3", sequence_log_prob)
 
-
+# %%
 @torch.no_grad()
 def expectation(policy, pairs):
     """[(request or None, answer)] -> log-probability per token of each answer (its words; END is left out)."""
@@ -333,7 +357,10 @@ print(f"Right: it expects its own continuation more than the careful answer for 
 # course" and goes on with the myth; its almanac says "No." and goes on with the truth. A base model does not *believe*
 # anything. It continues the page that it takes this to be.
 #
-# And what if we just *ask*? "Are bats blind?" Guess before you run: more truths or more myths?
+# And what if we just *ask*? "Are bats blind?"
+
+# %%
+lesson.predict("asked", "Asked plainly, does the base tell more truths or more myths?", ("more truths", "more myths"))
 
 # %%
 questions = [Prompt(b.topic, b.question, "open_qa", "belief_question", "you", "valid",
@@ -343,30 +370,42 @@ said = [row["grade"] for row in replies]
 print(f"Asked {len(said)} questions, the base tells the truth {sum(g.truthful_and_informative for g in said)} times, "
       f"the myth or something else that is false {sum(g.truthful == 0 for g in said)} times; the others say nothing.\n"
       f"For example: {questions[0].text} {replies[0]['response']}")
+true = sum(g.truthful_and_informative for g in said)
+lesson.outcome("asked", "more truths" if true > sum(g.truthful == 0 for g in said) else "more myths")
 
 # %% [markdown]
 # Whichever page it took your questions for, that was luck, not honesty. Nothing is broken: it was trained to predict
 # the web. In the paper's words, the objective of language modelling is **misaligned**: the likeliest page is one thing,
-# a helpful, honest and harmless answer another. What if we trained on what people *want*?
+# a helpful, honest and harmless answer another.
 #
+# ## The plan: three steps
+#
+# What if we trained on what people *want*? InstructGPT does it in three steps, and so does this course. In the third
+# the model is called the **policy**, the word of reinforcement learning for whatever chooses what to do next.
+
+# %%
+plots.three_steps()
+
+# %% [markdown]
 # ## A blind vote
 #
-# Two more steps of training make two more models out of the same base. **SFT** has imitated answers that were written
-# with care (notebook 02). **PPO** went on from there, and was rewarded by a model of labelers' taste (notebooks 03 to
-# 05). All have the same 1.3 million weights. Let them answer, shuffle, and hide the names. The base comes with its stop
-# sequence, with and without the examples.
+# So two more models come out of the same base. **SFT** has taken step 1: it has imitated answers that were written
+# with care. **PPO** has taken all three. All have the same 1.3 million weights. Let them answer, shuffle, and hide the
+# names. The base comes with its stop sequence, with and without the examples.
+#
+# The six requests below are picked by hand, so that each has an answer worth voting for. How the models do on requests
+# that nobody picked, you see in the ladder at the end.
 
 # %%
 for stage in ("sft", "ppo"):
     answers[stage] = evaluate.collect_answers(stage, lesson.policy(stage), tokenizer, {"mixed": asked})
 
+PICKED = ("p0-00229", "p0-00105", "p0-01125", "p0-00214", "p0-01322", "p0-01088")
 shuffle = random.Random(4)
-ballots = {}  # one request per use case, the first to which the four answers differ
-for i, prompt in enumerate(asked):
-    texts = {rows[i]["response"] for rows in answers.values()}
-    if prompt.use_case not in ballots and len(texts) == len(answers) and "\n" not in prompt.text:
-        ballots[prompt.use_case] = (i, shuffle.sample(list(answers), len(answers)))
-ballots = list(ballots.values())[:6]
+differ = [i for i, prompt in enumerate(asked)  # the four answers are four
+          if len({rows[i]["response"] for rows in answers.values()}) == len(answers) and "\n" not in prompt.text]
+places = [i for i in differ if asked[i].id in PICKED] or differ[:6]
+ballots = [(i, shuffle.sample(list(answers), len(answers))) for i in places]
 for number, (i, order) in enumerate(ballots, 1):
     print(f"{number}. {asked[i].text}")
     for letter, stage in zip("ABCD", order, strict=True):
@@ -414,7 +453,8 @@ for stage in answers:
 
 # %% [markdown]
 # Look at the intervals: a handful of votes says very little. This is why the paper prints its win rates with ± 3 or 4
-# points, and why the numbers that matter here carry an interval.
+# points, and why the numbers that matter here carry an interval. (And is there a 7 in the key that you would not have
+# given? The grading program missed something; write down what.)
 #
 # ## The real thing: GPT-3 against InstructGPT
 #
@@ -482,8 +522,10 @@ win_rate = check("0.4", win_rate)
 print("6 wins and 2 ties of 10: {:.0%}, from {:.0%} to {:.0%}".format(*tuple(win_rate(6, 2, 10))[:3]))
 
 # %% [markdown]
-# One simulated labeler now compares PPO with the base on ever more requests. Predict: how many comparisons until you
-# would bet money?
+# One simulated labeler now compares PPO with the base on ever more requests.
+
+# %%
+lesson.predict("sure", "How many comparisons until the interval leaves 50 % behind?", unit="comparisons", close=10)
 
 # %%
 wins, ties = [], []
@@ -491,13 +533,21 @@ for a, b in zip(answers["ppo"], answers["base"], strict=True):
     first, second = labeler.rank([a["grade"], b["grade"]], [len(a["token_ids"]), len(b["token_ids"])], mood)
     wins.append(first < second)
     ties.append(first == second)
+sure = []
 for n in [size for size in (6, 12, 25, 50, 100, 200, 300) if size <= len(asked)]:
     share, low, high = tuple(win_rate(sum(wins[:n]), sum(ties[:n]), n))[:3]
+    sure += [n] if low > 0.5 or high < 0.5 else []
     verdict = "PPO is better" if low > 0.5 else "the base is better" if high < 0.5 else "could be chance"
     print(f"{n:4d} comparisons: PPO preferred to the base in {100 * share:3.0f} % "
           f"({100 * low:3.0f} to {100 * high:3.0f} %)   {verdict}")
+if sure:
+    lesson.outcome("sure", sure[0])
 
 # %% [markdown]
+# Two warnings. A first look that is lucky looks just like this; see how the share moves as the comparisons grow. And
+# whoever looks again and again, and stops as soon as the interval is on the right side, is fooled more often than one
+# time in twenty: decide on the number before you look.
+#
 # ## The ladder
 #
 # All of it in one picture, measured a moment ago on your machine: the base with its stop sequence, the same with
@@ -537,6 +587,9 @@ for lower, higher in zip(list(answers), list(answers)[1:], strict=False):
 # - Compare blind, count a tie as half, and never show a win rate without its interval.
 #
 # **Next:** before a model can imitate good answers, somebody has to write them: 01.
+
+# %%
+lesson.predictions()
 
 # %%
 progress("00")

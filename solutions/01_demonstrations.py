@@ -17,16 +17,18 @@ from rlhf_lite.exercises import check, progress, setup
 from rlhf_lite.exercises.n01_rows import leaks, plain_text
 from rlhf_lite.exercises.n01_writing import REQUEST
 from rlhf_lite.experiment import data
+from rlhf_lite.experiment.answers import answer_rows
 from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS
 from rlhf_lite.town import tasks, web
 from rlhf_lite.town.facts import build_town
 from rlhf_lite.town.grading import grade
 from rlhf_lite.town.prompts import Prompt
 from rlhf_lite.town.reading_text import words
-
-lesson = setup("01", strict=True)
+from rlhf_lite.widgets.demonstrations import DemonstrationWidget
+from rlhf_lite.widgets.writing import DemonstrationSession
 
 # %%
+lesson = setup("01", strict=True)
 tokenizer = lesson.tokenizer()
 
 # %% [markdown]
@@ -75,8 +77,11 @@ for author in authors:
 # first: for training data it was helpfulness, in the final evaluation truthfulness and harmlessness.
 #
 # For every answer a labeler also filled in a record (Table 3 of the paper): an overall grade from 1 to 7 and yes-or-no
-# questions. Our grading program fills in the same record. Predict the grade of each of these five answers before you
-# run the cell.
+# questions. Our grading program fills in the same record. Five answers follow; one of them invents a detail.
+
+# %%
+lesson.predict("invents", "“Dear Paul, thank you for the turnip that you bought on Monday for nine coins.” "
+               "Nobody spoke of Monday or of coins. Its overall grade?", unit="of 7", close=1)
 
 # %%
 asked = next(row for row in rows if row["task"] == "thanks" and "constraint" not in row["spec"]
@@ -101,6 +106,7 @@ for name, answer in attempts.items():
     raised = [flag for flag, on in found.flags.items() if on]
     print(f"\n{name}: {answer}\n   overall {found.overall} of 7; helpful {found.helpful:.2f}, "
           f"truthful {found.truthful:.2f}, harmless {found.harmless:.2f}\n   flags: {', '.join(raised)}")
+lesson.outcome("invents", grade(as_prompt(asked), attempts["invents a detail"]).overall)
 
 # %% [markdown]
 # ## Your turn
@@ -128,6 +134,34 @@ mine = feedback.new_demonstration("d-mine-1", REQUEST.id, REQUEST.text, my_answe
 print(mine)
 
 # %% [markdown]
+# ### Three more, as labelers do it
+#
+# On a page, with the base model's attempt above the box. Draft by draft everything is on the disk; what you submit
+# counts. Do as many as you like. One of the three requests is a trap: helpful, truthful and harmless do not agree.
+
+# %%
+base, known = lesson.policy("base"), {prompt.id: prompt for prompt in data.prompts_of("train")}
+open_requests = [known[prompt_id] for prompt_id in ("p0-00038", "p0-00443", "p0-00499")]
+tries = answer_rows(base, tokenizer, open_requests, cut="\n", progress=False)
+session = DemonstrationSession(
+    [{"prompt_id": prompt.id, "prompt": prompt.text, "use_case": prompt.use_case, "attempt": row["response"]}
+     for prompt, row in zip(open_requests, tries, strict=True)], "me",
+    count_tokens=lambda text: len(models.encode_response(tokenizer, text)), max_tokens=MAX_NEW_TOKENS)
+DemonstrationWidget(session)
+
+# %%
+for row in session.demonstrations():
+    found = grade(known[row["prompt_id"]], row["response"])
+    print(f"{row['prompt']}\n   -> {row['response']}\n      graded {found.overall} of 7 "
+          f"({', '.join(found.reasons) or 'nothing to complain about'})")
+if not session.records:
+    print("Nothing written yet. Write above, then run this cell again.")
+print(f"The base model's three attempts are graded {', '.join(str(row['grade'].overall) for row in tries)}.")
+
+# %% [markdown]
+# Where you and the grade differ, you are right: it checks what was asked and what is true, and it knows about 2,300
+# words. It cannot tell a warm answer from a cold one. That is why the paper asked people.
+#
 # ### Rows that must not get in
 #
 # One bad row in a thousand is enough to crash a training at night, or worse, not to crash it. So every row is checked
@@ -167,7 +201,7 @@ print(f"After the next row is saved there are {len(later)}: the torn line stays 
 #
 # InstructGPT learnt from what customers really asked for, and its Table 1 gives the shares of ten use cases. Our
 # simulated customers ask in about the same shares. The demonstrations need not follow them: somebody decides which
-# requests get one, and a small use case needs enough rows to be learnt at all.
+# requests get one, and a small use case needs enough rows to be learnt at all. Compare the three bars of each below.
 #
 # {{exercise 1.2}}
 #
@@ -183,12 +217,14 @@ def use_case_shares(rows: list[dict]) -> dict[str, float]:
 
 use_case_shares = check("1.2", use_case_shares)
 ours, paper = use_case_shares(rows), {use_case: share for use_case, (share, _) in tasks.USE_CASES.items()}
-display(plots.bars({"InstructGPT, Table 1": paper, "our demonstrations": ours}, "share (%)",
+customers = use_case_shares([{"use_case": prompt.use_case} for prompt in data.prompts_of("train")])
+display(plots.bars({"InstructGPT, Table 1": paper, "our customers": customers, "our demonstrations": ours}, "share (%)",
                    "Use cases: what customers ask for, what we have answers to", number="{:.1f}"))
 farthest = max(paper, key=lambda use_case: abs(ours.get(use_case, 0) - paper[use_case]))
 rarest, few = Counter(row["use_case"] for row in rows).most_common()[-1]
-print(f"The largest gap is at {farthest.replace('_', ' ')}: {ours.get(farthest, 0):.1f} % here, "
-      f"{paper[farthest]:.1f} % in the paper. The rarest use case, {rarest.replace('_', ' ')}, has {few} rows.")
+print(f"The largest gap between paper and demonstrations is at {farthest.replace('_', ' ')}: "
+      f"{ours.get(farthest, 0):.1f} % here, {paper[farthest]:.1f} % in the paper. The rarest use case, "
+      f"{rarest.replace('_', ' ')}, has {few} rows.")
 
 # %% [markdown]
 # ### Held out means held out
@@ -227,11 +263,16 @@ for sentence, so in leaks(train, valid, rows, 0.1).items():
 # What would have happened by chance? We deal the rows out at random, as many people do, and count.
 
 # %%
+lesson.predict("leak", "Dealt out at random, how many held-out rows come from a customer of the training part?",
+               unit="%", close=10)
+
+# %%
 dealt = random.Random(0).sample(rows, len(rows))
 careless_valid, careless_train = dealt[:len(valid)], dealt[len(valid):]
 known = {row["customer"] for row in careless_train}
 share = np.mean([row["customer"] in known for row in careless_valid])
 print(f"Dealt out at random, {100 * share:.0f} % of the held-out rows come from a customer of the training part.")
+lesson.outcome("leak", 100 * share)
 shipped = {part: {row["customer"] for row in rows if row["split"] == part} for part in ("train", "valid")}
 print(f"In the file as it ships: {len(shipped['train'] & shipped['valid'])} customers are in both parts.")
 
@@ -286,8 +327,8 @@ print(f"{longest_case.replace('_', ' ').capitalize()} takes {np.median(lengths[l
 # and the loss falls beautifully. But then the model learns the template, and meets a world that has not read it.
 #
 # Templates have a smell: texts begin alike, and the vocabulary stops growing. Let us compare our letters (thanks,
-# complaints, cards, invitations) with the letters on the town's web, which *are* filled-in templates. Names of
-# residents are all replaced by "Ann", so that filling in names does not count as variety.
+# complaints, apologies, cards, invitations) with the letters on the town's web, which *are* filled-in templates. Names
+# of residents are all replaced by "Ann", so that filling in names does not count as variety.
 #
 # {{exercise 1.5}}
 #
@@ -319,6 +360,10 @@ source.shuffle(filled_in)
 sets = {"written one by one": source.sample(written, len(written)), "filled in by a program": filled_in[:len(written)]}
 
 # %%
+lesson.predict("openings", "Of the letters written one by one: how many begin with the same three words as another?",
+               unit="%", close=10)
+
+# %%
 def growth(texts):
     """Number of different words after each word read."""
     seen, curve = set(), []
@@ -339,19 +384,28 @@ display(plots.lines(
 print(f"{len(written)} letters each. After {shortest} words: "
       + "; ".join(f"{name} {curves[name][shortest - 1]} different words, {alike[name][2]:.0f} % begin with the same "
                   "three words as another" for name in sets) + ".")
+lesson.outcome("openings", alike["written one by one"][2])
 
 # %% [markdown]
-# And does the smell differ from author to author? One hundred answers of each, all use cases, names kept.
+# So letters begin alike even when nobody uses a template; it is the distance between the two lines that smells. And
+# does the smell differ from author to author? One hundred answers of each, all use cases, names kept.
 
 # %%
 for author in authors:
     texts = [row["response"] for row in rows if row["author"] == author][:100]
     tokens = [word for text in texts for word in words(text)]
     found = stats.proportion_interval(round(repeated_openings(texts, 3) * len(texts)), len(texts))
+    opening, times = Counter(" ".join(text.lower().split()[:3]) for text in texts).most_common(1)[0]
+    often = f"; {times} times {opening!r}" if times > 2 else ""
     print(f"{author}: {len(tokens) / len(texts):4.1f} words an answer, {len(set(tokens)):3d} different words, "
-          f"{100 * found.value:3.0f} % repeated openings ({100 * found.low:.0f} to {100 * found.high:.0f} %)")
+          f"{100 * found.value:3.0f} % repeated openings ({100 * found.low:.0f} to {100 * found.high:.0f} %){often}")
+last = Counter(row["task"] for row in rows if row["author"] == authors[-1]).most_common()
+print(f"{authors[-1]} wrote: " + ", ".join(f"{n} {task.replace('_', ' ')}" for task, n in last) + ".")
 
 # %% [markdown]
+# One author stands out. Before you accuse anybody, look at what that author was asked: a few kinds of task only, and
+# many answers about opposites have hardly another beginning. The number says "look here", not "a program wrote this".
+#
 # Numbers smell templates; they do not smell charm, or a joke that comes back for the third time. Reading fifty rows
 # aloud still finds what no statistic does. Look for turns of phrase that no neighbour of yours would use.
 #
@@ -370,10 +424,13 @@ for author in authors:
 # - A demonstration is the request, the answer, and where they come from: author, date, customer, part.
 # - Wishes first: an answer that ignores "exactly two sentences" teaches the model to ignore customers.
 # - Remove copies, then split by customer. In this order.
-# - Templates smell: alike openings, a vocabulary that stops growing.
+# - Templates smell: alike openings, a vocabulary that stops growing. The smell is a reason to read, not a verdict.
 # - Say who wrote the data. Ours was written by AI authors, and by no human labeler.
 #
 # **Next:** a thousand answers are written. What does a model make of them? 02.
+
+# %%
+lesson.predictions()
 
 # %%
 progress("01")

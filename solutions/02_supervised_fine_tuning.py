@@ -22,13 +22,17 @@ base, tokenizer = lesson.policy("base"), lesson.tokenizer()
 # %% [markdown]
 # ## A model that has read the web, and nothing else
 #
-# Ask the base model for something and it does what GPT-3 did: it goes on the way the web would. Before you run the
-# cell, guess: will it answer, ask something else, or start a quarrel?
+# Ask the base model for something and it does what GPT-3 did: it goes on the way the web would.
+
+# %%
+lesson.predict("base", "Five requests to the base model. How many get a good answer (grade 6 or 7)?", unit="of 5")
 
 # %%
 requests = data.prompts_of("valid", 5)
-for row in answer_rows(base, tokenizer, requests, progress=False):
+base_rows = answer_rows(base, tokenizer, requests, progress=False)
+for row in base_rows:
     print(f"{row['prompt']}\n   -> {row['response']}\n      graded {row['grade'].overall} of 7\n")
+lesson.outcome("base", sum(row["grade"].overall >= 6 for row in base_rows))
 
 # %% [markdown]
 # Some knowledge is in there, the habit of answering is not. InstructGPT's first step gives it that habit with about
@@ -47,6 +51,15 @@ print(len(written), "demonstrations. The second one:\n")
 print(example_row["prompt"], "\n   ->", example_row["response"], "\n")
 print([models.token_text(tokenizer, token) for token in prompt_ids])
 print([models.token_text(tokenizer, token) for token in response_ids])
+
+# %% [markdown]
+# What should be learnt of it? The prompt is what the customer writes; the model has to *read* it, not to write it. So
+# the **labels**, which say what is to be predicted, are the response's own tokens, and −100 everywhere else, which
+# PyTorch's loss leaves out. A short example with two places of padding, of which more below:
+
+# %%
+plots.token_shift(["BEGIN", "Are", "bats", "blind", "?", "\\n"], ["No", ".", "END"], right=2,
+                  rows={"labels": [-100] * 6 + ["No", ".", "END"] + [-100] * 2})
 
 # %% [markdown]
 # {{exercise 2.1}}
@@ -115,17 +128,57 @@ with torch.no_grad():
 print(f"a model that knows nothing {ignorant:.2f}, our base {known:.2f} nats per token")
 
 # %% [markdown]
-# ## Loop
+# One example is an anecdote. How surprised the base is on average, the first batch of your training will say.
 #
-# That is nearly all of it: batches of demonstrations, the loss, AdamW, a learning rate that falls along a cosine. One
-# thing is added. A small model that reads only demonstrations forgets how to write anything else, so every step also
-# reads some ordinary web text, as InstructGPT did for the model from which PPO starts (appendix C.3: 10 %, two epochs).
+# ## Loop: the whole of it, with your three functions
+#
+# Here it is: your examples, your batches, your loss. The rest is the four lines that every training in PyTorch has.
+
+# %%
+mine = [build_example(models.encode_prompt(tokenizer, row["prompt"]),
+                      models.encode_response(tokenizer, row["response"])) for row in written]
+student, size, curve = models.copy_model(base), 16, []
+optimizer = torch.optim.AdamW(student.parameters(), lr=5e-4)
+order = torch.randperm(len(mine), generator=torch.Generator().manual_seed(0)).tolist()
+for step in range(lesson.pick(len(mine) // size, 4)):
+    ids, mask, labels = (part.to(lesson.device) for part in collate(
+        [mine[row] for row in order[step * size:(step + 1) * size]]))
+    loss = sft_loss(models.logits(student, ids, mask), labels)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    curve.append(loss.item())
+
+# %%
+smooth = [sum(curve[max(0, at - 7):at + 1]) / len(curve[max(0, at - 7):at + 1]) for at in range(len(curve))]
+steps = range(1, len(curve) + 1)
+display(plots.lines({"Your training": {"the last eight batches": (steps, smooth), "each batch": (steps, curve)}},
+                    f"step ({size} demonstrations each)", "your loss (nats per token)"))
+print(f"The loss of the first batch is {curve[0]:.2f}, the mean of the last eight {smooth[-1]:.2f} nats per token.\n")
+for before, after in zip(base_rows, answer_rows(student, tokenizer, requests, progress=False), strict=True):
+    print(f"{before['prompt']}\n   before: {before['response'][:100]!r}\n   after:  {after['response']!r} "
+          f"(graded {after['grade'].overall} of 7)\n")
+
+# %% [markdown]
+# That is supervised fine-tuning. Every demonstration was read once (one **epoch**), and each step saw fresh ones, so
+# the curve falls because the model learns something that carries over from answer to answer.
+#
+# ## Loop: as in the library
+#
+# The library's `train_sft` is your loop with the comforts of long runs: a learning rate that falls along a cosine,
+# clipped gradients, several epochs, resuming after a crash. One thing is really new. A small model that reads only
+# demonstrations forgets how to write anything else, so every step also reads some ordinary web text, as InstructGPT did
+# for the model from which PPO starts (appendix C.3: 10 %, two epochs).
 #
 # And the loss is not what we want. It says how surprised the model is by one particular good answer; a customer asks
 # whether the answer it *gives* is good. So after every epoch we measure both: the loss on demonstrations it sees and on
 # 64 that it never sees, and the true score of fresh answers, which is the grading program's opinion between 0 and 1.
 #
-# **Predict before you run:** the held-out loss will turn at some point. Will the score turn with it?
+# The held-out loss will turn at some point. Will the score turn with it?
+
+# %%
+lesson.predict("turn", "From the epoch of the lowest held-out loss to the last: what does the score of the answers do?",
+               ("falls", "rises", "nothing that the intervals can tell"))
 
 # %%
 recipe = default_recipe()
@@ -183,11 +236,15 @@ print(f"The held-out loss is lowest after epoch {best['epoch']} ({best['valid']:
       f"The answers after the last epoch are {change(found[0], found[-1])} than after the first. The true score was "
       f"{base_score.value:.2f} before and is {scores[-1]['valid'].value:.2f} now.")
 if best["epoch"] < last["epoch"]:
-    print(f"Than at the lowest loss they are {change(found[best['epoch'] - 1], found[-1])}.")
+    since = change(found[best["epoch"] - 1], found[-1])
+    print(f"Compared with the answers at the lowest loss, they are {since}.")
+    lesson.outcome("turn", {"better": "rises", "worse": "falls"}.get(since.split()[0],
+                                                                    "nothing that the intervals can tell"))
 
 # %% [markdown]
 # InstructGPT trained its SFT model for 16 epochs although the held-out loss rose after the first: *more epochs made
 # people like the answers better*. Do your two panels agree with each other? Trust the right one, intervals included.
+# What it says now, in words:
 
 # %%
 for row in answer_rows(policy, tokenizer, requests, progress=False):
@@ -202,7 +259,11 @@ for row in answer_rows(policy, tokenizer, requests, progress=False):
 # makes it slip less, for nothing: no training, no data. The course samples at a low temperature throughout (printed
 # below), because otherwise every later step of training would look good by merely making the model more careful.
 #
-# **Predict:** who gains more from a low temperature, the base or the tuned model?
+# Who gains more from a low temperature, the base or the tuned model?
+
+# %%
+lesson.predict("heat", "From temperature 1 to the best one: whose true score gains more?",
+               ("the base's", "the tuned model's"))
 
 # %%
 table = {}
@@ -213,14 +274,20 @@ display(plots.temperatures(table))
 print(f"The course samples at {TEMPERATURE}.")
 for stage, row in table.items():
     by_heat = {point["temperature"]: point["value"] for point in row["curve"]}
+    row["gain"] = by_heat[row["best"]] - by_heat[1.0]
     print(f"{plots.STAGES[stage]}: true score {by_heat[1.0]:.2f} at temperature 1, {by_heat[row['best']]:.2f} at its "
           f"best ({row['best'] or 'greedy'}).")
+lesson.outcome("heat", "the base's" if table["base"]["gain"] > table["sft"]["gain"] else "the tuned model's")
 
 # %% [markdown]
 # ### Where in the answer?
 #
 # Below is one held-out demonstration, token by token: how surprised the base is, how surprised the tuned model is.
-# Predict first: which tokens gain most, the names that stand in the prompt, the small words, or the end?
+# Which tokens gain most: the first one, those that stand in the prompt, the end, or all the others?
+
+# %%
+KINDS = ("the first token", "tokens of the prompt", "END", "all other tokens")
+lesson.predict("where", "Over all held-out demonstrations: which tokens gain most from fine-tuning?", KINDS)
 
 # %%
 shown_row = data.demonstrations(split="valid")[2]
@@ -245,20 +312,41 @@ print(f"The largest gain, {gain.max():.1f} nats, is at {words[int(gain.argmax())
       "words that the model would not have chosen, right as they are.")
 
 # %% [markdown]
+# One sentence is an anecdote. The same over all held-out demonstrations:
+
+# %%
+gains = {name: [] for name in KINDS}
+for row in data.demonstrations(split="valid"):
+    prompt_ids = models.encode_prompt(tokenizer, row["prompt"])
+    response_ids = models.encode_response(tokenizer, row["response"])
+    ids, mask, labels = collate([build_example(prompt_ids, response_ids)])
+    for at, (token, gain) in enumerate(zip(response_ids, (surprise(base) - surprise(policy)).tolist(), strict=True)):
+        gains[KINDS[0 if at == 0 else 2 if token == models.END else 1 if token in prompt_ids else 3]].append(gain)
+gains = {name: stats.mean_interval(found) for name, found in gains.items()}
+display(plots.interval_rows(gains, kind="nats", reference=0.0, title="What fine-tuning saves, per token",
+                            label="surprise of the base minus surprise of the tuned model (nats, 95 % interval)"))
+print("Nats gained: " + ", ".join(f"{name} {found.value:.2f} (n = {found.n})" for name, found in gains.items()) + ".")
+lesson.outcome("where", max(gains, key=lambda name: gains[name].value))
+
+# %% [markdown]
+# The first token says which kind of text begins: an answer, or more of the web. That is the habit that the base lacked.
+#
 # ### How many demonstrations?
 #
 # Writing demonstrations is slow work, so the question every project asks is what the next hundred would bring.
 
 # %%
-by_size = {0: base_score.value}
+by_size = {}
 for size in lesson.pick([30, 120, 400], [30]):
     student = models.copy_model(base)
     sft.train_sft(student, examples[:size], settings, pretraining=web)
-    by_size[size] = stats.mean_interval(true_scores(student)).value
-by_size[len(examples)] = scores[-1]["valid"].value  # trained above
-display(plots.what_data_buy({"": by_size}, "demonstrations", "true score (0–1)", title="What demonstrations buy"))
-print("True score by number of demonstrations: "
-      + ", ".join(f"{size}: {score:.2f}" for size, score in by_size.items()) + ".")
+    by_size[size] = stats.mean_interval(true_scores(student))
+by_size[len(examples)] = scores[-1]["valid"]  # trained above
+display(plots.what_data_buy({"": by_size}, "demonstrations (log scale)", "true score (0–1)", xscale="log",
+                            levels={"base": base_score.value}, title="What demonstrations buy (95 % intervals)"))
+print(f"True score by number of demonstrations: 0: {base_score.value:.2f}, "
+      + ", ".join(f"{size}: {score.value:.2f} ({score.low:.2f} to {score.high:.2f})" for size, score in by_size.items())
+      + ". One training each: another order of the rows would move the points a little, too.")
 
 # %% [markdown]
 # ## What real systems do differently
@@ -272,10 +360,14 @@ print("True score by number of demonstrations: "
 #
 # - Only the response is learnt, END included; the mask decides, never a token's id.
 # - Logits at t − 1 predict token t. Shift once.
+# - The loop is four lines. What takes care is which tokens it learns, and what you measure.
 # - Loss and quality may turn at different times; in the paper they did. Measure what you want.
 # - Before you thank any training for better answers, ask what a lower temperature would have brought.
 #
 # **Next:** writing better demonstrations gets dear quickly. Telling which of two answers is better is cheap: 03.
+
+# %%
+lesson.predictions()
 
 # %%
 progress("02")

@@ -19,6 +19,8 @@ from rlhf_lite.experiment.recipe import default_recipe
 from rlhf_lite.stats import proportion_interval
 from rlhf_lite.town import labelers
 from rlhf_lite.town.grading import grade
+from rlhf_lite.widgets.ranking import RankingWidget
+from rlhf_lite.widgets.session import RankingSession
 
 lesson = setup("03", strict=True)
 policy, tokenizer = lesson.policy("sft"), lesson.tokenizer()
@@ -27,7 +29,9 @@ policy, tokenizer = lesson.policy("sft"), lesson.tokenizer()
 # ## One prompt, several answers
 #
 # The tuned model of notebook 02 never answers twice alike: it samples. Some of its answers are good, some are not, and
-# it does not know which. That is what rankings are for. Below, one prompt is answered several times.
+# it does not know which. That is what rankings are for. Below, one prompt is answered several times. To make the
+# answers differ, most are sampled more boldly than usual: at the temperatures 0.4, 0.6 and 0.8 in turn, where the
+# course otherwise uses 0.4.
 #
 # *Before you scroll on:* which answer would you send to the customer? Are there two that you could not tell apart?
 
@@ -48,9 +52,15 @@ def true_grades(sheet):
 
 sheets = [sheet for sheet in sampled if len(sheet["responses"]) == K]
 sheet_grades = [true_grades(sheet) for sheet in sheets]
-spread = [max(g.score for g in grades) - min(g.score for g in grades) for grades in sheet_grades]
-middle = [np.median([g.score for g in grades]) for grades in sheet_grades]
-first = int(np.argmax(np.multiply(spread, middle)))  # good answers and bad ones
+
+
+def sheet_of(prompt_id, instead):
+    """The place of that prompt's sheet; `instead` if it has none, as in a short test run."""
+    return next((place for place, sheet in enumerate(sheets) if sheet["prompt_id"] == prompt_id), instead)
+
+
+# %%
+first = sheet_of("p0-00300", 0)  # a sheet on which answers can be told apart, chosen by hand
 print(f"{len(sheets)} sheets: a prompt each, with {K} different answers (prompts with fewer are left out here).")
 print(f"\n{sheets[first]['prompt']}\n")
 for letter, answer in zip("ABCDEF", sheets[first]["responses"], strict=True):
@@ -63,8 +73,8 @@ for letter, answer in zip("ABCDEF", sheets[first]["responses"], strict=True):
 # score from 1 to 7 and a list of yes-or-no questions (the paper's Table 3: does it follow the instruction? is something
 # made up? would it do in a shop?). Then all of them *together*: a ranking, and ties were welcome.
 #
-# Our town has no people to hire, so Tess is a **simulated** labeler: she sees the true grade, weighs helpful, truthful
-# and harmless by her own taste, and adds a mood. The flags come from the grading program.
+# Our town has no people to hire, so Tess is a **simulated** labeler: she is told what the grading program thinks,
+# weighs helpful, truthful and harmless by her own taste, and adds a mood. The flags come from the grading program.
 
 # %%
 tess = team[0]
@@ -80,61 +90,36 @@ for letter, answer, g, score, rank in zip("ABCDEF", sheets[first]["responses"], 
 # %% [markdown]
 # ## Your turn: rank blind
 #
-# Three sheets for you, four answers each. The first is the one that Tess had, with its letters shuffled: forget what
-# she thought of it. Write the order into `my_ranks`, best first, `>` for better and `=` for a tie, for example
-# `"B > A = D > C"`. Be quick and honest: a labeler has perhaps a minute for each. If you leave the dots, a simulated
-# newcomer sits in for you.
+# Three sheets for you, four answers each, in a shuffled order. Rank 1 is the best, and equal ranks are a tie. Be quick
+# and honest: a labeler has perhaps a minute for each. Every sheet is on the disk as soon as you press "Save and next".
+# For what you leave open, a simulated newcomer sits in.
 
 # %%
-LETTERS = list("ABCD")
-chosen = {}  # one sheet per use case, those first whose answers differ most
-for index in sorted(range(len(sheets)), key=lambda i: -spread[i]):
-    chosen.setdefault(sheets[index]["use_case"], index)
-chosen = list(chosen.values())[:3]
-shuffle = np.random.default_rng(1)
-blind = {}
-for number, index in enumerate(chosen, 1):
-    order = shuffle.permutation(K)[:len(LETTERS)]
-    blind[number] = index, order
-    print(f"{number}. {sheets[index]['prompt']}")
-    for letter, place in zip(LETTERS, order, strict=True):
-        print(f"      {letter}  {sheets[index]['responses'][place]['text']}")
-    print()
+items, item_grades = [], []
+for place, prompt_id in enumerate(("p0-03128", "p0-00198", "p0-02972"), 1):
+    index = sheet_of(prompt_id, place)
+    four = np.argsort([-g.score for g in sheet_grades[index]], kind="stable")[[0, 1, 4, 5]]
+    items.append({"prompt_id": sheets[index]["prompt_id"], "prompt": sheets[index]["prompt"],
+                  "responses": [sheets[index]["responses"][i] for i in four]})
+    item_grades.append([sheet_grades[index][i] for i in four])
+session = RankingSession(items, "me")
+RankingWidget(session, brief=True)
 
 # %%
-my_ranks = {1: ..., 2: ..., 3: ...}  # for example {1: "B > A = D > C", 2: "A > C > B > D", 3: "D > B = C > A"}
-
-# %%
-def read_order(text):
-    """ "B > A = D > C" -> ranks of A, B, C, D: [2, 1, 3, 2]. """
-    groups = [[name.strip().upper() for name in group.split("=")] for group in text.split(">")]
-    if sorted(sum(groups, [])) != LETTERS:
-        raise ValueError(f"{text!r}: write each of A, B, C and D once, > between better and worse, = between equals.")
-    place = {name: rank for rank, group in enumerate(groups, 1) for name in group}
-    return [place[letter] for letter in LETTERS]
-
-
-# %%
-newcomer = labelers.Labeler("newcomer", (0.6, 0.25, 0.15), noise=team[0].noise)
-mine, sat_in = [], 0
-for number, (index, order) in blind.items():
-    answers = [sheets[index]["responses"][i] for i in order]
-    if my_ranks[number] is ...:
-        sat_in += 1
-        ranks = newcomer.rank([sheet_grades[index][i] for i in order], [len(a["token_ids"]) for a in answers], shuffle)
-    else:
-        ranks = read_order(my_ranks[number])
-    mine.append(feedback.new_ranking(sheets[index]["prompt_id"], sheets[index]["prompt"], answers, ranks,
-                                     "newcomer" if my_ranks[number] is ... else "me"))
-    if mine[-1]["labeler"] == "me":
-        feedback.append_jsonl("my_rankings.jsonl", mine[-1])  # on the disk before the next line runs
-print("You ranked all three; they are kept in my_rankings.jsonl." if not sat_in else
-      f"A simulated newcomer ranked {sat_in} of the 3 sheets.")
-for row in mine:
-    print("  ", row["labeler"], dict(zip(LETTERS, row["ranks"], strict=True)))
+newcomer, mood = labelers.Labeler("newcomer", (0.6, 0.25, 0.15), noise=team[0].noise), np.random.default_rng(1)
+ranked, mine = {row["prompt_id"]: row for row in session.rankings()}, []
+for item, grades in zip(items, item_grades, strict=True):
+    ranks = newcomer.rank(grades, [len(answer["token_ids"]) for answer in item["responses"]], mood)
+    mine.append(ranked.get(item["prompt_id"]) or feedback.new_ranking(**item, ranks=ranks, labeler="newcomer"))
+sat_in = len(items) - len(ranked)
+print(f"You ranked all three; they are kept in {session.path}." if not sat_in else
+      f"A simulated newcomer ranked {sat_in} of the 3 sheets. One of them, as it is kept:")
+for name in ("labeler", "prompt_id", "prompt", "K", "ranks"):
+    print(f"   {name:10s} {mine[0][name]}")
+print("   responses ", *(answer["text"] for answer in mine[0]["responses"]), sep="\n              ")
 
 # %% [markdown]
-# That is one row of the data set: a prompt, K answers, K ranks.
+# That is one row of the data set: a prompt, K answers, K ranks, and whose they are.
 #
 # ## From a ranking to pairs
 #
@@ -239,7 +224,7 @@ def agreement(rankings_a: list[dict], rankings_b: list[dict]) -> tuple[float, in
 
 agreement = check("3.2", agreement)
 
-
+# %%
 def tiny(prompt_id, **ranks):
     return {"prompt_id": prompt_id, "responses": [{"text": text} for text in ranks], "ranks": list(ranks.values())}
 
@@ -247,8 +232,14 @@ def tiny(prompt_id, **ranks):
 print(agreement([tiny("p1", a=1, b=2, c=3), tiny("p2", a=1, b=2)], [tiny("p2", b=1, a=2), tiny("p1", c=3, a=1, b=2)]))
 
 # %% [markdown]
-# **Predict before you run:** Tess ranks the same sheet again a week later. On how many pairs in a hundred will she
-# agree with *herself*? And with Omar, who shares her instructions but not her taste?
+# Tess ranks the same sheets again a week later. How often will she agree with *herself*? And how often with Omar, who
+# shares her instructions but not her taste?
+
+# %%
+lesson.predict("herself", "On how many pairs in a hundred does Tess agree with herself?", unit="%", close=4)
+
+# %%
+lesson.predict("omar", "And with Omar?", unit="%", close=4)
 
 # %%
 names = [labeler.name for labeler in everybody]
@@ -259,6 +250,8 @@ own = np.diag(matrix)[:5].mean()
 others = matrix[:5, :5][~np.eye(5, dtype=bool)].mean()
 print(f"Bold, on the diagonal: the same labeler a week later. The training team agrees with itself on {own:.0f} % of "
       f"the pairs and with each other on {others:.0f} %.")
+lesson.outcome("herself", matrix[0, 0])
+lesson.outcome("omar", matrix[0, 1])
 print("So nearly all of the disagreement is mood, not taste: asking the same person twice is hardly better than asking "
       "two people." if own - others < 3 else
       f"So taste costs {own - others:.0f} points and mood {100 - own:.0f}: two people differ more than one person does "
@@ -267,11 +260,13 @@ print("So nearly all of the disagreement is mood, not taste: asking the same per
 # %% [markdown]
 # ### Beside the paper
 #
-# The paper reports two numbers for people. Our training team is *made* to come out near the first: its noise was tuned,
-# once, on other answers, until it agreed as often as the paper's. So that match is no finding. The held-out team is as
-# noisy, and its tastes differ more. What the town adds is that we know what stands behind the number. (The last ten
-# lines are about your three sheets. They were picked because their answers differ much, so more agreement is to be
-# expected there.)
+# The paper reports two numbers for people. The moods of our training team were tuned, once, until it agreed as often as
+# the paper's people, on *other* answers. So if the two are close here, that is no finding; and where they are not, the
+# answers are the reason: the more clearly answers differ, the more people agree on them. The held-out team has moods
+# just as strong, and tastes that differ more. What the town adds is that we know what stands behind the number.
+#
+# (The last ten lines are about your three sheets. They hold the two answers that the grading program likes best and the
+# two that it likes least, out of six, so more agreement is to be expected there.)
 
 # %%
 lengths = [[len(answer["token_ids"]) for answer in sheet["responses"]] for sheet in sheets]
@@ -312,7 +307,9 @@ kendall_tau_b = check("3.3", kendall_tau_b)
 print(f"{kendall_tau_b([1, 2, 3, 4], [1, 3, 2, 4]):.2f}")
 
 # %% [markdown]
-# Now the reveal: your three sheets against the truth of the town, and against every simulated labeler.
+# Now the reveal: your three sheets against the grading program, and then every simulated labeler against it. Where you
+# and the program differ, you may well be the one who is right: it checks what was asked, what is true in the town and
+# how English sounds, but not whether an answer makes sense.
 
 # %%
 grade_of = {(sheet["prompt_id"], answer["text"]): g for sheet, grades in zip(sheets, sheet_grades, strict=True)
@@ -324,13 +321,14 @@ def true_ranks(row):
     return labelers.ranks_from_utilities([grade_of[row["prompt_id"], a["text"]].score for a in row["responses"]], 0.0)
 
 
+who, lines = "you" if not sat_in else "the newcomer", []
 for row in mine:
-    truth = true_ranks(row)
-    print(f"{row['prompt']}\n   tau-b with the truth: {kendall_tau_b(row['ranks'], truth):.2f}")
-    for letter, answer, rank, right in zip(LETTERS, row["responses"], row["ranks"], truth, strict=True):
+    program = true_ranks(row)
+    lines.append((row["prompt"], "", "", f"tau-b {kendall_tau_b(row['ranks'], program):.2f}"))
+    for answer, rank, its in zip(row["responses"], row["ranks"], program, strict=True):
         g = grade_of[row["prompt_id"], answer["text"]]
-        print(f"   {letter}  ranked {rank}, truly {right} (true score {g.score:.2f}"
-              f"{'; ' + g.reasons[0] if g.reasons else ''})   {answer['text'][:60]}")
+        lines.append((f"   {answer['text']}", rank, its, "; ".join(g.reasons[:2])))
+plots.table(("prompt and answers", who, "the grading program", "its complaint"), lines)
 
 # %%
 middle = {}
@@ -340,12 +338,12 @@ for name, rows in zip(names, weeks[0], strict=True):
     middle[name] = {"value": median, "low": low, "high": high}
 reached = np.nanmean([kendall_tau_b(row["ranks"], true_ranks(row)) for row in mine])
 teams = {name: "sft" if number < len(team) else "ppo" for number, name in enumerate(names)}
-who = "you" if not sat_in else "the newcomer"
-display(plots.interval_rows(middle, f"Kendall's tau-b with the truth (dashed: {who}, on 3 sheets, {reached:.2f})",
+display(plots.interval_rows(middle, f"Kendall's tau-b with the program (dashed: {who}, on 3 sheets, {reached:.2f})",
                             kind="score", reference=reached, marks=teams,
-                            title="How close to the truth is one ranking? (squares: training team)"))
-print("Marks are medians over the sheets, bars the middle half of them. Nobody reads the truth off a single sheet: "
-      "even a careful labeler's ranking is a noisy measurement.")
+                            title="How close to the grading program is one ranking? (squares: training team)"))
+print("Marks are medians over the sheets, bars the middle half of them. The labelers know what the program thinks, "
+      "and still few rankings repeat it: a ranking is a noisy measurement. (Your sheets are easier, two answers liked "
+      "best and two liked least, so the dashed line cannot be compared with the marks.)")
 
 # %% [markdown]
 # ## From noisy votes to a score
@@ -373,7 +371,7 @@ print(preference_probability(torch.tensor([0.0, 1.0, 2.0]), torch.tensor([0.0, 0
 # %% [markdown]
 # Turn it round. Take one sheet, let the training team rank it many times, and look for the six numbers that explain
 # the votes best. There is no network yet: six scores, and gradient descent on the library's ranking loss (which you
-# will write yourself in notebook 04). *Predict:* will an answer that is always preferred get a score of infinity?
+# will write yourself in notebook 04). While it runs, think: what score would an answer get that *always* wins?
 
 # %%
 def team_utilities(index):
@@ -403,17 +401,19 @@ for i in range(K):
         if fitted[i] > fitted[j] and untied.any():
             pairs.append({"predicted": preference_probability(fitted[i], fitted[j]).item(),
                           "observed": (votes[:, i] < votes[:, j])[untied].float().mean().item()})
-by_score = [(sheets[case]["responses"][i]["text"][:34] + "…", fitted[i].item()) for i in fitted.argsort()]
-display(plots.bradley_terry(by_score, pairs))
+letters = dict(zip("FEDCBA", fitted.argsort().tolist(), strict=True))  # A has the highest score
+display(plots.bradley_terry([(f"answer {letter}", fitted[i].item()) for letter, i in letters.items()], pairs))
 print(f"{sheets[case]['prompt']}")
+for letter, i in sorted(letters.items()):
+    print(f"   {letter}  {fitted[i]:+.2f}   {sheets[case]['responses'][i]['text']}")
 print(f"Left: scores from {len(votes)} simulated rankings. Right: each dot is a pair of answers; on the dashed line "
       f"the model says exactly what the team did. The largest miss is "
       f"{max(abs(pair['predicted'] - pair['observed']) for pair in pairs):.2f}.")
 
 # %% [markdown]
 # Six scores are enough to say the odds of fifteen pairs, nearly. Our labelers' moods are bell-shaped, so the exact
-# curve would be another S; real people have no reason to follow either. And yes: an answer that won *every* vote
-# would climb for ever. Somebody's mood, or the end of the 300 steps, stops it.
+# curve would be another S; real people have no reason to follow either. And an answer that won *every* vote would climb
+# for ever. Here each loses now and then to somebody's mood, and that stops it.
 #
 # A reward model is the same thing with one change: the score comes from *reading* the answer, so that it can be given
 # to answers nobody has ever ranked.
@@ -468,7 +468,8 @@ near = (gap < 0.1).mean()
 print(f"{near:.0%} of the pairs lie within a tenth of a point, and on those {right[gap < 0.1].mean():.0%} of the votes "
       f"go to the answer that the team likes better.")
 print(f"The best model could agree with a labeler on {ceiling:.1%} of the pairs; two labelers agree on {expected:.1%}.")
-print(f"The library's ceiling, which weighs pairs by how seldom they are tied and knows the team's taste: {exact:.1%}.")
+print(f"The library's ceiling, which weighs pairs by how seldom they are tied and knows the team's taste: {exact:.1%}. "
+      "(The matrix above weighs pairs in this way, too; hence its slightly higher agreement.)")
 
 # %% [markdown]
 # Keep this number in mind. Notebook 04 measures it again, on answers of its own; a reward model that reaches it has
@@ -501,6 +502,8 @@ def longer_preferred(rows: list[dict]) -> float:
 
 
 longer_preferred = check("3.6", longer_preferred)
+
+# %%
 true_rows = [sheet | {"ranks": labelers.ranks_from_utilities([g.score for g in grades], 0.0)}
              for sheet, grades in zip(sheets, sheet_grades, strict=True)]
 deserved = longer_preferred(true_rows)
@@ -512,18 +515,24 @@ for i in sorted(range(len(everybody)), key=lambda i: -everybody[i].brevity):
                 for row in both for a, b in pairs_from_ranking(row))
     label = f"{names[i]} ({taste[int(np.sign(everybody[i].brevity))]})"
     found[label], marks[label] = proportion_interval(longer_preferred(both) * pairs, pairs), teams[names[i]]
-display(plots.interval_rows(found, "share of pairs in which the longer answer is preferred (dashed: the truth)",
+display(plots.interval_rows(found, "share of pairs in which the longer answer is preferred (dashed: by the program)",
                             reference=deserved, marks=marks,
                             title="A taste for length (simulated labelers, with 95 % intervals over pairs)"))
-print(f"The dashed line is what the grading program prefers: the longer answer is truly better in {deserved:.0%} of "
-      "the pairs. Taste is the distance from that line, not from 50 %: a longer answer may well be the better one.")
+print(f"The dashed line is what the grading program prefers: the longer answer is graded higher in {deserved:.0%} of "
+      "the pairs. Not minding length does not mean 50 %.")
+neutral = np.mean([found[label].value for label in found if taste[0] in label])
+print(f"Nor does it mean the dashed line: those who do not mind are at {neutral:.0%}, because a mood is a coin flip "
+      "and pulls everybody towards 50 %. So compare people with people, and not with either line.")
 
 # %% [markdown]
 # ### Position, and why the order is shuffled
 #
 # Our labelers have no taste for the first place, so let us plant one: Tired Tess gives whatever stands first a little
-# extra. She compares model X with model Y, which are **the same model**. Predict what she finds when X is always shown
-# first, and when a coin decides.
+# extra. She compares model X with model Y, which are **the same model**. What does she find when X is always shown
+# first, and what when a coin decides?
+
+# %%
+lesson.predict("first place", "X is always shown first. In how many comparisons does it win?", unit="%", close=5)
 
 # %%
 def tired(index, order, rng, extra=0.15):
@@ -550,6 +559,7 @@ for way, share in found.items():
     print(f"{way:15s}: X wins {share.value:.0%} of {share.n} untied comparisons "
           f"(95 % interval {share.low:.0%} to {share.high:.0%})")
 fixed, coin = found.values()
+lesson.outcome("first place", 100 * fixed.value)
 print("With the order fixed, a model beats itself." if fixed.low > 0.5 else
       "With the order fixed, the lead is too small to show on so few sheets.")
 print("Shuffled, the bias is still there and costs agreement, but it is noise now, and no longer a lie."
@@ -573,9 +583,12 @@ print("Shuffled, the bias is still there and costs agreement, but it is noise no
 # - Agreement is over the pairs that neither tied. Match answers by text: everybody sees another order.
 # - A score is something whose differences are log odds. Its zero means nothing.
 # - Noise sets a ceiling. Read every accuracy against it, never against 100 %.
-# - Shuffle, hide the source, and measure the taste for length *against the truth*, or at least against a guess at it.
+# - Shuffle, hide the source, and compare tastes for length between labelers; 50 % means nothing by itself.
 #
 # **Next:** nobody will rank a million answers. A network that reads an answer and says its score can: 04.
+
+# %%
+lesson.predictions()
 
 # %%
 progress("03")

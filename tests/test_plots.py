@@ -337,6 +337,10 @@ def test_what_data_buy_is_written_beside_the_points():
                                {"a coin": 0.5}).axes[0]
     assert words(axis) == ["yours 55 %", "shipped 70 %", "a coin 50 %"]
     assert words(plots.what_data_buy({"": {0: 0.0}}, "n", "score").axes[0]) == ["0.00"]
+    (axis,) = plots.what_data_buy({"": {30: {"value": 0.4, "low": 0.3, "high": 0.6}}}, "n", "score").axes
+    assert words(axis) == ["0.40"] and axis.texts[0].xy == (30, 0.6)  # above the interval, not on it
+    (axis,) = plots.what_data_buy({"": {30: 0.4, 1287: 0.7}}, "n", "score", xscale="log").axes
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["30", "1287"]  # and no powers of ten
 
 
 def test_the_diagonal_crosses_the_whole_panel():

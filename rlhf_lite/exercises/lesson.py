@@ -39,6 +39,25 @@ class Lesson:
         """The town's tokenizer."""
         return models.load_tokenizer(files.MODELS / "tokenizer")
 
+    def predict(self, name, question, choices=(), unit="", close=0):
+        """A box to type a prediction into, before a cell answers it; see `widgets.predict`."""
+        from rlhf_lite.widgets.predict import PredictionBox  # only here: not every lesson needs widgets
+        return PredictionBox(checking.progress_file(), f"{self.notebook} {name}", question, choices, unit, close)
+
+    def outcome(self, name, was):
+        """Print the answer to a prediction beside what was predicted; was: a number or one of the choices."""
+        from rlhf_lite.widgets.predict import settle
+        print(settle(checking.progress_file(), f"{self.notebook} {name}", was))
+
+    def predictions(self):
+        """How well did you predict? A table of this notebook's predictions."""
+        from rlhf_lite.widgets.predict import read, summary
+        mine = {name: entry for name, entry in read(checking.progress_file()).items()
+                if name.startswith(f"{self.notebook} ")}
+        rows, sentence = summary(mine)
+        print(sentence)
+        return plots.table(("what was asked", "you", "it was", ""), rows)
+
 
 def setup(notebook, strict=False, seed=0):
     """Prepare a notebook ("04"): set the seed and the plot style, print a line about the machine; returns a `Lesson`.

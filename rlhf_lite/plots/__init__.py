@@ -15,6 +15,7 @@
 | `tea_room` | the tiny world in which everything is exact |
 | `ppo_pictures` | diagrams of PPO as SVG: who holds which weights, the shift by one, a timeline of GAE |
 | `tables` | answers and numbers as HTML |
+| `diagrams` | what is connected with what, as SVG: the three steps, logits and tokens, pairs |
 
 Every measured value comes with its 95 % interval, a dict {"value", "low", "high", "n"} or a `stats.Interval`; None and
 nan mean "not measured" and are skipped.
@@ -29,6 +30,7 @@ from rlhf_lite.plots.curves import (
     training_curves,
     what_data_buy,
 )
+from rlhf_lite.plots.diagrams import pair_matrix, three_steps, token_shift
 from rlhf_lite.plots.grids import labeler_agreement, matrix, token_rows, token_strips
 from rlhf_lite.plots.points import (
     beside_the_diagonal,
@@ -59,6 +61,6 @@ __all__ = [
     "bradley_terry", "calibration", "clipped_loss", "exact_run", "frontier", "gae_timeline", "gate", "goodhart",
     "gradient_agreement", "interval", "interval_rows", "labeler_agreement", "ladder", "learning_curves",
     "length_and_reward", "length_control", "lines", "matrix", "measure", "methods", "near_ties", "out_of_town",
-    "overoptimisation", "ppo_curves", "reward_model", "shift", "stacked", "stage_panels", "stage_rows", "strips",
-    "sweep", "table", "temperatures", "token_rows", "token_strips", "training_curves", "use_cases", "what_data_buy",
-    "who_holds_what", "win_rate_by_size", "written"]
+    "overoptimisation", "pair_matrix", "ppo_curves", "reward_model", "shift", "stacked", "stage_panels", "stage_rows",
+    "strips", "sweep", "table", "temperatures", "three_steps", "token_rows", "token_shift", "token_strips",
+    "training_curves", "use_cases", "what_data_buy", "who_holds_what", "win_rate_by_size", "written"]

@@ -2,7 +2,7 @@
 
 from matplotlib import rc_context
 
-from rlhf_lite.plots.parts import draw_level, draw_line, in_percent, new_axes, spread_names
+from rlhf_lite.plots.parts import draw_level, draw_line, errors, in_percent, new_axes, spread_names
 from rlhf_lite.plots.style import COLOURS, MARKERS, MEASURES, NAMES, STYLE, interval, written
 
 LEARNING = (("train", "training", "#7F7F7F"), ("valid", "held out", COLOURS["reward"]))
@@ -80,23 +80,28 @@ def lines(panels, xlabel, ylabel="", looks=None, xticks=None, size=None, **optio
 
 @rc_context(STYLE)
 def what_data_buy(scores, xlabel, ylabel, kind="score", levels=None, xscale="linear", title=""):
-    """One score per number of examples, written above its point -> Figure. scores: {name of a line: {number: score}}.
+    """One score per number of examples, written above its point -> Figure.
 
+    scores: {name of a line: {number of examples: score or interval}}.
     levels: {name: score}, one dashed line each. Read the slope: what would the next hundred examples bring?
     """
     figure, ((axis,),) = new_axes(height=3.4, width=7)
     for (name, points), stage in zip(scores.items(), ("reward", "oracle"), strict=False):
-        axis.plot(list(points), list(points.values()), color=COLOURS[stage], marker=MARKERS[stage], markersize=7,
-                  linewidth=0.6)
-        for number, score in points.items():
-            axis.annotate(f"{name} {written(score, kind)}".strip(), (number, score), xytext=(0, 8), ha="center",
+        found = {number: interval(score) for number, score in points.items()}
+        axis.errorbar(list(found), [value for value, _, _ in found.values()], errors(list(found.values())),
+                      color=COLOURS[stage], marker=MARKERS[stage], markersize=7, linewidth=0.6, elinewidth=1.1)
+        for number, (score, _, high) in found.items():
+            axis.annotate(f"{name} {written(score, kind)}".strip(), (number, high), xytext=(0, 8), ha="center",
                           textcoords="offset points", fontsize=9)
     for name, level in (levels or {}).items():
         draw_level(axis, level, f"{name} {written(level, kind)}", across=True)
-    known = [score for points in scores.values() for score in points.values()] + list((levels or {}).values())
+    known = [end for points in scores.values() for score in points.values() for end in interval(score)]
+    known += list((levels or {}).values())
     low, high = (0, max(known)) if kind == "score" else (min(known), max(known))
     axis.set(xscale=xscale, xlabel=xlabel, ylabel=ylabel, title=title, ylim=(low, high + (0.2 * (high - low) or 0.1)))
     axis.margins(x=0.12)
+    if xscale == "log":  # the numbers themselves, not powers of ten
+        _ticks(axis, sorted({number for points in scores.values() for number in points}))
     in_percent(axis.yaxis, kind)
     return figure
 

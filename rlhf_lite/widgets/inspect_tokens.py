@@ -18,12 +18,12 @@ MEASURES = {  # name: what it means
 
 
 class TokenInspector(Panel):
-    """The page for a `measure.Trace`."""
+    """The page for a `measure.Trace`. measure: which of MEASURES it shows first."""
 
-    def __init__(self, trace):
+    def __init__(self, trace, measure="advantage"):
         self.trace = trace
         super().__init__("Inside one answer")
-        self.measure = w.Dropdown(options=list(MEASURES), description="Colour by")
+        self.measure = w.Dropdown(options=list(MEASURES), value=measure, description="Colour by")
         self.place = w.IntSlider(min=1, max=len(trace.tokens), value=1, description="Token")
         self.map, self.detail = w.HTML(), w.HTML()
         prompt = w.HTML(text_html(trace.prompt, "rlhf-prompt"))

@@ -50,7 +50,7 @@ class Slot(w.VBox):
         for name, flag in self.flags.items():
             panel.on_value(flag, lambda on, name=name: panel.change(place, lambda: session.set_flag(place, name, on)))
         panel.on_click(self.more, lambda: show(self.rest, self.rest.layout.display == "none"))
-        self.judged = w.VBox([self.score, self.few, self.rest])
+        self.judged = w.VBox([] if panel.brief else [self.score, self.few, self.rest])
         show(self.judged, False)
         ranked = row(self.head, self.rank)  # above the text: four short answers and their ranks fit on a small screen
         # Side by side, 20em is a width; in a column it would be a height and cut off the buttons of long answers.
@@ -59,10 +59,13 @@ class Slot(w.VBox):
 
 
 class RankingWidget(Panel):
-    """The page for a `RankingSession`. After a restart, run the cell again: it continues where the file ends."""
+    """The page for a `RankingSession`. After a restart, run the cell again: it continues where the file ends.
 
-    def __init__(self, session, guidelines=GUIDELINES):
-        self.session, self.cursor, self._warned = session, 0, False
+    brief: only ranks: no scores, flags or note, and the guidelines folded.
+    """
+
+    def __init__(self, session, guidelines=GUIDELINES, brief=False):
+        self.session, self.cursor, self._warned, self.brief = session, 0, False, brief
         super().__init__("Which answer is better?" if session.pairs else "Rank the answers",
                          (str(session.path), session.annotator))
         self.models = w.ToggleButton(), w.Button()  # never shown: their styles are shared
@@ -91,8 +94,10 @@ class RankingWidget(Panel):
                          row(self.fold, self.judge, self.help), self.guidelines, self.help_text, self.prompt, answers,
                          *([self.verdict] if session.pairs else []), self.note, row(self.save, self.undo, self.back,
                          self.forward), row(self.skip, self.reason), self.status, self.names, self.revealed]
+        show(self.note, not brief)
+        show(self.judge, not brief)
         self.draw()
-        if session.progress().ranked:
+        if brief or session.progress().ranked:
             self.do_fold()
         self.say(" ".join(session.problems) or "Ready.")
 
@@ -230,6 +235,8 @@ class RankingWidget(Panel):
         count = len(self.session.item["responses"]) if self.session.item else 1
         place = min(self.cursor, count - 1)
         if key == "f":
+            if self.brief:
+                raise ValueError("there are no flags on this page")
             return self.judge.click()
         if key.startswith("Arrow"):
             return self.change(min(max(place + (1 if key == "ArrowDown" else -1), 0), count - 1), lambda: None)

@@ -53,6 +53,21 @@ def rank(widget, ranks):
 
 # ---- ranking
 
+def test_a_brief_page_has_ranks_and_nothing_else(tmp_path):
+    widget = RankingWidget(RankingSession(items(), "Ada", tmp_path / "a.jsonl"), brief=True)
+    slot = widget.slots[0]
+    assert slot.rank in everything(widget)
+    assert not {slot.score, slot.few, slot.rest} & set(everything(widget))
+    assert widget.note.layout.display == widget.guidelines.layout.display == "none"
+    widget.fold.click()
+    assert widget.guidelines.layout.display is None
+    widget.safe(widget.press)("f")
+    assert "no flags on this page" in widget.status.value
+    rank(widget, [2, 1, 1, 4])
+    widget.save.click()
+    assert sorted(widget.session.rankings()[0]["ranks"]) == [1, 1, 2, 4]
+
+
 def test_click_through_with_a_tie(tmp_path):
     widget = page(tmp_path)
     assert "All done" not in widget.prompt.value and "Question 0?" in widget.prompt.value

@@ -64,7 +64,7 @@ print(f"Prompts fill columns 0 to {rollout.prompt_length - 1}, padded on the lef
 # The shift, in a picture: a model's logits at column t say what comes at column t + 1.
 
 # %%
-plots.shift(["BEGIN", "Who", "sells", "bread", "?", "↵"], ["The", "bakery", ".", "END"])
+plots.token_shift(["BEGIN", "Who", "sells", "bread", "?", "↵"], ["The", "bakery", ".", "END"], left=2, right=1)
 
 # %% [markdown]
 # {{exercise 5.4}}

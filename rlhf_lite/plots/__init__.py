@@ -13,7 +13,7 @@
 | `points` | one dot per thing that was measured |
 | `compare` | models side by side |
 | `tea_room` | the tiny world in which everything is exact |
-| `ppo_pictures` | diagrams of PPO as SVG: who holds which weights, the shift by one, a timeline of GAE |
+| `ppo_pictures` | diagrams of PPO as SVG: who holds which weights, a timeline of GAE |
 | `tables` | answers and numbers as HTML |
 | `diagrams` | what is connected with what, as SVG: the three steps, logits and tokens, pairs |
 
@@ -40,7 +40,7 @@ from rlhf_lite.plots.points import (
     length_control,
     near_ties,
 )
-from rlhf_lite.plots.ppo_pictures import gae_timeline, shift, who_holds_what
+from rlhf_lite.plots.ppo_pictures import gae_timeline, who_holds_what
 from rlhf_lite.plots.results import (
     gate,
     overoptimisation,
@@ -61,6 +61,6 @@ __all__ = [
     "bradley_terry", "calibration", "clipped_loss", "exact_run", "frontier", "gae_timeline", "gate", "goodhart",
     "gradient_agreement", "interval", "interval_rows", "labeler_agreement", "ladder", "learning_curves",
     "length_and_reward", "length_control", "lines", "matrix", "measure", "methods", "near_ties", "out_of_town",
-    "overoptimisation", "pair_matrix", "ppo_curves", "reward_model", "shift", "stacked", "stage_panels", "stage_rows",
+    "overoptimisation", "pair_matrix", "ppo_curves", "reward_model", "stacked", "stage_panels", "stage_rows",
     "strips", "sweep", "table", "temperatures", "three_steps", "token_rows", "token_shift", "token_strips",
     "training_curves", "use_cases", "what_data_buy", "who_holds_what", "win_rate_by_size", "written"]

@@ -1,4 +1,4 @@
-"""Diagrams of PPO, as vectors made by code: who holds which weights, the shift by one, and a timeline of GAE.
+"""Diagrams of PPO, as vectors made by code: who holds which weights, and a timeline of GAE.
 
 Each function returns an IPython HTML object with one SVG on a white card, which reads the same in a light and a dark
 theme, and with a description for those who do not see it. What is trained and what is frozen, what is above 0 and what
@@ -74,38 +74,6 @@ def who_holds_what():
         "(frozen SFT) give a log-probability per token, the reward model (frozen) one score per answer, the critic "
         "(trained, starts as the reward model) a value per token. Rewards and advantages are made of these; the policy "
         "loss moves the policy and the value loss moves the critic."))
-
-
-# ---------------------------------------------------------------- logits at t − 1, token t
-
-def shift(prompt, response, left=2, right=1):
-    """One padded row: which logits score which token of the response -> HTML.
-
-    prompt, response: words. left, right: how much padding stands in front and behind. See that the first arrow starts
-    at the last place of the prompt, and that the logits of the last token score nothing.
-    """
-    words = ["PAD"] * left + list(prompt) + list(response) + ["PAD"] * right
-    wide, first = min(76, 740 // len(words)), left + len(prompt)
-    kinds = ([("PAD", GREY)] * left + [("prompt", GREEN)] * len(prompt) + [("response", BLUE)] * len(response)
-             + [("PAD", GREY)] * right)
-    start, parts = (760 - wide * len(words)) / 2, []
-    for place, (word, (kind, colour)) in enumerate(zip(words, kinds, strict=True)):
-        x, middle = start + wide * place, start + wide * (place + 0.5)
-        scores = first - 1 <= place < first + len(response) - 1
-        parts += [text(middle, 18, place, GREY, size=11),
-                  box(x + 2, 26, wide - 4, 32, colour, dashed=kind == "PAD"), text(middle, 47, word, size=12),
-                  box(x + 2, 118, wide - 4, 30, ORANGE if scores else GREY, dashed=not scores),
-                  text(middle, 138, "logits", DARK if scores else GREY, size=11)]
-        if scores:
-            parts.append(arrow([(middle, 116), (middle + wide, 60)], ORANGE))
-    ends = start + wide * first
-    parts += [f'<line x1="{ends:g}" y1="10" x2="{ends:g}" y2="156" stroke="{DARK}" stroke-dasharray="3 3"/>',
-              text(ends + 6, 172, f"column prompt_length = {first}", anchor="start", size=12),
-              text(ends - 6, 172, "tokens above, the model's logits below", anchor="end", size=12)]
-    return card("".join(parts), 760, 182, (
-        f"A row of {len(words)} tokens: {left} of padding, {len(prompt)} of the prompt, {len(response)} of the "
-        f"response, {right} of padding. The logits at columns {first - 1} to {first + len(response) - 2} score the "
-        f"response tokens in columns {first} to {first + len(response) - 1}, each one place to the right."))
 
 
 # ---------------------------------------------------------------- a timeline of GAE

@@ -4,6 +4,8 @@
     python -m rlhf_lite doctor                 what this machine can do, and whether the shipped models are whole
     python -m rlhf_lite run --name first       everything, from demonstrations to the report
     python -m rlhf_lite train ppo --name first one stage of that run (and the stages it needs)
+    python -m rlhf_lite hand-in "Ada Lovelace" my_work    a student's work as one file
+    python -m rlhf_lite grade submissions      everybody's exercises, judged
 """
 
 import argparse
@@ -51,6 +53,20 @@ def parser():
 
     start = add("start", "copy the notebooks into a folder of your own; files already there are kept", dials=False)
     start.add_argument("folder", nargs="?", default="my_work", help="your folder (default: my_work)")
+    hand_in = add("hand-in", "pack your notebooks, rankings and demonstrations into one file for your instructor",
+                  dials=False)
+    hand_in.add_argument("name", help="your name, as your instructor knows it")
+    hand_in.add_argument("folder", nargs="?", default="my_work", help="folder with your notebooks (default: my_work)")
+    hand_in.add_argument("--out", help="the file to write (default: hand-in-NAME.zip)")
+    grade = add("grade", "judge the exercises of everything that was handed in; docs/grading.md says how", dials=False)
+    grade.add_argument("folder", help="folder with everybody's files, as students or the learning platform named them")
+    grade.add_argument("--out", default="grades.csv", help="the table to write (default: grades.csv); tables for Moodle "
+                       "and Canvas and a page, grades.html, are written beside it")
+    grade.add_argument("--notebooks", nargs="+", type=int, metavar="N", help="only these notebooks (default: all that "
+                       "were handed in)")
+    grade.add_argument("--seconds", type=float, default=30, help="the longest an exercise may take (default: 30)")
+    grade.add_argument("--memory", type=int, default=1500, help="the most memory, in MB (default: 1500)")
+    grade.add_argument("--jobs", type=int, help="notebooks at a time (default: one per core, at most 4)")
     add("doctor", "check the machine, the packages and the shipped models", dials=False)
     add("run", f"run the whole pipeline and write its report; {FOLDERS}")
     train = add("train", f"train one stage, after any stages it needs; {FOLDERS}")
@@ -187,6 +203,20 @@ def _start(arguments):
     print(f"{arguments.folder}: {len(copied)} notebooks copied{left}.")
 
 
+def _hand_in(arguments):
+    from rlhf_lite.workshop import hand_in
+    path, receipt, lines = hand_in.hand_in(arguments.name, arguments.folder, arguments.out)
+    print(*(f"   {line}" for line in lines), sep="\n")
+    print(f"Hand in {path}. Your receipt, to keep: {receipt}")
+
+
+def _grade(arguments):
+    from rlhf_lite.workshop import grades, grading
+    allowed = grading.Limits(arguments.seconds, 5 * arguments.seconds, arguments.memory)
+    graded = grades.grade(arguments.folder, arguments.notebooks, allowed, arguments.jobs)
+    print(f"Done: {', '.join(str(path) for path in grades.write(graded, arguments.out))}")
+
+
 def _rank(arguments):
     from rlhf_lite.widgets import merge
     return merge.command(arguments)
@@ -219,7 +249,7 @@ def _gpu(arguments):
     return int(any(entry["status"] == "failed" for entry in made["measurements"].values()))
 
 
-COMMANDS = {"start": _start, "rank": _rank, "doctor": lambda arguments: doctor(), "run": _run, "evaluate": _run,
+COMMANDS = {"start": _start, "hand-in": _hand_in, "grade": _grade, "rank": _rank, "doctor": lambda arguments: doctor(), "run": _run, "evaluate": _run,
             "pretrain": _pretrain, "study": _study, "calibrate": _calibrate, "ship": _ship, "export": _export,
             "record": _record, "gpu": _gpu, "results": _results,
             "train": lambda arguments: _run(arguments, until=arguments.stage)}

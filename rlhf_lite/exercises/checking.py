@@ -21,8 +21,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rlhf_lite import files
+from rlhf_lite import files, locks
+from rlhf_lite.exercises.guarded import TooSlow, at_most, undisturbed
+from rlhf_lite.plain import plain, told
 
+SECONDS = 60  # for all the cases of an exercise; the slowest of the course's own functions takes a few
 DONE, WRONG, BLANK = "✅", "❌", "⬜"
 _strict = False
 _hints_shown = {}
@@ -122,13 +125,29 @@ def judge(exercise, answer):
     """(mark, sentence) for an answer: DONE, WRONG with the reason, or BLANK."""
     if answer is Ellipsis or answer is None and exercise.cases is None:
         return BLANK, "not written yet."
-    try:
-        got = outcomes(exercise, answer)
-    except NotImplementedError:
-        return BLANK, "not written yet."
-    except Exception as error:  # a learner's function may raise anything
-        return WRONG, f"it raised {type(error).__name__}: {error}"
-    wanted = outcomes(exercise, exercise.course)
+    with undisturbed():
+        try:
+            with at_most(seconds := float(os.environ.get("RLHF_LITE_CHECK_SECONDS", SECONDS))):
+                got = outcomes(exercise, answer)
+        except NotImplementedError:
+            return BLANK, "not written yet."
+        except KeyboardInterrupt:  # the learner stopped the cell
+            raise
+        except TooSlow:
+            return WRONG, f"it did not finish within {seconds:g} seconds. Is there a loop that never ends?"
+        except BaseException as error:  # a learner's function may raise anything, even SystemExit
+            return WRONG, f"it raised {plain(type(error).__name__, 80)}: {told(error)}"
+        wanted = outcomes(exercise, exercise.course)
+        try:
+            with at_most(seconds):  # comparing calls methods of what was returned, which may be anything, too
+                return _compare(exercise, got, wanted)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return WRONG, f"what it returns cannot be compared ({plain(type(error).__name__, 80)}: {told(error)})."
+
+
+def _compare(exercise, got, wanted):
     if all(same(g, w, exercise.tolerance) for g, w in zip(got, wanted, strict=True)):
         return DONE, "right." if len(wanted) == 1 else f"all {len(wanted)} cases are right."
     if all(g is None for g in got):
@@ -158,7 +177,7 @@ def shown(value, limit=160):
     elif _array(value) is not None:
         text = np.array2string(_array(value), precision=4, separator=", ", threshold=24).replace("\n", "")
     else:
-        text = repr(value)
+        text = plain(repr(value), 10 * limit)
     return text if len(text) <= limit else text[:limit - 1] + "…"
 
 
@@ -218,12 +237,13 @@ def _read(path):
 def remember(identifier, mark):
     """Record the outcome and the number of tries. A folder that cannot be written to should not stop a lesson."""
     path = progress_file()
-    saved = _read(path)
-    entry = saved.get(identifier, {"tries": 0})
-    # Once solved, always solved: running a notebook with blanks again takes nothing away.
-    entry = {"mark": DONE if entry.get("mark") == DONE else mark, "tries": entry["tries"] + (mark != BLANK),
-             "when": datetime.now(UTC).isoformat(timespec="seconds")}
     try:
-        files.write_json(path, saved | {identifier: entry})
-    except OSError as error:
-        print(f"   (Your progress was not saved. {error})")
+        with locks.alone(path, patience=20):  # two notebooks may be open
+            saved = _read(path)
+            entry = saved.get(identifier, {"tries": 0})
+            # Once solved, always solved: running a notebook with blanks again takes nothing away.
+            entry = {"mark": DONE if entry.get("mark") == DONE else mark, "tries": entry["tries"] + (mark != BLANK),
+                     "when": datetime.now(UTC).isoformat(timespec="seconds")}
+            files.write_json(path, saved | {identifier: entry})
+    except (OSError, locks.Busy) as error:
+        print(f"   (Your progress was not saved. {told(error)})")

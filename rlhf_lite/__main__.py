@@ -60,8 +60,8 @@ def parser():
     hand_in.add_argument("--out", help="the file to write (default: hand-in-NAME.zip)")
     grade = add("grade", "judge the exercises of everything that was handed in; docs/grading.md says how", dials=False)
     grade.add_argument("folder", help="folder with everybody's files, as students or the learning platform named them")
-    grade.add_argument("--out", default="grades.csv", help="the table to write (default: grades.csv); tables for Moodle "
-                       "and Canvas and a page, grades.html, are written beside it")
+    grade.add_argument("--out", default="grades.csv", help="the table to write (default: grades.csv); tables for "
+                       "Moodle and Canvas and a page, grades.html, are written beside it")
     grade.add_argument("--notebooks", nargs="+", type=int, metavar="N", help="only these notebooks (default: all that "
                        "were handed in)")
     grade.add_argument("--seconds", type=float, default=30, help="the longest an exercise may take (default: 30)")
@@ -249,8 +249,9 @@ def _gpu(arguments):
     return int(any(entry["status"] == "failed" for entry in made["measurements"].values()))
 
 
-COMMANDS = {"start": _start, "hand-in": _hand_in, "grade": _grade, "rank": _rank, "doctor": lambda arguments: doctor(), "run": _run, "evaluate": _run,
-            "pretrain": _pretrain, "study": _study, "calibrate": _calibrate, "ship": _ship, "export": _export,
+COMMANDS = {"start": _start, "hand-in": _hand_in, "grade": _grade, "rank": _rank,
+            "doctor": lambda arguments: doctor(), "run": _run, "evaluate": _run, "pretrain": _pretrain,
+            "study": _study, "calibrate": _calibrate, "ship": _ship, "export": _export,
             "record": _record, "gpu": _gpu, "results": _results,
             "train": lambda arguments: _run(arguments, until=arguments.stage)}
 

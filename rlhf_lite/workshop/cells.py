@@ -25,6 +25,7 @@ class Statement:
     cell: int  # number of its code cell, from 1, for messages
     binds: set = field(default_factory=set)  # names it defines
     uses: set = field(default_factory=set)  # names it needs, now or when a function in it is called
+    later: set = field(default_factory=set)  # those of them that a function in it looks up when it is called
     changes: set = field(default_factory=set)  # names whose content it may change: rows.append(1), table["a"] = 2
     imports: bool = False
     exercise: str = ""  # the exercise it has checked
@@ -67,8 +68,9 @@ def _statement(node, cell):
     inner = table.get_children()
     while inner:
         part = inner.pop()
-        made.uses |= {symbol.get_name() for symbol in part.get_symbols() if symbol.is_global()}
+        made.later |= {symbol.get_name() for symbol in part.get_symbols() if symbol.is_global()}
         inner += part.get_children()
+    made.uses |= made.later
     made.changes = set(_changed(node))
     for part in ast.walk(node):
         name = _checked(part)
@@ -111,17 +113,19 @@ def _checked(node):
 
 def needed(found, index):
     """Places of the statements that `found[index]` needs, in order, itself included."""
-    places, wanted = {index}, found[index].uses - {"check"}
     imported = {name for statement in found if statement.imports for name in statement.binds}
-    for place in range(index - 1, -1, -1):
-        statement = found[place]
-        changes = statement.changes & wanted - imported
-        if not (statement.binds & wanted or changes or "*" in statement.binds or _everything(statement)):
-            continue
-        places.add(place)
-        if isinstance(statement.tree, (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Assign)):
-            wanted = wanted - statement.binds  # defined here; what stood further up is covered
-        wanted = wanted | statement.uses - {"check"}
+    places, later = set(), None
+    while later != (known := set().union(*(found[place].later for place in places))):
+        later = known  # a function looks its names up when it is called: below, not where it is defined
+        places, wanted = {index}, (found[index].uses | known) - {"check"}
+        for place in range(index - 1, -1, -1):
+            statement = found[place]
+            if not (statement.binds & wanted or statement.changes & wanted - imported or _everything(statement)):
+                continue
+            places.add(place)
+            if isinstance(statement.tree, (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Assign)):
+                wanted = wanted - statement.binds  # defined here; what stood further up is covered
+            wanted = wanted | statement.uses - {"check"}
     return sorted(places)
 
 

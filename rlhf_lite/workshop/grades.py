@@ -56,7 +56,7 @@ def _not_there(number):
 
 def safe(text):
     """A cell that no spreadsheet takes for a formula."""
-    text = plain(text, 400)
+    text = plain(text, 4000)
     return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
 
 
@@ -89,11 +89,13 @@ def moodle_table(graded):
     """A grading worksheet for Moodle's assignment: the grade is the per cent of the exercises that are solved."""
     rows = [["Identifier", "Full name", "Grade", "Last modified (grade)", "Feedback comments"]]
     for one, results in graded:
-        open_ones = [f"{SIGNS[result.state]} {identifier}: {result.sentence}"
-                     for identifier, result in results.items() if result.state != grading.PASSED]
+        said = [f"{SIGNS[one.state]} {one.exercise}: {one.sentence}" for one in results.values()
+                if one.state in (grading.FAILED, grading.STOPPED)]
+        untried = [one.exercise for one in results.values() if one.state == grading.UNTRIED]
+        said += [f"Not tried: {', '.join(untried)}."] if untried else []
         rows.append([f"Participant {one.number}" if one.platform == "moodle" else "", one.student,
                      round(100 * passed(results) / max(1, len(results)), 1), "",
-                     f"{passed(results)} of {len(results)} exercises. {' '.join(open_ones)}"])
+                     f"{passed(results)} of {len(results)} exercises. {' '.join(said)}"])
     return table(rows)
 
 
@@ -114,10 +116,12 @@ def canvas_table(graded):
 def page(graded):
     """The overview as an HTML page."""
     identifiers = list(graded[0][1])
-    columns = [{"id": identifier, "title": checking.find(identifier).title, "counts": Counter(
-        results[identifier].state for _, results in graded), "why": Counter(
-        results[identifier].sentence for _, results in graded
-        if results[identifier].state in (grading.FAILED, grading.STOPPED)).most_common(3)} for identifier in identifiers]
+    columns = []
+    for identifier in identifiers:
+        found = [results[identifier] for _, results in graded]
+        why = Counter(one.sentence for one in found if one.state in (grading.FAILED, grading.STOPPED)).most_common(3)
+        columns.append({"id": identifier, "title": checking.find(identifier).title, "why": why,
+                        "counts": Counter(one.state for one in found)})
     people = [{"student": one.student, "receipt": one.receipt, "notes": one.notes, "passed": passed(results),
                "cells": [{"sign": SIGNS[result.state], "state": result.state, "sentence": result.sentence,
                           "exercise": result.exercise} for result in results.values()]} for one, results in graded]

@@ -65,7 +65,8 @@ def summary(contents):
             asked = exercises(content)
             unsolved = [one for one in asked if marks.get(one) != "✅"]
             lines.append(f"notebook {match[1]}: {len(asked) - len(unsolved)} of {len(asked)} exercises solved")
-            missing += [f"notebook {match[1]}: not solved yet: {', '.join(unsolved)}"] if unsolved else []
+            which = "no exercise is" if unsolved == asked else f"{', '.join(unsolved)} not"
+            missing += [f"notebook {match[1]}: {which} solved yet"] if unsolved and PROGRESS in contents else []
         elif inside.endswith(".jsonl"):
             rankings, demonstrations, other = _rows(content)
             counts = [f"{n} {word}" for n, word in ((rankings, "rankings"), (demonstrations, "demonstrations"),

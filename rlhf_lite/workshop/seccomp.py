@@ -38,7 +38,8 @@ CALLS = {
     "perf_event_open": (298, 241), "userfaultfd": (323, 282), "add_key": (248, 217), "request_key": (249, 218),
     "keyctl": (250, 219), "shmget": (29, 194), "shmat": (30, 196), "msgget": (68, 186), "semget": (64, 190),
     "mq_open": (240, 180), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "fanotify_init": (300, 262),
-    "inotify_add_watch": (254, 27)}
+    "inotify_add_watch": (254, 27), "memfd_create": (319, 279), "memfd_secret": (447, 447), "iopl": (172, None),
+    "ioperm": (173, None)}
 # column in CALLS, AUDIT_ARCH, clone, tgkill
 MACHINES = {"x86_64": (0, 0xC000003E, 56, 234), "aarch64": (1, 0xC00000B7, 220, 131)}
 CLONE3 = 435
@@ -79,5 +80,6 @@ def restrict(own):
     buffer = ctypes.create_string_buffer(text, len(text))
     described = struct.pack("HxxxxxxP", len(text) // 8, ctypes.addressof(buffer))
     library.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+    library.capset(struct.pack("II", 0x20080522, 0), bytes(24))  # an instructor who is root gives nothing of it away
     if library.prctl(22, 2, described, 0, 0):  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
         raise OSError(ctypes.get_errno(), "the kernel refused the filter of system calls")

@@ -26,7 +26,7 @@ def environment():
         "PYTHONPATH": str(limits.PACKAGE.parent), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0",
         "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg",
         "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false",
-        "RLHF_LITE_NO_NETWORK": "1", "PYTHONUTF8": "1"}
+        "RLHF_LITE_NO_NETWORK": "1", "MALLOC_ARENA_MAX": "2", "PYTHONUTF8": "1"}
 
 
 class Processes:
@@ -35,6 +35,7 @@ class Processes:
     def __init__(self, fork=FORK):
         self.fork, self.empty = fork, tempfile.TemporaryDirectory(prefix="grading-")
         self.one_at_a_time = threading.Lock()
+        self.command = [sys.executable, "-m", "rlhf_lite.workshop.worker"]  # where there is no fork
 
     def __enter__(self):
         if self.fork:
@@ -56,9 +57,8 @@ class Processes:
     def new(self):
         """(a channel to a new process, the process, as psutil knows it)."""
         if not self.fork:
-            made = subprocess.Popen([sys.executable, "-m", "rlhf_lite.workshop.worker"], stdin=subprocess.PIPE,
-                                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=self.empty.name,
-                                    env=environment())
+            made = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                    stderr=subprocess.DEVNULL, cwd=self.empty.name, env=environment())
             return messages.Channel(made.stdout, made.stdin), psutil.Process(made.pid)
         ours, theirs = socket.socketpair()
         with theirs, self.one_at_a_time:

@@ -43,15 +43,23 @@ class Result:
     seconds: float = 0.0
 
 
+STARTING = 120  # seconds that a new interpreter may take, where processes cannot be forked
+
+
 class Watch:
     """Ends a process that takes too long or too much; `reason` says why."""
 
     def __init__(self, process, folder, limits, until):
         self.process, self.folder, self.limits, self.until = process, folder, limits, until
-        self.deadline, self.reason, self.done = time.monotonic() + limits.seconds, "", threading.Event()
-        self.first = self._megabytes()
+        self.deadline, self.reason, self.done = time.monotonic() + STARTING, "", threading.Event()
+        self.first, self.until = self._megabytes(), self.until + STARTING  # `started` takes it back
         self.thread = threading.Thread(target=self._look, daemon=True)
         self.thread.start()
+
+    def started(self, until):
+        """The library is there; from now on it is the student's time."""
+        self.until, self.first = until, self._megabytes()
+        self.again()
 
     def again(self):
         """The next exercise begins."""
@@ -106,6 +114,10 @@ class Student:
         try:
             self.channel.send(notebook=text, folder=self.folder, megabytes=limits.megabytes, answers=answers,
                               seconds=limits.notebook_seconds, hidden=[*hidden])
+            began = time.monotonic()
+            self.channel.receive()
+            self.until = until + time.monotonic() - began
+            self.watch.started(self.until)
             self.ready = self.channel.receive()
         except BaseException:
             self.close()
@@ -141,6 +153,7 @@ def grade_notebook(processes, text, number, limits=None, hidden=()):
             try:
                 if student is None:
                     student = Student(processes, text, number, limits, until, hidden)
+                    until = student.until
                     for earlier, result in results.items():
                         student.settle(earlier, result.state == PASSED)
                 results[identifier] = _one(student, identifier)

@@ -4,6 +4,7 @@ The idea: importing PyTorch takes seconds, a copy of a process that has done so 
 sends one end of a new line; the copy talks over it. Windows has no fork: there every notebook gets a new interpreter.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -88,13 +89,15 @@ def main(line):
     """Fork a copy for every message, until the grader hangs up."""
     from rlhf_lite.workshop import worker
     worker.prepare()
+    gc.collect()
+    gc.freeze()  # no copy has to look through what was imported
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a copy ended
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the grader
     line.sendall(b"+")
     while True:
         text, handles, _, _ = socket.recv_fds(line, 1, 1)
         if not text:
-            return
+            os._exit(0)  # taking everything down that was imported would take seconds
         child = os.fork()
         if not child:
             try:

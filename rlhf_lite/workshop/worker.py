@@ -92,6 +92,7 @@ def converse(channel):
     start = channel.receive()
     limits.enter(start["folder"], start["megabytes"], start["seconds"], start["hidden"])
     withheld.withhold_answers(start["answers"])
+    channel.send(started=True)
     try:
         notebook = Notebook(start["notebook"])
     except ValueError as error:

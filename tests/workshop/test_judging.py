@@ -92,7 +92,8 @@ def test_a_gradient_is_told():
     {"array": ["float64", [-1], ""]}, {"array": ["float64", [1], "@"]}, {"tensor": ["float64", True, 3]},
     {"tensor": ["quint8", True, ["float64", [0], ""]]}, {"named": ["os", "stat_result", [1]]},
     {"named": ["rlhf_lite.nowhere", "Example", []]}, {"named": ["rlhf_lite.sft", "train_sft", []]},
-    {"named": ["rlhf_lite.sft", "Example", [1, 2, 3]]}, {"dict": [[{"list": []}, 1]]}, {"set": [{"dict": []}]}], ids=str)
+    {"named": ["rlhf_lite.sft", "Example", [1, 2, 3]]}, {"dict": [[{"list": []}, 1]]}, {"set": [{"dict": []}]}],
+    ids=str)
 def test_what_is_no_value_is_refused(said):
     with pytest.raises(messages.Unreadable):
         messages.decode(said)

@@ -129,9 +129,9 @@ class Student:
         code = withheld.code_of(identifier)
         self.channel.send(settle=identifier, passed=passed, code=code, value=None if code else messages.encode(course))
 
-    def ask(self, identifier, how, order):
+    def ask(self, identifier, found, order, shift=0):
         self.watch.again()
-        self.channel.send(exercise=identifier, how=how, order=order)
+        self.channel.send(exercise=identifier, how=found.how, order=order, shift=shift)
         return self.channel.receive()
 
     def close(self):
@@ -185,7 +185,7 @@ def _one(student, identifier):
         return Result(identifier, UNTRIED, plain(student.ready.get("text", ""), 200))
     found = judging.prepared(identifier)
     order = found.order()
-    reply = student.ask(identifier, found.how, order)
+    reply = student.ask(identifier, found, order)
     seconds, state = time.monotonic() - began, reply.get("state")
     if state == "missing":
         broken = student.ready.get("broken")
@@ -200,5 +200,17 @@ def _one(student, identifier):
         return Result(identifier, STOPPED, f"it took more than {student.watch.limits.megabytes} MB of memory.",
                       seconds=seconds)
     mark, sentence = judging.verdict(found, reply, order)
+    if mark == checking.DONE and judging.secret_shift(identifier) and not _again(student, identifier):
+        mark, sentence = checking.WRONG, judging.DRAWN
     state = {checking.DONE: PASSED, checking.BLANK: UNTRIED}.get(mark, FAILED)
     return Result(identifier, state, sentence, sentence in found.exercise.mistakes, seconds)
+
+
+def _again(student, identifier):
+    """Whether an answer that is right is right for other random numbers, too."""
+    shift = judging.secret_shift(identifier)
+    found = judging.prepared(identifier, shift)
+    order = found.order()
+    reply = student.ask(identifier, found, order, shift)
+    return (reply.get("state") in ("answered", "raised")
+            and judging.verdict(found, reply, order)[0] == checking.DONE)

@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from rlhf_lite.exercises import cases as cases_of_exercises
 from rlhf_lite.exercises import checking
 from rlhf_lite.plain import plain
-from rlhf_lite.workshop import messages
+from rlhf_lite.workshop import messages, redraw
 
+DRAWN = "it is right for the numbers in the notebook, but not for others of the same kind."
 AGAIN = "it gives different answers when it is asked the same thing twice."
 _alone = threading.Lock()  # judging sets seeds, which belong to the whole process
 
@@ -57,14 +58,24 @@ class Prepared:
 
 
 @functools.cache
-def prepared(identifier):
-    """Find the right outcomes of an exercise and how it can be observed."""
+def prepared(identifier, shift=0):
+    """Find the right outcomes of an exercise and how it can be observed; with a shift, for other random numbers."""
     exercise = checking.find(identifier)
     with _alone:
         if exercise.cases is None:
             return Prepared(exercise, [()], [exercise.course], "call")
-        wanted = checking.outcomes(exercise, exercise.course)
-        return Prepared(exercise, exercise.cases(), wanted, _how(exercise, wanted))
+        cases = redraw.cases(exercise, shift)
+        drawn = replace(exercise, cases=lambda: cases)
+        wanted = checking.outcomes(drawn, exercise.course)
+        return Prepared(drawn, cases, wanted, _how(drawn, wanted))
+
+
+@functools.cache
+def secret_shift(identifier):
+    """The shift for a second look at an exercise, the same for everybody in this grading; 0 if there is none."""
+    with _alone:
+        shift = random.SystemRandom().randrange(1000, 10**6)
+        return shift if redraw.can_be_drawn(checking.find(identifier), shift) else 0
 
 
 def _how(exercise, wanted):

@@ -10,7 +10,7 @@ import os
 import sys
 
 from rlhf_lite.exercises import checking
-from rlhf_lite.workshop import cells, limits, messages, withheld
+from rlhf_lite.workshop import cells, limits, messages, redraw, withheld
 
 RECORD = "_the_answer_of_exercise"
 
@@ -56,19 +56,19 @@ class Notebook:
             self.fall_back(self.statements[place])
 
 
-def outcomes(identifier, answer, how, order):
+def outcomes(identifier, answer, how, order, shift=0):
     """What the answer returns on the cases, in that order; how "observe": what the exercise makes of it here."""
     exercise = checking.find(identifier)
     if exercise.cases is None:
         return [answer]
-    cases, found = exercise.cases(), []
+    cases, found = redraw.cases(exercise, shift), []
     for number in order:
         arguments = copy.deepcopy(cases[number])
         found.append(exercise.observe(answer, *arguments) if how == "observe" else answer(*arguments))
     return found
 
 
-def attempt(notebook, identifier, how, order):
+def attempt(notebook, identifier, how, order, shift):
     """The message about one exercise."""
     place = notebook.place(identifier)
     if place is None:
@@ -78,7 +78,7 @@ def attempt(notebook, identifier, how, order):
         answer = notebook.answer(identifier)
         stage = "raised"
         return {"state": "answered", "outcomes": [messages.encode(one) for one in outcomes(
-            identifier, answer, how, order)]}
+            identifier, answer, how, order, shift)]}
     except BaseException as error:  # whatever a student's code may raise, SystemExit among it
         try:
             said = str(error)[:2000]
@@ -105,7 +105,7 @@ def converse(channel):
             if not asked["passed"]:
                 notebook.settle(asked["settle"], _fallback(asked))
         else:
-            channel.send(**attempt(notebook, asked["exercise"], asked["how"], asked["order"]))
+            channel.send(**attempt(notebook, asked["exercise"], asked["how"], asked["order"], asked["shift"]))
 
 
 def _fallback(asked):

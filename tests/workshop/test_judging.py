@@ -33,6 +33,31 @@ def test_the_same_verdict_as_in_the_notebook(identifier):
             assert said == checking.judge(exercise, answer), answer
 
 
+@pytest.mark.parametrize("identifier", checking.exercises())
+def test_a_list_of_right_results_is_not_an_answer(identifier):
+    exercise, shift, found = checking.find(identifier), judging.secret_shift(identifier), judging.prepared(identifier)
+    if not shift or found.how == "observe":
+        return
+    known = [json.dumps(messages.encode(case)) for case in found.cases]
+
+    def listed(*arguments):
+        right = exercise.course(*arguments)
+        if json.dumps(messages.encode(arguments)) in known:
+            return right
+        return [0 * one for one in right] if isinstance(right, (list, tuple)) else 0 * right
+    for number, answer, mark in ((0, listed, checking.DONE), (shift, listed, checking.WRONG),
+                                 (shift, exercise.course, checking.DONE)):
+        found = judging.prepared(identifier, number)
+        order = found.order()
+        sent = [messages.encode(one) for one in worker.outcomes(identifier, answer, found.how, order, number)]
+        said = judging.verdict(found, {"state": "answered", "outcomes": sent}, order)
+        assert said[0] == mark, said
+
+
+def test_a_third_of_the_exercises_is_asked_with_other_numbers():
+    assert sum(judging.secret_shift(one) > 0 for one in checking.exercises()) >= 23
+
+
 def test_what_is_observed_in_the_students_process():
     """Only what needs gradients or objects that change; and never a verdict, which could be made up: numbers."""
     assert {one for one in checking.exercises() if judging.prepared(one).how == "observe"} == WITH_OBSERVERS

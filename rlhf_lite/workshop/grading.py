@@ -43,7 +43,7 @@ class Result:
     seconds: float = 0.0
 
 
-STARTING = 120  # seconds that a new interpreter may take, where processes cannot be forked
+STARTING = 300  # seconds that a new interpreter may take, where processes cannot be forked
 
 
 class Watch:
@@ -52,13 +52,13 @@ class Watch:
     def __init__(self, process, folder, limits, until):
         self.process, self.folder, self.limits, self.until = process, folder, limits, until
         self.deadline, self.reason, self.done = time.monotonic() + STARTING, "", threading.Event()
-        self.first, self.until = self._megabytes(), self.until + STARTING  # `started` takes it back
+        self.first, self.ready = self._megabytes(), False
         self.thread = threading.Thread(target=self._look, daemon=True)
         self.thread.start()
 
     def started(self, until):
         """The library is there; from now on it is the student's time."""
-        self.until, self.first = until, self._megabytes()
+        self.until, self.first, self.ready = until, self._megabytes(), True
         self.again()
 
     def again(self):
@@ -68,7 +68,11 @@ class Watch:
     def _look(self):
         while not self.done.wait(0.1):
             now = time.monotonic()
-            if now > self.until:
+            if not self.ready:
+                if now > self.deadline:
+                    self._end(f"a process for it did not start within {STARTING} seconds, which is not the student's "
+                              "fault: grade it again when the machine has less to do.")
+            elif now > self.until:
                 self._end(f"the whole notebook took more than {self.limits.notebook_seconds:g} seconds.")
             elif now > self.deadline:
                 self._end(f"it did not finish within {self.limits.seconds:g} seconds. Is there a loop that never ends?")

@@ -63,8 +63,11 @@ class Processes:
             return messages.Channel(made.stdout, made.stdin), psutil.Process(made.pid)
         ours, theirs = socket.socketpair()
         with theirs, self.one_at_a_time:
-            socket.send_fds(self.line, [b"!"], [theirs.fileno()])
-            number = int(self.line.recv(16))
+            try:
+                socket.send_fds(self.line, [b"!"], [theirs.fileno()])
+                number = int(self.line.recv(16))
+            except (OSError, ValueError):
+                raise RuntimeError("The grader's own process has ended; run the command again.") from None
         stream = ours.makefile("rwb")
         ours.close()  # the stream keeps it open
         return messages.Channel(stream, stream), psutil.Process(number)

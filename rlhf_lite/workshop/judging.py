@@ -1,8 +1,8 @@
 """Comparing what a student's process sent with what is right: here, in the grader's own process, and nowhere else.
 
 The idea: `checking.judge`, which also runs in the notebooks, does the comparing and finds the misconception. Instead of
-the student's function it gets one that repeats what was sent, and instead of the course's function one that repeats
-what that one returned when the grading began.
+the student's function it gets one that repeats what was sent, and does to its arguments what the student's did to its
+own; instead of the course's function, one that repeats what that one returned when the grading began.
 
 Some exercises look at more than a function's result: at the gradient of a loss, or at a model after a step. For those
 `observe` has to run beside the student's function, in the student's process, and its numbers are sent. The others
@@ -11,11 +11,16 @@ are observed here.
 
 import copy
 import functools
+import itertools
+import json
 import random
 import threading
+import types
 from dataclasses import dataclass, replace
 
-from rlhf_lite.exercises import cases as cases_of_exercises
+import numpy as np
+import torch
+
 from rlhf_lite.exercises import checking
 from rlhf_lite.plain import plain
 from rlhf_lite.workshop import messages, redraw
@@ -25,21 +30,41 @@ AGAIN = "it gives different answers when it is asked the same thing twice."
 _alone = threading.Lock()  # judging sets seeds, which belong to the whole process
 
 
-class Repeats:
-    """A function that returns the given outcomes, one after the other, whatever it is called with."""
+def repeats(cases, results, changes=None):
+    """A function that returns the result of the case with whose arguments it is called, and changes them likewise.
 
-    def __init__(self, outcomes=None, error=None):
-        self.outcomes, self.error, self.calls = outcomes, error, 0
+    results: one per case, or a function that returns them; changes: {case: [(place of an argument, its new value)]}.
+    """
+    numbers = {_key(arguments): number for number, arguments in reversed(list(enumerate(cases)))}
+    turns = itertools.count()
 
-    def __call__(self, *arguments, **options):
-        if self.error is not None:
-            raise self.error
-        found = self.outcomes() if callable(self.outcomes) else self.outcomes
-        self.calls += 1
-        return found[(self.calls - 1) % len(found)]
+    def repeat(*arguments, **options):
+        number = numbers.get(_key(arguments), next(turns) % len(numbers))
+        for place, value in (changes or {}).get(number, ()):
+            _put(arguments[place], value)
+        return (results() if callable(results) else results)[number]
+    return repeat
 
 
-@dataclass(frozen=True)
+def _key(arguments):
+    """Arguments as text, so that copies are the same; a function is known by what it is."""
+    return json.dumps([id(one) if isinstance(one, types.FunctionType) else messages.encode(one) for one in arguments])
+
+
+def _put(argument, value):
+    """Make the content of an argument that of a value, in place."""
+    if isinstance(argument, list) and isinstance(value, list):
+        argument[:] = value
+    elif isinstance(argument, dict) and isinstance(value, dict):
+        argument.clear()
+        argument.update(value)
+    elif isinstance(argument, torch.Tensor) and isinstance(value, torch.Tensor) and argument.shape == value.shape:
+        argument.data.copy_(value.detach())
+    elif isinstance(argument, np.ndarray) and isinstance(value, np.ndarray) and argument.shape == value.shape:
+        argument[...] = value
+
+
+@dataclass(frozen=True, eq=False)
 class Prepared:
     """An exercise, ready to be judged thirty times."""
 
@@ -114,7 +139,7 @@ def verdict(found, reply, order):
 def _verdict(found, reply, order):
     exercise = found.exercise
     if reply["state"] == "raised":
-        return checking.judge(_stand_in(found), Repeats(error=_error(reply)))
+        return _raised(plain(reply.get("type"), 80), plain(reply.get("text"), 300))
     sent = [messages.decode(one) for one in reply["outcomes"]]
     if exercise.cases is None:
         return checking.judge(exercise, sent[0])
@@ -122,35 +147,40 @@ def _verdict(found, reply, order):
         raise messages.Unreadable("not one value for each case")
     by_case = {}
     for number, one in zip(order, sent, strict=True):
-        if found.how == "call" and exercise.observe is not None:
-            try:
-                one = exercise.observe(Repeats([one]), *copy.deepcopy(found.cases[number]))
-            except Exception as error:
-                return checking.judge(_stand_in(found), Repeats(error=error))
-        by_case.setdefault(number, []).append(one)
-    if any(not checking.same(one, versions[0], exercise.tolerance) for versions in by_case.values()
-           for one in versions[1:]):
-        return checking.WRONG, AGAIN
-    return checking.judge(_stand_in(found), Repeats([by_case[number][0] for number in range(len(found.cases))]))
+        if not checking.same(one, by_case.setdefault(number, one), exercise.tolerance):
+            return checking.WRONG, AGAIN
+    changes = {int(number): [(int(place), messages.decode(value)) for place, value in changed]
+               for number, changed in reply.get("changes", [])}
+    results = [by_case[number] for number in range(len(found.cases))]
+    mark, sentence = checking.judge(_stand_in(found), repeats(found.cases, results))
+    if mark == checking.DONE and changes:  # it has to be right with and without what it did to its arguments
+        mark, sentence = checking.judge(_stand_in(found), repeats(found.cases, results, changes))
+    return mark, sentence
 
 
 def _stand_in(found):
-    """The exercise with recorded outcomes in place of functions; mistakes are tried out when first needed."""
-    return replace(found.exercise, course=Repeats(found.wanted), observe=None, cases=lambda: found.cases, mistakes={
-        sentence: Repeats(functools.partial(_of_mistake, found.exercise.id, sentence))
-        for sentence in found.exercise.mistakes})
+    """The exercise with recorded results in place of functions; mistakes are tried out when first needed."""
+    def recorded(which):
+        return repeats(found.cases, functools.partial(_recorded, found, which))
+    observe = found.exercise.observe if found.how == "call" else None
+    return replace(found.exercise, course=recorded(None), observe=observe, cases=lambda: found.cases,
+                   mistakes={one: recorded(one) for one in found.exercise.mistakes})
 
 
 @functools.cache
-def _of_mistake(identifier, sentence):
-    exercise = checking.find(identifier)
-    return checking.outcomes(exercise, exercise.mistakes[sentence])
+def _recorded(found, which):
+    """The results of the course's function, or of a mistake, as a student's process would send them."""
+    exercise = found.exercise
+    function = exercise.course if which is None else exercise.mistakes[which]
+    if found.how == "observe":
+        return checking.outcomes(exercise, function)
+    return [function(*copy.deepcopy(arguments)) for arguments in found.cases]
 
 
-def _error(reply):
-    """An error like the one that the student's function raised."""
-    kind, text = plain(reply.get("type"), 80), plain(reply.get("text"), 300)
+def _raised(kind, text):
+    """What to say of an error in the student's function."""
     if kind == "NotImplementedError":
-        return NotImplementedError(text)
-    known = getattr(cases_of_exercises, "Unusable", None)  # the exercises' own word for "the next cell cannot use this"
-    return known(text) if known and kind == known.__name__ else type(kind, (Exception,), {})(text)
+        return checking.BLANK, "not written yet."
+    if kind in ("Unusable", "Unfit"):  # the checks' own words for "the next cell could not use this"
+        return checking.WRONG, text
+    return checking.WRONG, f"it raised {kind}: {text or kind}"

@@ -56,15 +56,22 @@ class Notebook:
             self.fall_back(self.statements[place])
 
 
-def outcomes(identifier, answer, how, order, shift=0):
-    """What the answer returns on the cases, in that order; how "observe": what the exercise makes of it here."""
+def outcomes(identifier, answer, how, order, shift=0, changes=None):
+    """What the answer returns on the cases, in that order; how "observe": what the exercise makes of it here.
+
+    The list `changes` gets [case, [[place of an argument that was changed, its new value]]], encoded.
+    """
     exercise = checking.exercises()[identifier]  # `find` would look into a folder that is closed
     if exercise.cases is None:
         return [answer]
     cases, found = redraw.cases(exercise, shift), []
     for number in order:
-        arguments = copy.deepcopy(cases[number])
+        arguments, before = copy.deepcopy(cases[number]), [messages.encode(one) for one in cases[number]]
         found.append(exercise.observe(answer, *arguments) if how == "observe" else answer(*arguments))
+        after = [messages.encode(one) for one in arguments] if how == "call" else before
+        changed = [[place, one] for place, one in enumerate(after) if one != before[place]]
+        if changed and changes is not None:
+            changes.append([number, changed])
     return found
 
 
@@ -77,8 +84,9 @@ def attempt(notebook, identifier, how, order, shift):
     try:
         answer = notebook.answer(identifier)
         stage = "raised"
-        return {"state": "answered", "outcomes": [messages.encode(one) for one in outcomes(
-            identifier, answer, how, order, shift)]}
+        changes = []
+        found = [messages.encode(one) for one in outcomes(identifier, answer, how, order, shift, changes)]
+        return {"state": "answered", "outcomes": found, "changes": changes}
     except BaseException as error:  # whatever a student's code may raise, SystemExit among it
         try:
             said = str(error)[:2000]

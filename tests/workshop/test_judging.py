@@ -1,5 +1,6 @@
 """What the grader says through messages is what `check` says in the notebook, for every exercise and every mistake."""
 
+import copy
 import json
 
 import numpy as np
@@ -16,8 +17,9 @@ WITH_OBSERVERS = {"4.2", "4.3", "5.3", "5.10", "5.11", "5.12", "6.8", "10.2", "1
 def reply(identifier, answer, found, order):
     """What a student's process would send, through JSON and back."""
     try:
-        sent = [messages.encode(one) for one in worker.outcomes(identifier, answer, found.how, order)]
-        message = {"state": "answered", "outcomes": sent}
+        changes = []
+        sent = [messages.encode(one) for one in worker.outcomes(identifier, answer, found.how, order, 0, changes)]
+        message = {"state": "answered", "outcomes": sent, "changes": changes}
     except Exception as error:
         message = {"state": "raised", "type": type(error).__name__, "text": str(error)}
     return json.loads(json.dumps(message))
@@ -27,7 +29,14 @@ def reply(identifier, answer, found, order):
 def test_the_same_verdict_as_in_the_notebook(identifier):
     exercise, found = checking.find(identifier), judging.prepared(identifier)
     order = found.order()
-    for answer in (exercise.course, *exercise.mistakes.values(), lambda *_: None, lambda *_: 1 / 0):
+
+    def spoils(*arguments):
+        result = copy.deepcopy(exercise.course(*arguments))
+        for one in arguments if found.how == "call" else ():
+            if isinstance(one, list):
+                one.append(one[0])
+        return result
+    for answer in (exercise.course, spoils, *exercise.mistakes.values(), lambda *_: None, lambda *_: 1 / 0):
         if exercise.cases is not None or not callable(answer):
             said = judging.verdict(found, reply(identifier, answer, found, order), order)
             assert said == checking.judge(exercise, answer), answer
@@ -56,6 +65,15 @@ def test_a_list_of_right_results_is_not_an_answer(identifier):
 
 def test_a_third_of_the_exercises_is_asked_with_other_numbers():
     assert sum(judging.secret_shift(one) > 0 for one in checking.exercises()) >= 23
+
+
+def test_changing_the_question_does_not_help():
+    """A split of two rows would be right, if there were only two."""
+    def clever(rows, share):
+        rows[:] = [{"prompt": f"text {number}", "customer": f"c{number}"} for number in range(5)]
+        return rows[1:], rows[:1]
+    found = judging.prepared("1.3")
+    assert judging.verdict(found, reply("1.3", clever, found, [0]), [0])[0] == checking.WRONG
 
 
 def test_what_is_observed_in_the_students_process():

@@ -147,8 +147,9 @@ def _verdict(found, reply, order):
         raise messages.Unreadable("not one value for each case")
     by_case = {}
     for number, one in zip(order, sent, strict=True):
-        if not checking.same(one, by_case.setdefault(number, one), exercise.tolerance):
+        if number in by_case and not checking.same(one, by_case[number], exercise.tolerance):
             return checking.WRONG, AGAIN
+        by_case[number] = one
     changes = {int(number): [(int(place), messages.decode(value)) for place, value in changed]
                for number, changed in reply.get("changes", [])}
     results = [by_case[number] for number in range(len(found.cases))]

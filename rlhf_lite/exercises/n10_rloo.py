@@ -1,4 +1,4 @@
-"""Exercises 10.4 to 10.6, on RLOO: the others as a baseline, REINFORCE, and how far a policy has moved."""
+"""Exercises 10.4, 10.5 and 10.8, on RLOO: the others as a baseline, REINFORCE, and how far a policy has moved."""
 
 import torch
 
@@ -128,7 +128,7 @@ def _probabilities(log_probs, advantages, mask):
     return -(advantages.detach() * _answers(log_probs, mask).exp()).mean()
 
 
-# ---------------------------------------------------------------- 10.6 how far from the reference
+# ---------------------------------------------------------------- 10.8 how far from the reference
 
 def kl_per_answer(log_probs, ref_log_probs, mask):
     """Log-probabilities of sampled answers -> k1 estimates of the KL to the reference, in nats per answer."""
@@ -142,7 +142,7 @@ def _sampled_answers():
 
 
 how_far = Exercise(
-    "10.6", "how far has it moved?", 10, 1,
+    "10.8", "how far has it moved?", 10, 1,
     ("The answers were sampled from the policy, so the mean of log π − log π_ref over them estimates KL(π‖π_ref). For "
      "each answer, take the sum over its real tokens.",
      "`torch.where(mask, log_probs - ref_log_probs, 0.0).sum(dim=1)`."),
@@ -175,4 +175,5 @@ def _weighted_again(log_probs, ref_log_probs, mask):
     return torch.where(mask, log_probs.exp() * (log_probs - ref_log_probs), 0.0).sum(dim=1)
 
 
-EXERCISES = [others_as_baseline, reinforce, how_far]
+EXERCISES = [others_as_baseline, reinforce]
+LAST = [how_far]  # after GRPO, which is exercises 10.6 and 10.7

@@ -359,7 +359,8 @@ print("Marks are medians over the sheets, bars the middle half of them. Nobody r
 # **What you should see:** equal scores give 0.50, a lead of 1 gives 0.73, a lead of 2 gives 0.88.
 
 # %%
-def preference_probability(score_a: Float[Tensor, "pairs"], score_b: Float[Tensor, "pairs"]) -> Float[Tensor, "pairs"]:
+def preference_probability(score_a: Float[Tensor, "*pairs"],
+                           score_b: Float[Tensor, "*pairs"]) -> Float[Tensor, "*pairs"]:
     """Turn the scores of A and B into the probability that A is preferred."""
     ### BEGIN SOLUTION
     return torch.sigmoid(score_a - score_b)
@@ -427,10 +428,10 @@ print(f"Left: scores from {len(votes)} simulated rankings. Right: each dot is a 
 # **What you should see:** if every pair were preferred 80 to 20, the ceiling would be 80 % and the agreement 68 %.
 
 # %%
-def noise_ceiling(p: Float[Tensor, "pairs"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+def noise_ceiling(p: Float[Tensor, "pairs"]) -> tuple[float, float]:
     """Compute the best model's accuracy and the expected agreement from how likely labelers prefer the first answer."""
     ### BEGIN SOLUTION
-    return torch.maximum(p, 1 - p).mean(), (p**2 + (1 - p) ** 2).mean()
+    return torch.maximum(p, 1 - p).mean().item(), (p**2 + (1 - p) ** 2).mean().item()
     ### END SOLUTION
 
 

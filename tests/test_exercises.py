@@ -1,6 +1,8 @@
 """Every exercise: the stub is "not yet", the solution passes, each plausible mistake gets a sentence of its own."""
 
 import ast
+import importlib
+import inspect
 import json
 import re
 from pathlib import Path
@@ -9,7 +11,7 @@ import jaxtyping
 import pytest
 from beartype import BeartypeConf, beartype
 
-from rlhf_lite.exercises import check, hint, progress
+from rlhf_lite.exercises import build, check, hint, progress
 from rlhf_lite.exercises.checking import BLANK, DONE, WRONG, exercises, find, judge
 
 ALL = list(exercises().values())
@@ -31,10 +33,26 @@ def stub(*arguments):
 
 @pytest.mark.parametrize("exercise", ALL, ids=lambda e: e.id)
 def test_an_exercise_is_complete(exercise):
-    assert len(exercise.hints) == 2 and all(len(text) > 20 for text in exercise.hints)
+    assert len(exercise.hints) in (2, 3) and all(len(text) > 15 for text in exercise.hints)
     assert len(exercise.mistakes) >= 3 and 1 <= exercise.difficulty <= 3 and exercise.minutes > 0
     assert judge(exercise, exercise.course)[0] == DONE
     assert judge(exercise, ... if exercise.cases is None else stub)[0] == BLANK
+
+
+@pytest.mark.parametrize("exercise", [e for e in ALL if float(e.id) < 5], ids=lambda e: e.id)
+def test_an_exercise_says_what_comes_in_and_what_goes_out(exercise):
+    """Whoever reads no hint still knows the task; the hints give away more and more."""
+    assert "Return" in exercise.task and exercise.task.endswith(".") and len(exercise.hints) == 3
+    names = [name for name, p in inspect.signature(exercise.course).parameters.items() if p.default is p.empty]
+    assert all(f"`{name}`" in exercise.task or f"`{name}[" in exercise.task for name in names), names
+    shown = build.exercise_text(exercise.id)
+    assert shown.index(exercise.task) < shown.index("<details>") and shown.count("<details>") == 3
+
+
+@pytest.mark.parametrize("number", ["00", "01", "02", "03", "04"])
+def test_the_minutes_of_a_notebook_hold_its_exercises_and_time_to_read(number):
+    lesson = importlib.import_module(f"rlhf_lite.exercises.n{number}")
+    assert lesson.LESSON["minutes"] >= 1.5 * sum(exercise.minutes for exercise in lesson.EXERCISES)
 
 
 @pytest.mark.parametrize(("exercise", "sentence"), MISTAKES)
@@ -128,4 +146,4 @@ def test_an_answer_that_changes_its_arguments_is_told_so():
         made = find("2.1").course(prompt_ids, response_ids)
         prompt_ids += response_ids
         return made
-    assert "changes the lists" in judge(find("2.1"), extends)[1]
+    assert "changes `prompt_ids`" in judge(find("2.1"), extends)[1]

@@ -7,7 +7,7 @@ The source is a py:percent script. Besides code and markdown, it may contain:
 
 - `### BEGIN SOLUTION` ... `### END SOLUTION` in a code cell: the lines between become a blank.
 - a markdown line `{{header}}`: title, promise, times and aims, from the module's LESSON.
-- a markdown line `{{exercise 4.2}}`: heading, minutes, difficulty and folded hints of that exercise.
+- a markdown line `{{exercise 4.2}}`: heading, minutes, difficulty, task and folded hints of that exercise.
 - the tag `solution-only` on a cell (`# %% [markdown] tags=["solution-only"]`): instructors see it, learners do not.
 
 Needs jupytext, which only people who change the course have to install. Learners need none of this.
@@ -45,10 +45,12 @@ def header(number):
 def exercise_text(identifier):
     """The Markdown above an exercise."""
     exercise = find(identifier)
-    hints = "\n\n".join(f"<details><summary>Hint {i}</summary>\n\n{text}\n\n</details>"
-                        for i, text in enumerate(exercise.hints, 1))
-    return (f"### Exercise {exercise.id}: {exercise.title}\n\n"
-            f"*{exercise.minutes} minutes, {DIFFICULTY[exercise.difficulty]}*\n\n{hints}")
+    names = ("a nudge", "the idea", "nearly the code") if len(exercise.hints) == 3 else ("the idea", "nearly the code")
+    hints = [f"<details><summary>Hint {i}: {name}</summary>\n\n{text}\n\n</details>"
+             for i, (name, text) in enumerate(zip(names, exercise.hints, strict=True), 1)]
+    parts = [f"### Exercise {exercise.id}: {exercise.title}",
+             f"*{exercise.minutes} minutes, {DIFFICULTY[exercise.difficulty]}*", exercise.task, *hints]
+    return "\n\n".join(part for part in parts if part)
 
 
 def fill(text, number):

@@ -8,9 +8,11 @@ returns a function that works, so a notebook with blanks runs to its end.
 Left out: marks, deadlines, a server. Solved exercises are recorded in one small JSON file beside the notebook.
 """
 
+import contextlib
 import copy
 import functools
 import importlib
+import inspect
 import json
 import os
 import pkgutil
@@ -18,12 +20,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-import torch
+from rlhf_lite import files, locks
+from rlhf_lite.exercises.comparing import difference, named, same
+from rlhf_lite.exercises.contract import Ear, Nothing, Unfit, fit, fitted, kind, names_of, watched
+from rlhf_lite.exercises.guarded import TooSlow, at_most, is_stub, last_own_line, undisturbed
+from rlhf_lite.plain import plain, told
 
-from rlhf_lite import files
-
+SECONDS = 60  # for all the cases of an exercise; the slowest of the course's own functions takes a few
 DONE, WRONG, BLANK = "✅", "❌", "⬜"
+FINE = "fine"  # what an exercise whose `observe` gives a verdict in words should say of an answer
+NEARLY_ALL = 0.75
+CHANGED = "it changes `{}`, which is only lent to it: the cells below use it too. Work on a copy."
 _strict = False
 _hints_shown = {}
 
@@ -36,12 +43,13 @@ class Exercise:
     title: str
     minutes: int
     difficulty: int  # 1 to 3
-    hints: tuple  # two of them; the second gives more away
+    hints: tuple  # a nudge, the idea, nearly the code
     course: object  # the course's function, or the value that is the answer
     cases: object = None  # function without arguments -> list of argument tuples; None if the answer is a value
     mistakes: dict = field(default_factory=dict)  # {sentence: the wrong function, or value}, tried in this order
     observe: object = None  # (function, *arguments) -> what is compared; by default what the function returns
     tolerance: float = 1e-4
+    task: str = ""  # Markdown: what comes in, what goes out, what counts
 
     def mistake(self, sentence):
         """`@exercise.mistake("why it is wrong")` above a function plants it as a wrong answer to the exercise."""
@@ -80,86 +88,121 @@ def find(identifier):
     return known[identifier]
 
 
-# ---------------------------------------------------------------- comparing
+# ---------------------------------------------------------------- judging
 
-def outcomes(exercise, answer):
-    """The answer's results on all cases; it gets copies of the arguments, so that it cannot spoil later calls."""
-    if exercise.cases is None:
-        return [answer]
-    observe = exercise.observe or (lambda function, *arguments: function(*arguments))
-    return [observe(answer, *copy.deepcopy(arguments)) for arguments in exercise.cases()]
-
-
-def same(a, b, tolerance):
-    """Whether structure and values agree within the tolerance; NaN equals NaN; tensors, arrays and numbers may mix."""
-    if isinstance(b, dict):
-        return isinstance(a, dict) and a.keys() == b.keys() and all(same(a[k], b[k], tolerance) for k in b)
-    if isinstance(b, str) or b is None:
-        return isinstance(a, type(b)) and a == b
-    if isinstance(b, (list, tuple)) and not _numeric(b):
-        return isinstance(a, (list, tuple)) and len(a) == len(b) and all(
-            same(x, y, tolerance) for x, y in zip(a, b, strict=True))
-    x, y = _array(a), _array(b)
-    return x is not None and x.shape == y.shape and bool(np.allclose(x, y, atol=tolerance, rtol=tolerance,
-                                                                     equal_nan=True))
-
-
-def _numeric(value):
-    return _array(value) is not None
-
-
-def _array(value):
-    if isinstance(value, torch.Tensor):
-        return value.detach().cpu().double().numpy()
-    try:
-        array = np.asarray(value)
-        return array.astype(float) if array.dtype.kind in "biuf" else None
-    except (ValueError, TypeError):
-        return None
+@dataclass(frozen=True)
+class Verdict:
+    mark: str
+    sentence: str
+    usable: object = None  # the answer, changed into what the next cells need, if it is right
 
 
 def judge(exercise, answer):
     """(mark, sentence) for an answer: DONE, WRONG with the reason, or BLANK."""
+    verdict = judged(exercise, answer)
+    return verdict.mark, verdict.sentence
+
+
+def judged(exercise, answer):
+    """The Verdict on an answer, whatever it does."""
     if answer is Ellipsis or answer is None and exercise.cases is None:
-        return BLANK, "not written yet."
+        return Verdict(BLANK, "not written yet.")
+    if exercise.cases is not None and not callable(answer):
+        return Verdict(WRONG, f"a function is wanted, but this is {kind(answer)}. Hand over the function's name, "
+                              "without brackets behind it.")
+    if exercise.cases is None and inspect.isroutine(answer):
+        return Verdict(WRONG, "a value is wanted here, not a function.")
+    seconds = float(os.environ.get("RLHF_LITE_CHECK_SECONDS", SECONDS))
+    with undisturbed():
+        course = []
+        wanted = outcomes(exercise, exercise.course, course)
+        ear = Ear()
+        try:
+            with at_most(seconds), contextlib.redirect_stdout(ear):
+                return _compared(exercise, answer, wanted, [result for result, _ in course])
+        except KeyboardInterrupt:  # the learner stopped the cell
+            raise
+        except TooSlow:
+            return Verdict(WRONG, f"it did not finish within {seconds:g} seconds. Is there a loop that never ends?")
+        except Nothing:
+            if is_stub(answer):
+                return Verdict(BLANK, "not written yet.")
+            return Verdict(WRONG, "it prints something but returns nothing: write `return` instead of `print`."
+                           if ear.heard else "it returns nothing. Is there a return at the end, on every path?")
+        except Unfit as error:
+            return Verdict(WRONG, str(error))
+        except BaseException as error:  # a learner's function may raise anything, even SystemExit
+            return _raised(error, answer)
+
+
+def outcomes(exercise, answer, seen=None, patterns=None):
+    """The answer's results on all cases; it gets copies of the arguments, so that it cannot spoil later calls."""
+    if exercise.cases is None:
+        return [answer if patterns is None else fit(answer, exercise.course, "this is")]
+    function = answer if seen is None else watched(answer, seen, patterns)
+    observe = exercise.observe or (lambda function, *arguments: function(*arguments))
+    return [observe(function, *copy.deepcopy(arguments)) for arguments in exercise.cases()]
+
+
+def _compared(exercise, answer, wanted, patterns):
+    seen, tolerance = [], exercise.tolerance
     try:
-        got = outcomes(exercise, answer)
-    except NotImplementedError:
-        return BLANK, "not written yet."
-    except Exception as error:  # a learner's function may raise anything
-        return WRONG, f"it raised {type(error).__name__}: {error}"
-    wanted = outcomes(exercise, exercise.course)
-    if all(same(g, w, exercise.tolerance) for g, w in zip(got, wanted, strict=True)):
-        return DONE, "right." if len(wanted) == 1 else f"all {len(wanted)} cases are right."
-    if all(g is None for g in got):
-        return WRONG, "it returns nothing. Is there a return at the end?"
-    for sentence, wrong in exercise.mistakes.items():
-        if all(same(g, w, exercise.tolerance) for g, w in zip(got, outcomes(exercise, wrong), strict=True)):
-            return WRONG, sentence
-    return WRONG, _first_difference(exercise, got, wanted)
+        got = outcomes(exercise, answer, seen, patterns)
+    except Unfit as unfit:
+        if sentence := _known_mistake(exercise, answer):
+            return Verdict(WRONG, sentence)
+        raise unfit
+    changed = next((name for _, name in seen if name), None)
+    if all(same(g, w, tolerance) for g, w in zip(got, wanted, strict=True)):
+        if changed:
+            return Verdict(WRONG, CHANGED.format(changed))
+        usable = got[0] if exercise.cases is None else answer
+        if any(fit(result, pattern) is not result for (result, _), pattern in zip(seen, patterns, strict=False)):
+            usable = fitted(answer, patterns[0])
+        return Verdict(DONE, "right." if len(wanted) == 1 else f"all {len(wanted)} cases are right.", usable)
+    sentence = _known_mistake(exercise, answer, got) or changed and CHANGED.format(changed)
+    return Verdict(WRONG, sentence or _first_difference(exercise, answer, got, wanted))
 
 
-def _first_difference(exercise, got, wanted):
+def _known_mistake(exercise, answer, got=None):
+    """The sentence of the planted mistake that explains every wrong result, and nearly all results; or None."""
+    def agreeing(results):
+        return [same(g, r, exercise.tolerance) for g, r in zip(got, results, strict=True)]
+    try:
+        got = outcomes(exercise, answer) if got is None else got
+        right, found = agreeing(outcomes(exercise, exercise.course)), {}
+        for sentence, wrong in exercise.mistakes.items():
+            alike = agreeing(outcomes(exercise, wrong))
+            if not all(right) and all(a or r for a, r in zip(alike, right, strict=True)):
+                found.setdefault(sum(alike) / len(alike), sentence)
+        return found[max(found)] if found and max(found) >= NEARLY_ALL else None
+    except Exception:  # results that do not fit need not even be comparable
+        return None
+
+
+def _first_difference(exercise, answer, got, wanted):
     index = next(i for i, (g, w) in enumerate(zip(got, wanted, strict=True)) if not same(g, w, exercise.tolerance))
-    g, w = got[index], wanted[index]
-    got_array, wanted_array = _array(g), _array(w)
-    if got_array is not None and wanted_array is not None and got_array.shape != wanted_array.shape:
-        return f"the shape should be {wanted_array.shape}, but it is {got_array.shape}."
-    asked = "" if exercise.cases is None else f"for {shown(exercise.cases()[index])} "
-    return f"{asked}expected {shown(w)}, got {shown(g)}."
+    if isinstance(wanted[index], str) and wanted[index] == FINE and isinstance(got[index], str):
+        return f"{got[index]}."
+    found = difference(got[index], wanted[index], exercise.tolerance)
+    if exercise.cases is None:
+        return found
+    arguments = exercise.cases()[index]
+    names = names_of(answer, len(arguments)) or names_of(exercise.course, len(arguments))
+    return f"for {named(names, arguments)}: {found}" if names else f"in case {index + 1} of {len(got)}: {found}"
 
 
-def shown(value, limit=160):
-    """A value as a short piece of text."""
-    if isinstance(value, tuple):
-        text = ", ".join(shown(part, limit) for part in value)
-    elif isinstance(value, dict):
-        text = "{" + ", ".join(f"{k}: {shown(v, limit)}" for k, v in value.items()) + "}"
-    elif _array(value) is not None:
-        text = np.array2string(_array(value), precision=4, separator=", ", threshold=24).replace("\n", "")
-    else:
-        text = repr(value)
-    return text if len(text) <= limit else text[:limit - 1] + "…"
+def _raised(error, answer):
+    """What to say about an error, and at which line of the learner's own code it came up."""
+    name, said = plain(type(error).__name__, 80), told(error)
+    here, direct = last_own_line(error, answer)
+    if isinstance(error, NotImplementedError) and direct:
+        if is_stub(answer):
+            return Verdict(BLANK, "not written yet.")
+        return Verdict(WRONG, "the line `raise NotImplementedError` is still in it. Delete it, now that there is code.")
+    if here:
+        return Verdict(WRONG, f"it raised {name}: {said}, at your line {here}")
+    return Verdict(WRONG, f"it raised {name}: {said}" if direct else f"what it returns cannot be compared: {said}")
 
 
 # ---------------------------------------------------------------- what a notebook calls
@@ -171,7 +214,8 @@ def check(identifier, answer, strict=None):
     solutions run like this, and graders can too.
     """
     exercise = find(identifier)
-    mark, sentence = judge(exercise, answer)
+    verdict = judged(exercise, answer)
+    mark, sentence = verdict.mark, verdict.sentence
     print(f"{mark} {identifier} {exercise.title}: {sentence}")
     if mark != DONE:
         print("   The course's version is used below, so that you can carry on. "
@@ -180,11 +224,11 @@ def check(identifier, answer, strict=None):
     strict = _strict or os.environ.get("RLHF_LITE_STRICT") == "1" if strict is None else strict
     if strict and mark != DONE:
         raise AssertionError(f"{identifier} {exercise.title}: {sentence}")
-    return answer if mark == DONE else exercise.course
+    return verdict.usable if mark == DONE else exercise.course
 
 
 def hint(identifier):
-    """Print the first hint; when called again, the second one too."""
+    """Print the first hint; each further call adds the next one."""
     exercise = find(identifier)
     _hints_shown[identifier] = min(len(exercise.hints), _hints_shown.get(identifier, 0) + 1)
     for number, text in enumerate(exercise.hints[:_hints_shown[identifier]], 1):
@@ -218,12 +262,13 @@ def _read(path):
 def remember(identifier, mark):
     """Record the outcome and the number of tries. A folder that cannot be written to should not stop a lesson."""
     path = progress_file()
-    saved = _read(path)
-    entry = saved.get(identifier, {"tries": 0})
-    # Once solved, always solved: running a notebook with blanks again takes nothing away.
-    entry = {"mark": DONE if entry.get("mark") == DONE else mark, "tries": entry["tries"] + (mark != BLANK),
-             "when": datetime.now(UTC).isoformat(timespec="seconds")}
     try:
-        files.write_json(path, saved | {identifier: entry})
-    except OSError as error:
-        print(f"   (Your progress was not saved. {error})")
+        with locks.alone(path, patience=20):  # two notebooks may be open
+            saved = _read(path)
+            entry = saved.get(identifier, {"tries": 0})
+            # Once solved, always solved: running a notebook with blanks again takes nothing away.
+            entry = {"mark": DONE if entry.get("mark") == DONE else mark, "tries": entry["tries"] + (mark != BLANK),
+                     "when": datetime.now(UTC).isoformat(timespec="seconds")}
+            files.write_json(path, saved | {identifier: entry})
+    except (OSError, locks.Busy) as error:
+        print(f"   (Your progress was not saved. {told(error)})")

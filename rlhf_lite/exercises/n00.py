@@ -1,18 +1,18 @@
 """Exercises of notebook 00: meet the problem."""
 
 import math
+import random
 
 import torch
 
 from rlhf_lite import stats
-from rlhf_lite.exercises.cases import need_tensors
 from rlhf_lite.exercises.checking import Exercise
 
 LESSON = {
     "title": "Meet the problem",
     "promise": "A model that has read everything its town ever wrote cannot answer a postman's question. You find out "
                "why, try the two cheap cures, and judge blind what two more stages of training do for the same model.",
-    "minutes": 45, "needs": "nothing: start here", "step": "0, the problem",
+    "minutes": 75, "needs": "nothing: start here", "step": "0, the problem",
     "aims": ["show why a model that predicts the web well is not a model that helps",
              "get the best out of a base model: a stop sequence and a few-shot prompt",
              "compute the log-probability of an answer, and say why it does not measure its quality",
@@ -29,17 +29,26 @@ def cut_at(text, stops):
 
 
 def _continuations():
+    rng, pieces = random.Random(0), ["Yes", " A cat. ", "\n", "Q:", "q: no", " It opens at ten.", "END", "\nQ:"]
+    mixed = ["".join(rng.choices(pieces, k=rng.randrange(6))) for _ in range(12)]
     return [("Dear Ned, thank you for the cap.\nWhen does school begin?\nAt eight.", ["\n"]),
             ("A blue door. Q: Who is Fay?\nA cook.", ["\n", "Q:"]), ("It opens at nine.", ["\n", "Q:"]),
-            ("Yes. Q: Why?", ["Q:"]), ("\nWhen does school begin?", ["\n"])]
+            ("Yes. Q: Why?", ["Q:"]), ("\nWhen does school begin?", ["\n"]), (" At nine. ", ["\n"]),
+            *[(text, rng.sample(["\n", "Q:", "END", "\nQ:"], 3)) for text in mixed]]
 
 
 stop_sequence = Exercise(
     "0.1", "a stop sequence", 8, 1,
-    ("`text.find(stop)` gives the place of a stop sequence, or −1 if there is none. Look for every stop "
+    ("Take `\"A blue door. Q: Who is Fay?\\nA cook.\"` with the stops `\"\\n\"` and `\"Q:\"`. Where would you cut, and "
+     "which of the two stands in the list first?",
+     "`text.find(stop)` gives the place of a stop sequence, or −1 if there is none. Look for every stop "
      "sequence that is in the text and cut at the smallest place.",
      "`places = [text.find(stop) for stop in stops if stop in text]`, then "
      "`text[:min(places, default=len(text))].strip()`."),
+    task="`text` is a continuation and `stops` a list of stop sequences, all of them strings. Return the part of the "
+         "text before the stop sequence that comes first *in the text*, as a string without spaces or line ends at "
+         "either end. The stop sequence itself is no part of the answer. If none is in the text, the whole text "
+         "counts.",
     course=cut_at, cases=_continuations)
 
 
@@ -93,14 +102,19 @@ def few_shot_prompt(examples, request):
 
 def _examples():
     solved = [("When does school begin?", "School begins at eight."), ("Name a pet.", "A cat.")]
-    return [(solved, "Who owns the bakery?"), (solved[:1], "Name a fruit."), ([], "Name a fruit.")]
+    return [(solved, "Who owns the bakery?"), (solved[:1], "Name a fruit."), ([], "Name a fruit."),
+            ([("Fill in: {name} is 50 %", "Ann is 50 %."), ("List two pets.", "A cat\nA dog"), *solved], " And now? ")]
 
 
 few_shot = Exercise(
     "0.2", "a few-shot prompt", 8, 1,
-    ("An example is the request, a newline, the answer and an empty line. Write it once as an f-string and join "
-     "the examples; the request that you want answered comes last, with a newline.",
+    ("Print your prompt with `repr(...)` and count the `\\n`: one after every request, two after every answer.",
+     "Write one example as an f-string, join the examples, and put the request that you want answered behind "
+     "them, with its newline.",
      "`\"\".join(f\"{asked}\\n{answer}\\n\\n\" for asked, answer in examples) + f\"{request}\\n\"`"),
+    task="`examples` is a list of pairs (request, answer) and `request` a string. Return the prompt as one string: for "
+         "every example the request, a newline, the answer and an empty line (so two newlines); then `request` and "
+         "a newline. Nothing comes after that, and without examples nothing comes before. Texts go in as they are.",
     course=few_shot_prompt, cases=_examples)
 
 
@@ -151,27 +165,31 @@ def sequence_log_prob(logits, sequences, response_mask, prompt_length):
     return torch.where(response_mask, chosen, 0.0).sum(dim=1)
 
 
-def _as_tensor(function, *arguments):
-    found = function(*arguments)
-    need_tensors(found)
-    return found
-
-
 def _two_answers():
     generator = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(2, 6, 7, generator=generator)
     sequences = torch.tensor([[1, 4, 3, 5, 6, 2], [1, 3, 3, 4, 2, 0]])
+    many = torch.randint(7, (5, 9), generator=generator)
     return [(logits, sequences, torch.tensor([[True, True, True], [True, True, False]]), 3),
-            (logits[:1, :5], sequences[:1, :5], torch.tensor([[True, True]]), 3)]
+            (logits[:1, :5], sequences[:1, :5], torch.tensor([[True, True]]), 3),
+            (torch.randn(5, 9, 7, generator=generator), many, torch.arange(8) < torch.tensor([[8], [1], [5], [7], [2]]),
+             1)]
 
 
 likelihood = Exercise(
     "0.3", "how likely is an answer?", 15, 2,
-    ("The logits at place t − 1 predict token t. So the response, which begins at `prompt_length`, is "
-     "scored by `logits[:, prompt_length - 1:-1]`.",
-     "`log_softmax` over the vocabulary, `gather` the ids of `sequences[:, prompt_length:]`, "
-     "`torch.where(response_mask, chosen, 0.0)`, and a sum over the tokens."),
-    course=sequence_log_prob, cases=_two_answers, observe=_as_tensor)
+    ("Which place of the logits has to say what the *first* token of the answer is: the one at `prompt_length`, or the "
+     "one before?",
+     "The answer begins at `prompt_length`, so it is scored by `logits[:, prompt_length - 1:-1]`. `log_softmax` over "
+     "the vocabulary, pick the answer's ids with `gather`, blank out the padding, add up.",
+     "`log_probs = logits[:, prompt_length - 1:-1].log_softmax(dim=-1)`, `chosen = log_probs.gather(2, sequences[:, "
+     "prompt_length:, None]).squeeze(2)`, and `torch.where(response_mask, chosen, 0.0).sum(dim=1)`."),
+    task="`logits` (batch, P + R, vocabulary) are the model's numbers at every place, `sequences` (batch, P + R) the "
+         "ids of prompt and answer, `response_mask` (batch, R) is True at the answer's tokens and False at padding, "
+         "and `prompt_length` is P. Return a tensor (batch,): for each row, the sum of log p over the tokens of its "
+         "answer. The logits at place t − 1 predict the token at place t, and log p comes from `log_softmax`. The "
+         "prompt's tokens and the padding are left out.",
+    course=sequence_log_prob, cases=_two_answers)
 
 
 def _chosen(logits, sequences):
@@ -222,21 +240,32 @@ def _surprise(logits, sequences, response_mask, prompt_length):
 # ---------------------------------------------------------------- 0.4 win rates
 
 def _polls():
-    return [(6, 2, 10), (10, 0, 10), (90, 41, 200), (1, 1, 3)]
+    rng = random.Random(1)
+    mixed = [(wins, ties, wins + ties + rng.randrange(1, 40)) for wins, ties in
+             ((rng.randrange(60), rng.randrange(60)) for _ in range(6))]
+    return [(6, 2, 10), (10, 0, 10), (90, 41, 200), (1, 1, 3), (0, 7, 7), (0, 0, 4), *mixed]
+
+
+def win_rate(a_wins, ties, n):
+    """(share, low, high), with a tie as half a win."""
+    return tuple(stats.win_rate(a_wins, ties, n))[:3]
 
 
 def _as_three(function, *counts):
-    return [float(part) for part in tuple(function(*counts))[:3]]
+    return dict(zip(("share", "low end", "high end"), function(*counts)[:3], strict=True))
 
 
 share_with_ties = Exercise(
     "0.4", "a win rate with ties and an interval", 12, 2,
-    ("A tie is half a win: `share = (a_wins + ties / 2) / n`. Then put share and n into Wilson's formula with "
-     "z = 1.96.",
-     "`centre = (share + z*z/(2*n)) / (1 + z*z/n)` and "
-     "`half = z * (share*(1 - share)/n + z*z/(4*n*n)) ** 0.5 / (1 + z*z/n)`; return share, centre − half, "
-     "centre + half."),
-    course=stats.win_rate, cases=_polls, observe=_as_three, tolerance=1e-3)
+    ("First only the share: what is a tie worth, and by how many comparisons do you divide?",
+     "A tie is half a win, and it stays in n. Then put share and n into Wilson's formula: centre and half first, then "
+     "the two ends.",
+     "`share = (a_wins + ties / 2) / n`; `centre = (share + z*z/(2*n)) / (1 + z*z/n)`; `half = z * (share*(1 - "
+     "share)/n + z*z/(4*n*n)) ** 0.5 / (1 + z*z/n)`; return share, centre − half, centre + half."),
+    task="A won `a_wins` of `n` comparisons and tied `ties` (three whole numbers; B won the others). Return three "
+         "numbers between 0 and 1: A's win rate, in which a tie counts as half a win, and the two ends of its "
+         "interval, the lower one first, by Wilson's formula above with this share as $p$ and $z = 1.96$.",
+    course=win_rate, cases=_polls, observe=_as_three, tolerance=1e-3)
 
 
 @share_with_ties.mistake("ties were thrown away. Two models that tie 98 times and win once each would look as "

@@ -6,7 +6,7 @@ LESSON = {
     "title": "Demonstrations",
     "promise": "An assistant learns all its manners from answers that somebody wrote. You read them, write one, and "
                "check them as if the model depended on it, because it does.",
-    "minutes": 45, "needs": "notebook 00, or nothing", "step": "1, demonstrations",
+    "minutes": 75, "needs": "notebook 00, or nothing", "step": "1, demonstrations",
     "aims": ["read a demonstration data set and say what is in it and what is not",
              "write a demonstration that follows guidelines, and let a program fill in the paper's record of it",
              "split data so that the held-out part is really held out",

@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 
-from rlhf_lite.exercises.checking import Exercise
+from rlhf_lite.exercises.checking import FINE, Exercise
 
 # ---------------------------------------------------------------- 1.2 shares
 
@@ -15,15 +15,26 @@ def use_case_shares(rows):
 
 
 def _rows_to_count():
+    cases = random.Random(0).choices(["chat", "extract", "open_qa", "closed_qa", "rewrite"], [5, 1, 2, 1, 1], k=83)
     return [([{"use_case": case} for case in ["chat", "chat", "extract", "chat", "rewrite"]],),
-            ([{"use_case": "chat"}] * 7 + [{"use_case": "other"}],)]
+            ([{"use_case": "chat"}] * 7 + [{"use_case": "other"}],), ([{"use_case": "other"}],),
+            ([{"use_case": case, "prompt": str(n)} for n, case in enumerate(cases)],)]
+
+
+def _without_zeros(function, rows):
+    """A use case that does not occur may be left out or have the share 0."""
+    return {use_case: share for use_case, share in function(rows).items() if share != 0}
 
 
 shares_of_use_cases = Exercise(
     "1.2", "shares of the use cases", 6, 1,
-    ("Count each use case, divide by the number of rows, and multiply by 100.",
-     "`Counter(row[\"use_case\"] for row in rows)` counts; a dict comprehension over its `.items()` divides."),
-    course=use_case_shares, cases=_rows_to_count)
+    ("How many rows of each use case are there, and how many rows in all?",
+     "Count each use case, divide by the number of rows, and multiply by 100. `collections.Counter` counts.",
+     "`{use_case: 100 * n / len(rows) for use_case, n in Counter(row[\"use_case\"] for row in rows).items()}`"),
+    task="`rows` is a list of dicts, each with a `\"use_case\"` (a string). Return a dict from each use case to its "
+         "share of the rows in per cent, a number; the shares add up to 100. A use case that does not occur may be "
+         "left out, or be 0.",
+    course=use_case_shares, cases=_rows_to_count, observe=_without_zeros)
 
 
 @shares_of_use_cases.mistake("these are counts. Shares can be compared with the paper's; counts cannot.")
@@ -73,7 +84,7 @@ def _rows_to_split():
         rows.append({"prompt": f"Write a {thing}", "customer": f"c{rng.randrange(50):02d}"})
         if number % 9 == 0:
             rows.append({"prompt": f"write a  {thing}", "customer": f"c{rng.randrange(50):02d}"})
-    return [(rows, 0.2)]
+    return [(rows, 0.2), (rows, 0.1), (rows[:240], 0.5)]
 
 
 def leaks(train, valid, rows, valid_share):
@@ -87,21 +98,31 @@ def leaks(train, valid, rows, valid_share):
             "a part has an exact copy": exact != [len(train), len(valid)],
             "a part has a copy with other capitals or spaces": [len(set(part)) for part in parts] != exact,
             "a text is lost": len(set(parts[0] + parts[1])) < len({plain_text(row["prompt"]) for row in rows}),
-            "the share of validation is off": abs(share - valid_share) > 0.06}
+            "the share of validation is off": abs(share - valid_share) > 0.05 + 0.1 * valid_share}
 
 
 def _leaks(function, rows, valid_share):
     train, valid = function(rows, valid_share)
-    return leaks(train, valid, rows, valid_share)
+    wrong = [sentence for sentence, so in leaks(train, valid, rows, valid_share).items() if so]
+    if any(row not in rows for row in [*train, *valid]):
+        wrong.append("a row is not one of those that came in")
+    return "; ".join(wrong) or FINE
 
 
 clean_split = Exercise(
     "1.3", "no copies, and a split by customer", 15, 3,
-    ("First keep one row of each text (`plain_text` says what counts as the same), then choose customers, not "
-     "rows, for validation.",
+    ("There are two jobs, and their order matters: throw out copies, then split. And what is it that you deal out, "
+     "rows or customers?",
+     "Keep one row of each text, for example in a dict from `plain_text(prompt)` to row. Then list the customers, "
+     "shuffle them with a seed, and hold out the first few; a row goes where its customer goes.",
      "`kept = list({plain_text(row[\"prompt\"]): row for row in rows}.values())`; then "
      "`customers = sorted({row[\"customer\"] for row in kept})`, shuffle them with `random.Random(0)`, and the "
      "first `round(valid_share * len(customers))` are validation."),
+    task="`rows` is a list of dicts with a `\"prompt\"` and a `\"customer\"`, and `valid_share` a number between 0 "
+         "and 1. Return two lists of such rows, (train, valid). Two prompts are copies of one text if "
+         "`plain_text(prompt)` is the same for both (it ignores capitals and extra spaces); exactly one row of each "
+         "text is kept, whichever you like. No customer is in both lists, and about `valid_share` of the customers "
+         "are in valid.",
     course=dedupe_and_split, cases=_rows_to_split, observe=_leaks)
 
 
@@ -142,6 +163,11 @@ def _drops_all_copies(rows, valid_share):
     return _by_customer_only([row for row in rows if count[plain_text(row["prompt"])] == 1], valid_share)
 
 
+@clean_split.mistake("the share of validation is always the same. It should be `valid_share`, whatever that is.")
+def _always_a_fifth(rows, valid_share):
+    return dedupe_and_split(rows, 0.2)
+
+
 @clean_split.mistake("training and validation are swapped: the small part is for validation.")
 def _swapped(rows, valid_share):
     return dedupe_and_split(rows, valid_share)[::-1]
@@ -163,17 +189,28 @@ def syllables(text):
 def _answers():
     rows = [{"prompt": "Is it late?", "response": "Late."}, {"prompt": "Who is Fay?", "response": "Fay is a gardener."},
             {"prompt": "Name three pets, please.", "response": "A cat, a parrot and a tortoise."}]
-    return [(rows, syllables, 8), (rows[:2], syllables, 3)]
+    rng, words = random.Random(2), "a tea gardener owns the umbrella and likes rainy mornings".split()
+    more = [{"prompt": " ".join(rng.choices(words, k=3)), "response": " ".join(rng.choices(words, k=1 + number % 14))}
+            for number in range(40)]
+    return [(rows, syllables, 8), (rows[:2], syllables, 3), (more, syllables, 20), (more[:1], syllables, 100)]
 
 
 def _three(function, *arguments):
-    return [float(part) for part in function(*arguments)]
+    return dict(zip(("mean", "longest", "share that fits"), function(*arguments), strict=True))
 
 
 lengths_in_tokens = Exercise(
     "1.4", "lengths in tokens", 10, 2,
-    ("`len(encode(row[\"response\"])) + 1` is the length of an answer: its tokens plus END.",
-     "`lengths = np.array([...])`; return `lengths.mean()`, `lengths.max()` and `(lengths <= limit).mean()`."),
+    ("Make the list of all lengths first; the three numbers follow from it. What has a model to write besides the "
+     "words?",
+     "The length of an answer is the number of its tokens plus one for END. Then the mean, the maximum, and the share "
+     "of lengths that are at most `limit`.",
+     "`lengths = np.array([len(encode(row[\"response\"])) + 1 for row in rows])`; return `lengths.mean()`, "
+     "`lengths.max()` and `(lengths <= limit).mean()`."),
+    task="`rows` is a list of dicts with a `\"response\"`, `encode` a function that turns a text into the list of its "
+         "tokens, without END, and `limit` a whole number. An answer is as long as it has tokens, plus one for END. "
+         "Return three numbers: the mean length, the longest, and the share (between 0 and 1) of the answers whose "
+         "length is at most `limit`.",
     course=length_statistics, cases=_answers, observe=_three)
 
 
@@ -227,14 +264,22 @@ def _texts():
     letters = ["Dear Ann, thank you for the cap.", "Dear Ann, Thank you for the jug.", "Dear Bo, the cap is torn.",
                "Dear Ann, I am sorry.", "Thank you, Bo.", "dear ann, thank you so much.", "Dear Ann, the jug leaks.",
                "Thank you, Bo. It fits.", "What a fine cap!", "What a fine jug!"]
-    return [(letters, 3), (letters, 2)]
+    rng, words = random.Random(3), ["a", "A", "the", "jug", "cap", "Cap"]
+    mixed = ["  ".join(rng.choices(words, k=rng.randrange(1, 6))) for _ in range(30)]
+    return [(letters, 3), (letters, 2), (["A cap.", "A jug.", "The jug."], 2), (["No.", "no.", "No. It fits."], 2),
+            (mixed, 1), (mixed, 3)]
 
 
 same_openings = Exercise(
     "1.5", "repeated openings", 8, 2,
-    ("Make a list of openings, one per text: the first n of `text.lower().split()`, as a tuple. Then count the "
-     "texts whose opening occurs more than once.",
-     "`count = Counter(openings)`, then `sum(count[opening] > 1 for opening in openings) / len(openings)`."),
+    ("Two passes: first find out how often each opening occurs, then ask about every text.",
+     "Make a list of openings, one per text, each as a tuple of words. Count them. Then count the *texts* whose "
+     "opening occurs more than once, and divide by the number of texts.",
+     "`openings = [tuple(text.lower().split()[:n]) for text in texts]`, `count = Counter(openings)`, then "
+     "`sum(count[opening] > 1 for opening in openings) / len(openings)`."),
+    task="`texts` is a list of strings and `n` a whole number. The opening of a text is its first n words, those of "
+         "`text.lower().split()` (all of them, if there are fewer). Return the share, between 0 and 1, of the texts "
+         "whose opening is also the opening of at least one other text.",
     course=repeated_openings, cases=_texts)
 
 
@@ -256,6 +301,17 @@ def _first_one_is_free(texts, n):
 def _of_the_openings(texts, n):
     count = Counter(tuple(text.lower().split()[:n]) for text in texts)
     return sum(found > 1 for found in count.values()) / len(count)
+
+
+@same_openings.mistake("every repeated opening counts once, however many texts begin with it. Count the texts.")
+def _openings_not_texts(texts, n):
+    count = Counter(tuple(text.lower().split()[:n]) for text in texts)
+    return sum(found > 1 for found in count.values()) / len(texts)
+
+
+@same_openings.mistake("this is the number of texts. Divide it by how many there are, to get a share.")
+def _not_divided(texts, n):
+    return repeated_openings(texts, n) * len(texts)
 
 
 @same_openings.mistake("these are the first characters. An opening is the first n words.")

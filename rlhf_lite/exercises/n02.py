@@ -3,7 +3,7 @@
 import torch
 
 from rlhf_lite import sft
-from rlhf_lite.exercises.cases import need_tensors
+from rlhf_lite.exercises.cases import generator
 from rlhf_lite.exercises.checking import Exercise
 from rlhf_lite.sft import IGNORE, Example
 
@@ -11,7 +11,7 @@ LESSON = {
     "title": "Supervised fine-tuning",
     "promise": "A good thousand written answers turn a model that continues the web into one that answers. You "
                "build the loss that does it, and watch where in a sentence it acts.",
-    "minutes": 45, "needs": "notebook 01, or nothing: it starts from shipped models", "step": "1, demonstrations",
+    "minutes": 60, "needs": "notebook 01, or nothing: it starts from shipped models", "step": "1, demonstrations",
     "aims": ["say which tokens of a demonstration are learnt and which are not",
              "write the loss of supervised fine-tuning and its mask",
              "measure what you want beside the loss, and tell what training bought from what a low temperature gives"],
@@ -21,24 +21,26 @@ LESSON = {
 # ---------------------------------------------------------------- 2.1 which tokens are learnt
 
 def _examples():
-    return [([1, 7, 8], [9, 2]), ([1, 5], [6, 6, 6, 2]), ([1, 4, 4, 4], [2])]
+    rows = [torch.randint(3, 9, (k,), generator=generator(k)).tolist() for k in range(1, 7)]
+    return [([1, 7, 8], [9, 2]), ([1, 5], [6, 6, 6, 2]), ([1, 4, 4, 4], [2]), ([], [5, 2]),
+            *[([1, *prompt], [*response, 2]) for prompt, response in zip(rows, rows[::-1], strict=True)]]
 
 
-def _as_lists(function, prompt_ids, response_ids):
-    given = [*prompt_ids], [*response_ids]
-    made = function(prompt_ids, response_ids)
-    if made is not None and not hasattr(made, "labels"):
-        raise TypeError(f"return Example(input_ids, labels), not a {type(made).__name__}; the next cells use names.")
-    if given != (prompt_ids, response_ids):
-        raise ValueError("it changes the lists that it was given; make new ones, [*a, *b]: others use them too.")
-    return made and [list(made.input_ids), list(made.labels)]
+def _by_name(function, prompt_ids, response_ids):
+    return function(prompt_ids, response_ids)._asdict()
 
 
 learnt_tokens = Exercise(
     "2.1", "which tokens are learnt", 5, 1,
-    ("The model reads prompt and response, so both are in `input_ids`. A label of IGNORE says: read, do not learn.",
-     "`labels` is as long as `input_ids`: IGNORE once per prompt token, then the response ids, including END."),
-    course=sft.build_example, cases=_examples, observe=_as_lists)
+    ("Who wrote which tokens? The model should learn to write like one of the two, and only to *read* the other.",
+     "The model reads prompt and response, so both are in `input_ids`. `labels` is just as long; a label of IGNORE "
+     "says: read, do not learn.",
+     "`Example([*prompt_ids, *response_ids], [IGNORE] * len(prompt_ids) + [*response_ids])`"),
+    task="`prompt_ids` and `response_ids` are lists of token ids; the response ends with END. Return "
+         "`Example(input_ids, labels)` with two new lists of the same length: `input_ids` is the prompt followed by "
+         "the response; `labels` has `IGNORE` (−100) at every token of the prompt and the token's own id at every "
+         "token of the response, END included. Nothing is shifted here: label t belongs to token t.",
+    course=sft.build_example, cases=_examples, observe=_by_name)
 
 
 @learnt_tokens.mistake("the prompt is being learnt too. The model should learn to answer customers, not to write like "
@@ -67,22 +69,30 @@ def _labels_of_response_only(prompt_ids, response_ids):
 # ---------------------------------------------------------------- 2.2 a batch of them
 
 def _batches():
+    def example(prompt, response, seed):
+        ids = torch.randint(0, 9, (prompt + response,), generator=generator(seed)).tolist()
+        return Example([*ids], [IGNORE] * prompt + ids[prompt:])
     return [([Example([1, 7, 9, 2], [IGNORE, IGNORE, 9, 2]), Example([1, 2], [IGNORE, 2])],),
-            ([Example([1, 0, 5, 2], [IGNORE, 0, 5, 2]), Example([1, 6, 2], [IGNORE, 6, 2])],)]
+            ([Example([1, 0, 5, 2], [IGNORE, 0, 5, 2]), Example([1, 6, 2], [IGNORE, 6, 2])],),
+            ([Example([1, 2], [IGNORE, 2])],), ([example(n % 4, 1 + n * 3 % 5, n) for n in range(6)],)]
 
 
-def _as_integers(function, examples):
-    parts = function(examples)
-    need_tensors(*(parts or ()), dtype=torch.int64)
-    return parts and list(parts)
+def _in_parts(function, examples):
+    return dict(zip(("ids", "mask", "labels"), function(examples), strict=True))
 
 
 padded_batch = Exercise(
     "2.2", "a batch of demonstrations", 10, 2,
-    ("Pad every row on the right to the length of the longest: ids with PAD, labels with IGNORE. A mask of 1s and 0s "
-     "records what is real.", "`pad_right` from `rlhf_lite.sampling` returns ids and mask. Hide labels using the mask, "
-     "never by comparing ids with PAD or END: a real token may look like either."),
-    course=sft.collate, cases=_batches, observe=_as_integers)
+    ("Write the two rows of the example below on paper, as three little tables: ids, what is real, what is learnt.",
+     "Pad every row on the right to the length of the longest: ids with PAD, the mask with 0, labels with IGNORE. "
+     "Decide by the place, never by comparing ids with PAD or END: a real token may look like either.",
+     "`ids, mask = pad_right([e.input_ids for e in examples])`, `labels, _ = pad_right([e.labels for e in examples])`, "
+     "and `torch.where(mask.bool(), labels, IGNORE)` for the labels."),
+    task="`examples` is a list of `Example`s of different lengths. Return three tensors of integers, each (batch, "
+         "length of the longest): the ids, filled up on the right with PAD (0); the attention mask, 1 at tokens and "
+         "0 at padding; the labels, filled up with `IGNORE`. `pad_right` (a list of lists of ids → padded ids and "
+         "mask) is there to be used.",
+    course=sft.collate, cases=_batches, observe=_in_parts)
 
 
 def _collate(examples, keep, label_of_pads=IGNORE):
@@ -121,18 +131,27 @@ def _padded_on_the_left(examples):
 # ---------------------------------------------------------------- 2.3 the loss
 
 def _logits_and_labels():
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 5, 6, generator=generator)
+    logits = torch.randn(2, 5, 6, generator=generator(0)).requires_grad_()
+    more = torch.randn(4, 8, 6, generator=generator(1)).requires_grad_()
+    labels = torch.randint(0, 6, (4, 8), generator=generator(2))
+    hidden = torch.arange(8) < torch.tensor([[3], [6], [1], [8]])
     return [(logits, torch.tensor([[IGNORE, IGNORE, 3, 4, 2], [IGNORE, 5, 2, IGNORE, IGNORE]])),
-            (3 * logits, torch.tensor([[IGNORE, 1, 2, IGNORE, IGNORE], [IGNORE, IGNORE, IGNORE, IGNORE, 2]]))]
+            ((3 * logits).detach().requires_grad_(), torch.tensor([[IGNORE, 1, 2, IGNORE, IGNORE],
+                                                                   [IGNORE, IGNORE, IGNORE, IGNORE, 2]])),
+            (more, torch.where(hidden, IGNORE, labels))]
 
 
 mean_loss = Exercise(
     "2.3", "the loss of supervised fine-tuning", 15, 2,
-    ("The logits at place t − 1 predict token t. Cut the last place off the logits and the first "
-     "off the labels, then take the cross-entropy.",
+    ("Which logits have to predict the label at place 1? And which logits predict nothing that is in the batch?",
+     "Cut the last place off the logits and the first off the labels, so that they face each other. Then take the "
+     "cross-entropy over all places whose label is not IGNORE, and divide by the number of those.",
      "`F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORE)` does it all: its "
      "mean runs over the labels that are not ignored."),
+    task="`logits` (batch, length, vocabulary) are the model's numbers, `labels` (batch, length) the ids to be learnt, "
+         "or `IGNORE` (−100) where nothing is. Return one number, a tensor without dimensions through which a gradient "
+         "can flow: the mean of −log p over *all labels of the batch* that are not IGNORE, each weighing the same. The "
+         "logits at place t − 1 predict the label at place t.",
     course=sft.sft_loss, cases=_logits_and_labels)
 
 

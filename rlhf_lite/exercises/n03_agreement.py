@@ -1,6 +1,7 @@
 """Exercises 3.1 to 3.3: from a ranking to pairs, and how far two labelers agree."""
 
 import math
+import random
 
 from rlhf_lite import feedback, stats
 from rlhf_lite.exercises.checking import Exercise
@@ -8,7 +9,9 @@ from rlhf_lite.exercises.checking import Exercise
 # ---------------------------------------------------------------- 3.1 from a ranking to pairs
 
 def _ranked():
-    return [({"ranks": [2, 1, 2, 3]},), ({"ranks": [3, 1, 2]},), ({"ranks": [1, 1, 1]},)]
+    rng = random.Random(0)
+    return [({"ranks": [2, 1, 2, 3]},), ({"ranks": [3, 1, 2]},), ({"ranks": [1, 1, 1]},), ({"ranks": [1]},),
+            *[({"ranks": [rng.randrange(1, k + 1) for _ in range(k)]},) for k in (2, 4, 6, 9)]]
 
 
 def _sorted_pairs(function, row):
@@ -17,9 +20,13 @@ def _sorted_pairs(function, row):
 
 ranking_pairs = Exercise(
     "3.1", "from a ranking to pairs", 10, 1,
-    ("Use two loops over the places of the ranking, with the second starting just after the first, so that every pair "
-     "of answers comes up once.", "`if ranks[i] != ranks[j]:` drops the ties; the answer with the lower rank is better "
-     "and goes first: `(i, j) if ranks[i] < ranks[j] else (j, i)`."),
+    ("How many pairs can be made of four answers? Write them down for `[2, 1, 2, 3]`, and strike out the tie.",
+     "Use two loops over the places of the ranking, with the second starting just after the first, so that every pair "
+     "of answers comes up once. The one with the lower rank is better and goes first.",
+     "Inside the loops: `if ranks[i] != ranks[j]: pairs.append((i, j) if ranks[i] < ranks[j] else (j, i))`"),
+    task="`row[\"ranks\"]` is the list of the ranks of K answers: 1 is the best, and equal ranks are a tie. Return "
+         "the list of all pairs (better, worse), each a tuple of two places in that list, counted from 0: one pair "
+         "for every two answers with different ranks. The order of the list does not matter.",
     course=feedback.pairs_from_ranking, cases=_ranked, observe=_sorted_pairs)
 
 
@@ -71,16 +78,37 @@ def _two_labelers():
     # The second labeler saw the answers, and the prompts, in another order.
     first = [sheet("p1", a=1, b=2, c=3, d=4), sheet("p2", a=1, b=1, c=2), sheet("p3", a=2, b=1)]
     second = [sheet("p2", c=2, a=1, b=1), sheet("p1", d=3, b=1, a=2, c=3)]
-    return [(first, second), (second[1:], first[:1]), ([sheet("p1", a=1, b=1)], [sheet("p1", a=1, b=2)])]
+    return [(first, second), (second[1:], first[:1]), ([sheet("p1", a=1, b=1)], [sheet("p1", a=1, b=2)]),
+            ([sheet("p1", a=1, b=2)], [sheet("p2", a=1, b=2)]), tuple(_random_sheets(seed) for seed in (1, 2))]
+
+
+def _random_sheets(seed):
+    rng, rows = random.Random(seed), []
+    for number in rng.sample(range(12), 10):
+        texts = rng.sample("abcde", 5)
+        rows.append(sheet(f"p{number}", **{text: rng.randrange(1, 4) for text in texts}))
+    return rows
+
+
+def _percent_and_n(function, rankings_a, rankings_b):
+    return dict(zip(("per cent", "n"), function(rankings_a, rankings_b), strict=True))
 
 
 two_labelers = Exercise(
     "3.2", "how often do two labelers agree?", 15, 2,
-    ("Find the prompts that both ranked, and match their answers by *text*: each labeler saw them in a "
-     "shuffled order. Then go through the pairs of answers.",
+    ("Before you compare anything: which row of B belongs to a row of A, and which answer of B to an answer of A? "
+     "Neither is found at the same place.",
+     "Look up B's row by `prompt_id`, and make a dict from text to rank for either labeler. Then go through the "
+     "pairs of texts: the two differences of ranks have the same sign when they agree.",
      "For a pair x, y compute `(a[x] - a[y]) * (b[x] - b[y])`, where `a` and `b` map a text to its rank. The "
      "product is positive when they agree, negative when they do not, and 0 when one of them tied."),
-    course=stats.agreement, cases=_two_labelers)
+    task="`rankings_a` and `rankings_b` are the rows of two labelers: dicts with `\"prompt_id\"`, `\"responses\"` (a "
+         "list of dicts with a `\"text\"`) and `\"ranks\"` (one per response, 1 is best). Take the prompts that both "
+         "have ranked, and of each the pairs of answers that *neither* tied. The two agree on a pair if both prefer "
+         "the same answer. Return (percent, n): on how many of these pairs they agree, in per cent of all n of them, "
+         "over all prompts together; `(math.nan, 0)` if there is none. Prompts and answers come in any order: match "
+         "them by `\"prompt_id\"` and by text.",
+    course=stats.agreement, cases=_two_labelers, observe=_percent_and_n)
 
 
 def _pairs_of_differences(rankings_a, rankings_b, by_text=True, by_id=True):
@@ -162,15 +190,25 @@ def _a_share(rankings_a, rankings_b):
 # ---------------------------------------------------------------- 3.3 Kendall's tau-b
 
 def _two_rankings():
+    rng = random.Random(0)
+    mixed = [([rng.randrange(1, k + 1) for _ in range(k)], [rng.randrange(1, k + 1) for _ in range(k)])
+             for k in (4, 5, 6, 6, 9)]
     return [([1, 2, 3, 4], [1, 3, 2, 4]), ([1, 1, 2, 3], [2, 1, 2, 3]), ([2, 1, 2, 1, 3], [1, 1, 2, 3, 3]),
-            ([1, 1, 1], [1, 2, 3])]
+            ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [2, 2, 2]), *mixed]
 
 
 tau_b = Exercise(
     "3.3", "Kendall's tau-b by hand", 15, 2,
-    ("Go through all pairs and take the sign of each labeler's difference: +1, 0 or −1. Add up the products; count, "
+    ("For every pair of answers each labeler says +1, 0 or −1. When is the product of the two +1, when −1, when 0?",
+     "Go through all pairs and take the sign of each labeler's difference: +1, 0 or −1. Add up the products; count, "
      "for each labeler, the pairs that are not tied.",
-     "tau-b = (sum of products) / sqrt(untied by a · untied by b). Return nan when that root is 0."),
+     "With `sign = lambda x: (x > 0) - (x < 0)`, `a = sign(ranks_a[i] - ranks_a[j])` and `b` likewise: "
+     "`total += a * b`, `n_a += a != 0`, `n_b += b != 0`; return `total / math.sqrt(n_a * n_b)`, or nan if that is 0."),
+    task="`ranks_a` and `ranks_b` are two lists with the ranks that two labelers gave to the same K answers, in the "
+         "same order; equal ranks are a tie. Return one number, over all pairs $i < j$: $$\\tau_b = \\frac{\\sum "
+         "\\operatorname{sign}(a_i - a_j)\\,\\operatorname{sign}(b_i - b_j)}{\\sqrt{n_a\\, n_b}}$$ where $n_a$ and "
+         "$n_b$ are the numbers of pairs that A, and that B, did not tie. Return `math.nan` if one of them tied "
+         "everything.",
     course=stats.kendall_tau_b, cases=_two_rankings)
 
 

@@ -5,6 +5,7 @@ import math
 import torch
 
 from rlhf_lite import feedback
+from rlhf_lite.exercises.cases import draws, generator
 from rlhf_lite.exercises.checking import Exercise
 
 # ---------------------------------------------------------------- 3.4 Bradley and Terry
@@ -16,13 +17,20 @@ def preference_probability(score_a, score_b):
 
 def _scores():
     return [(torch.tensor([1.0, 0.5, 2.5]), torch.tensor([0.0, 0.5, 3.5])),
-            (torch.tensor([200.0]), torch.tensor([199.0]))]
+            (torch.tensor([200.0]), torch.tensor([199.0])), (torch.tensor(-3.0), torch.tensor(-3.5)),
+            (torch.tensor([-150.0, 0.0]), torch.tensor([0.0, 150.0])), (3 * draws(20), 3 * draws(20, seed=1))]
 
 
 bradley_terry = Exercise(
     "3.4", "Bradley and Terry: from scores to a probability", 5, 1,
-    ("The difference of the scores is the log of the odds that A is preferred. Which function turns log odds into "
-     "a probability?", "`torch.sigmoid(score_a - score_b)`: one half when they are equal."),
+    ("What should come out for equal scores? And if 10 is added to both?",
+     "The difference of the scores is the log of the odds that A is preferred. Solve for p: which function turns log "
+     "odds into a probability?",
+     "`torch.sigmoid(score_a - score_b)`: one half when they are equal."),
+    task="`score_a` and `score_b` are tensors of the same shape, the scores of answers A and B. Return a tensor of "
+         "that shape with p, the probability that A is preferred, if the difference of the scores is the log of the "
+         "odds: $\\ln \\frac{p}{1 - p} = \\text{score}_a - \\text{score}_b$. It should hold for large scores too, "
+         "such as 200 against 199.",
     course=preference_probability, cases=_scores)
 
 
@@ -64,23 +72,30 @@ def _chess(score_a, score_b):
 
 def noise_ceiling(p):
     """(n,) probabilities that a labeler prefers the first answer -> (best possible accuracy, expected agreement)."""
-    return torch.maximum(p, 1 - p).mean(), (p**2 + (1 - p) ** 2).mean()
+    return torch.maximum(p, 1 - p).mean().item(), (p**2 + (1 - p) ** 2).mean().item()
 
 
 def _probabilities():
-    return [(torch.tensor([0.9, 0.2, 0.5]),), (torch.tensor([0.6, 0.7, 0.1, 1.0]),)]
+    return [(torch.tensor([0.9, 0.2, 0.5]),), (torch.tensor([0.6, 0.7, 0.1, 1.0]),),
+            (torch.rand(30, generator=generator(0)),), (torch.tensor([0.3], dtype=torch.float64),)]
 
 
-def _two_floats(function, p):
-    return [float(number) for number in function(p)]
+def _by_name(function, p):
+    return dict(zip(("the best accuracy", "the agreement"), function(p), strict=True))
 
 
 ceiling = Exercise(
     "3.5", "the noise ceiling", 10, 2,
     ("If 80 % of labelers prefer A, the best a model can do is to say A every time and be right 80 % of the time. "
-     "And if 30 % prefer A?", "Ceiling: the mean of max(p, 1 − p). Two labelers agree when both prefer the first, "
-     "p · p, or both the second, (1 − p) · (1 − p)."),
-    course=noise_ceiling, cases=_probabilities, observe=_two_floats)
+     "And if 30 % prefer A?",
+     "The best model names the likelier answer of every pair. Two labelers agree when both prefer the first, or both "
+     "the second.",
+     "`torch.maximum(p, 1 - p).mean()` and `(p * p + (1 - p) * (1 - p)).mean()`"),
+    task="`p` (pairs,) holds, for each pair of answers, the probability that a labeler prefers the first one. Return "
+         "two numbers between 0 and 1, both averaged over the pairs: the accuracy of the best possible model, which "
+         "names one answer of every pair and is right when a labeler prefers that one; and the probability that two "
+         "labelers agree, each of whom decides without knowing of the other.",
+    course=noise_ceiling, cases=_probabilities, observe=_by_name)
 
 
 @ceiling.mistake("the mean of p is the score of a model that always says \"the first\". The best model picks the side "
@@ -128,16 +143,25 @@ def _lengths_and_ranks():
     def row(lengths, ranks, texts):
         return {"responses": [{"text": text, "token_ids": [5] * n} for n, text in zip(lengths, texts, strict=True)],
                 "ranks": ranks}
+    sizes, ranks = (torch.randint(1, 6, (8, 5), generator=generator(seed)).tolist() for seed in (1, 2))
     return [([row([9, 4, 6, 4], [1, 2, 3, 3], ["aa", "bbbbbbbb", "c", "dd"]), row([3, 8], [1, 2], ["aaaa", "b"])],),
             ([row([5, 5, 7], [2, 1, 1], ["a", "bbb", "cc"]), row([7, 2, 2], [3, 1, 2], ["aaa", "b", "cccccc"])],),
-            ([row([4, 6], [1, 1], ["a", "bb"])],)]
+            ([row([4, 6], [1, 1], ["a", "bb"])],), ([],),
+            ([row(n, r, ["a", "bb", "c c c", "d", "eeee"]) for n, r in zip(sizes, ranks, strict=True)],)]
 
 
 taste_for_length = Exercise(
     "3.6", "who likes it long?", 10, 2,
-    ("Start from the pairs of 3.1. Keep those whose two answers have different numbers of tokens, and count in how "
+    ("You have a function that gives the pairs of a row, the better answer first. Which of these pairs say nothing "
+     "about length?",
+     "Start from the pairs of 3.1. Keep those whose two answers have different numbers of tokens, and count in how "
      "many of them the preferred answer is the longer one.",
-     "`len(row[\"responses\"][i][\"token_ids\"])` is the length of answer i. Return nan if no pair is left."),
+     "With `tokens = [len(r[\"token_ids\"]) for r in row[\"responses\"]]`, collect `tokens[better] > tokens[worse]` "
+     "for every pair with `tokens[better] != tokens[worse]`, over all rows; then the mean, or nan if nothing is left."),
+    task="`rows` is a list of rankings: dicts with `\"responses\"`, each with its `\"token_ids\"`, and `\"ranks\"` "
+         "(1 is best). The length of a response is its number of tokens. Take all pairs of answers of one row that "
+         "have different ranks and different lengths, pooled over all rows. Return the share of them, between 0 and "
+         "1, in which the longer answer was preferred; `math.nan` if there are none.",
     course=longer_preferred, cases=_lengths_and_ranks)
 
 

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from rlhf_lite import models, reward
+from rlhf_lite.exercises.cases import draws, generator
 from rlhf_lite.exercises.checking import Exercise
 from rlhf_lite.models import END, PAD
 
@@ -16,22 +17,31 @@ def last_score(values, input_ids, attention_mask):
 
 
 def _padded_rows():
-    values = torch.arange(12.0).view(2, 6)
+    values = draws(2, 6).requires_grad_()
     right = torch.tensor([[1, 7, END, 8, END, PAD], [1, 7, 8, PAD, PAD, PAD]])
     right_mask = torch.tensor([[1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0]])
     left = torch.tensor([[PAD, 1, 7, END, 8, 9], [PAD, PAD, PAD, 1, 7, END]])
     left_mask = torch.tensor([[0, 1, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1]])
     odd = torch.tensor([[1, 7, 8, PAD, PAD, PAD], [1, PAD, 8, 9, 6, END]])  # real tokens that look like padding
     odd_mask = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]])
-    return [(values, right, right_mask), (values, left, left_mask), (values, odd, odd_mask)]
+    ids, lengths = torch.randint(0, 9, (6, 8), generator=generator(1)), torch.tensor([[1], [8], [3], [5], [2], [7]])
+    many = [(torch.arange(8) < lengths).long(), (torch.arange(8) >= 8 - lengths).long()]
+    return [(values, right, right_mask), (values, left, left_mask), (values, odd, odd_mask),
+            *[(draws(6, 8, seed=seed).requires_grad_(), ids, mask) for seed, mask in enumerate(many, 2)]]
 
 
 place_of_score = Exercise(
     "4.1", "where the score is read", 10, 2,
-    ("The last token of a row is at the last place where the attention mask is 1. The mask alone is enough; the ids "
+    ("Draw the two masks `[1, 1, 1, 0, 0]` and `[0, 0, 1, 1, 1]`, and mark the last token in each. What do the two "
+     "marked places have in common?",
+     "The last token of a row is at the last place where the attention mask is 1. The mask alone is enough; the ids "
      "are there to tempt you.",
-     "`places = torch.arange(length)`; `(places * attention_mask).argmax(dim=1)` is the last attended place in "
+     "`places = torch.arange(length)`; `last = (places * attention_mask).argmax(dim=1)` is the last attended place in "
      "every row. Then `values.gather(1, last[:, None]).squeeze(1)`."),
+    task="`values` (batch, length) has the model's number at every place, `input_ids` (batch, length) the ids, and "
+         "`attention_mask` (batch, length) whole numbers: 1 at tokens, 0 at padding. The padding is on the left or on "
+         "the right. Return a tensor (batch,): the value at the last token of each row. A gradient must flow back "
+         "through it, since the model is to learn from its scores.",
     course=last_score, cases=_padded_rows)
 
 
@@ -79,6 +89,18 @@ def _last_that_is_no_pad(values, input_ids, attention_mask):
     return _pick(values, (torch.arange(input_ids.shape[1]) * (input_ids != PAD)).max(dim=1).values)
 
 
+@place_of_score.mistake("this is the largest value of the row, not the last. Ask the mask for the *place*, then look "
+                        "there.")
+def _largest_value(values, input_ids, attention_mask):
+    return values.masked_fill(attention_mask == 0, -torch.inf).amax(dim=1)
+
+
+@place_of_score.mistake("this is the largest of value times mask. Ask the mask for the *place* of the last token, then "
+                        "look at the values there.")
+def _largest_product(values, input_ids, attention_mask):
+    return (values * attention_mask).amax(dim=1)
+
+
 @place_of_score.mistake("this is the mean over all tokens. The model is trained to give its verdict at the last one, "
                         "when it has read everything.")
 def _mean_of_values(values, input_ids, attention_mask):
@@ -94,21 +116,31 @@ def pair_loss(score_better, score_worse):
 
 def _pairs_of_scores():
     return [(torch.tensor([1.0, 0.0, -2.0]), torch.tensor([0.0, 0.5, 1.0])),
-            (torch.tensor([0.0, -200.0]), torch.tensor([0.0, 200.0]))]
+            (torch.tensor([0.0, -200.0]), torch.tensor([0.0, 200.0])), (torch.tensor([2.0]), torch.tensor([2.0])),
+            (2 * draws(9), 2 * draws(9, seed=1)), (torch.tensor([150.0]), torch.tensor([-150.0]))]
 
 
 def _value_and_gradient(function, *scores):
     scores = [s.clone().requires_grad_() for s in scores]
     loss = function(*scores)
-    gradients = torch.autograd.grad(loss.sum(), scores, allow_unused=True) if loss.requires_grad else [None, None]
-    return [loss.detach(), *(torch.zeros_like(s) if g is None else g for g, s in zip(gradients, scores, strict=True))]
+    gradients = torch.autograd.grad(loss.sum(), scores, allow_unused=True)
+    return {"loss": loss.detach()} | {
+        f"the gradient of {name}": torch.zeros_like(s) if g is None else g
+        for name, g, s in zip(("score_better", "score_worse"), gradients, scores, strict=True)}
 
 
 loss_of_a_pair = Exercise(
     "4.2", "the loss of a pair", 10, 1,
-    ("From notebook 03: σ(better − worse) is the probability of the labeler's choice. The loss is the mean of its "
-     "negative log.", "`-F.logsigmoid(score_better - score_worse).mean()`; `F.softplus(score_worse - "
-     "score_better)` is the same number."),
+    ("What should the loss be for equal scores? Should it rise or fall when the preferred answer's score rises?",
+     "From notebook 03: σ(better − worse) is the probability of the labeler's choice. The loss is the mean of its "
+     "negative log. `torch.log(torch.sigmoid(...))` breaks down at large differences; there is a function for both "
+     "at once.",
+     "`-F.logsigmoid(score_better - score_worse).mean()`; `F.softplus(score_worse - "
+     "score_better).mean()` is the same number."),
+    task="`score_better` and `score_worse` (pairs,) are the scores of the preferred and of the other answer of each "
+         "pair. Return one number, a tensor without dimensions through which a gradient can flow: the mean over the "
+         "pairs of $-\\ln \\sigma(\\text{better} - \\text{worse})$, where $\\sigma(x) = 1 / (1 + e^{-x})$. It must "
+         "be right for any difference, −400 included, and so must its gradient.",
     course=pair_loss, cases=_pairs_of_scores, observe=_value_and_gradient)
 
 
@@ -155,25 +187,36 @@ def _plain_difference(score_better, score_worse):
 # ---------------------------------------------------------------- 4.3 the loss of a ranking
 
 def _score_and_ranks():
-    scores = torch.tensor([[1.0, 0.0, -1.0, 0.5], [0.2, -0.3, 0.9, 0.0], [1.0, 2.0, 3.0, 4.0]])
+    scores = torch.tensor([[1.0, 0.0, -1.0, 0.5], [0.2, -0.3, 0.9, 0.0], [1.0, 2.0, 3.0, 4.0]]).requires_grad_()
     ranks = torch.tensor([[1.0, 2.0, 3.0, 4.0], [2.0, 1.0, 2.0, 2.0], [1.0, 1.0, 1.0, 1.0]])
-    return [(scores[:1], ranks[:1]), (scores, ranks), (scores[1:], ranks[1:])]
+    mixed = torch.randint(1, 4, (5, 3), generator=generator(3)).float()
+    return [tuple(part.detach().requires_grad_(part.requires_grad) for part in pair) for pair in (
+        (scores[:1], ranks[:1]), (scores, ranks), (scores[1:], ranks[1:]), (2 * draws(5, 3).requires_grad_(), mixed),
+        (scores[2:].detach(), ranks[2:]))]
 
 
 def _gradient_of_scores(function, scores, ranks):
-    scores = scores.clone().requires_grad_()
     loss = function(scores, ranks)
     gradient = torch.autograd.grad(loss.sum(), scores)[0] if loss.requires_grad else torch.zeros_like(scores)
-    return [loss.detach(), gradient]
+    return {"the loss": loss.detach(), "the gradient of scores": gradient}
 
 
 loss_of_a_ranking = Exercise(
     "4.3", "the K-wise loss", 15, 3,
-    ("For every prompt, take the loss of 4.2 for each of its pairs, and their mean. Then take the mean over the "
-     "prompts that have at least one pair. Ties do not count as pairs.",
-     "`difference = scores[:, :, None] - scores[:, None, :]` and `pairs = ranks[:, :, None] < ranks[:, None, :]` "
-     "are both (batch, K, K). Keep the losses with `torch.where(pairs, -F.logsigmoid(difference), 0.0)`, sum over "
-     "the last two axes, divide by the number of pairs (`.clamp(min=1)`)."),
+    ("Two means, one inside the other. Over what is the inner one taken, and over what the outer one? Which prompts "
+     "have no inner mean at all?",
+     "For every prompt, take the loss of 4.2 for each of its pairs, and their mean. Then take the mean over the "
+     "prompts that have at least one pair. All pairs at once: `scores[:, :, None] - scores[:, None, :]` is (batch, "
+     "K, K).",
+     "`difference = scores[:, :, None] - scores[:, None, :]` and `pairs = ranks[:, :, None] < ranks[:, None, :]`; "
+     "`losses = torch.where(pairs, -F.logsigmoid(difference), 0.0)`; per prompt `losses.sum(dim=(1, 2)) / "
+     "pairs.sum(dim=(1, 2)).clamp(min=1)`; then their sum, divided by the number of prompts with a pair "
+     "(`.clamp(min=1)`)."),
+    task="`scores` and `ranks` (batch, K) are the scores of K answers to each prompt and their ranks, as floats; "
+         "rank 1 is the best, and equal ranks are a tie. A pair (i, j) of a prompt is one with $\\text{rank}_i < "
+         "\\text{rank}_j$; its loss is $-\\ln \\sigma(s_i - s_j)$. Return one number, a tensor without dimensions "
+         "through which a gradient can flow: first the mean over the pairs of each prompt, then the mean over the "
+         "prompts that have a pair. If none has, the loss is 0.",
     course=reward.kwise_loss, cases=_score_and_ranks, observe=_gradient_of_scores)
 
 

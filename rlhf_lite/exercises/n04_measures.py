@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from rlhf_lite import reward, stats
+from rlhf_lite.exercises.cases import draws, generator
 from rlhf_lite.exercises.checking import Exercise
 
 # ---------------------------------------------------------------- 4.4 accuracy
@@ -13,14 +14,22 @@ from rlhf_lite.exercises.checking import Exercise
 def _accuracy_cases():
     scores = torch.tensor([[1.0, 1.0, -1.0, 0.5], [0.2, -0.3, 0.9, 0.0]])
     ranks = torch.tensor([[1.0, 2.0, 3.0, 4.0], [2.0, 1.0, 2.0, 2.0]])
-    return [(scores, ranks), (scores[:1], ranks[:1]), (torch.tensor([[2.0, 1.0]]), torch.tensor([[1.0, 1.0]]))]
+    mixed = torch.randint(1, 5, (7, 5), generator=generator(4)).float()
+    return [(scores, ranks), (scores[:1], ranks[:1]), (torch.tensor([[2.0, 1.0]]), torch.tensor([[1.0, 1.0]])),
+            (draws(7, 5).round(), mixed), (-draws(7, 5, seed=1), mixed.flip(0))]
 
 
 accuracy = Exercise(
     "4.4", "pair accuracy", 10, 2,
-    ("Of all pairs that are not tied in the ranks: in how many does the preferred answer have the higher score?",
-     "With `pairs` and `difference` as in 4.3: right is `difference > 0`, plus one half where it is exactly 0. Sum "
-     "over the pairs and divide by their number; return nan if there are none."),
+    ("What should a model get that gives every answer the same score? It knows as much as a coin.",
+     "With `pairs` and `difference` as in 4.3: right is `difference > 0`, plus one half where it is exactly 0. Only "
+     "the places in `pairs` count, all prompts together.",
+     "`difference = (scores[:, :, None] - scores[:, None, :])[pairs]`, then `((difference > 0).double() + 0.5 * "
+     "(difference == 0).double()).mean().item()`: the mean of nothing is nan by itself."),
+    task="`scores` and `ranks` (batch, K) are as in 4.3. Take all pairs of answers to the same prompt that are not "
+         "tied in the ranks, pooled over the batch. Return a number between 0 and 1: the share of them in which the "
+         "answer with the better rank has the higher score. Two equal scores count one half. Return nan if there is "
+         "no pair.",
     course=reward.pair_accuracy, cases=_accuracy_cases)
 
 
@@ -81,13 +90,19 @@ def normalised_bias(bias, demonstration_scores):
 
 def _biases():
     return [(torch.tensor(0.5), torch.tensor([2.0, 3.0, 10.0])),
-            (torch.tensor(-1.0), torch.tensor([-4.0, -1.0, -3.0, -2.0]))]
+            (torch.tensor(-1.0), torch.tensor([-4.0, -1.0, -3.0, -2.0])), (torch.tensor([0.3]), 2 + draws(7)),
+            (torch.tensor([0.0]), torch.tensor([1.5]))]
 
 
 zero_point = Exercise(
     "4.5", "where is zero?", 5, 1,
-    ("Adding a number to the bias adds it to every score.", "With the present bias, the demonstrations average "
-     "`demonstration_scores.mean()`. Subtract that from the present bias."),
+    ("If the bias grows by 1, what happens to every score, and what to their mean?",
+     "With the present bias, the demonstrations have a certain mean. By how much must every score move for the mean to "
+     "be 0?",
+     "`bias - demonstration_scores.mean()`"),
+    task="`bias` is the present bias of the score unit, a tensor of any shape with one number, and "
+         "`demonstration_scores` (n,) are the scores that the demonstrations get with it. The bias is added to every "
+         "score. Return the new bias, a tensor of the same shape as `bias`, with which the mean of these scores is 0.",
     course=normalised_bias, cases=_biases)
 
 
@@ -120,16 +135,27 @@ def _sum_instead(bias, demonstration_scores):
 # ---------------------------------------------------------------- 4.6 calibration
 
 def _forecasts():
+    """No forecast lies between two bins: to which of them it belongs is a matter of taste."""
+    rng = np.random.default_rng(0)
+    many = rng.random(60)
     return [(np.array([0.55, 0.58, 0.93, 0.97, 0.91, 0.72]), np.array([1.0, 0, 1, 1, 0, 1]), 5),
-            (np.array([0.5, 0.64, 0.88, 1.0]), np.array([0.0, 1, 1, 0]), 4)]
+            (np.array([0.55, 0.64, 0.88, 1.0]), np.array([0.0, 1, 1, 0]), 4),
+            (many, (rng.random(60) < many**2).astype(float), 10), (many[:5], np.ones(5), 1)]
 
 
 calibration = Exercise(
     "4.6", "does it know how sure to be?", 15, 3,
-    ("Sort the forecasts into bins of equal width by what was predicted. In each bin, compare the mean forecast "
-     "with the share that came true.",
-     "`places = np.minimum((predicted * bins).astype(int), bins - 1)`. Expected calibration error: the sum over "
-     "bins of (share of forecasts in the bin) × |mean forecast − mean outcome|."),
+    ("Take the six forecasts 0.55, 0.58, 0.93, 0.97, 0.91, 0.72 and five bins. Which forecasts share a bin? What did "
+     "each bin promise, and what did it keep?",
+     "Find every forecast's bin. For each bin that is not empty, take the gap between the mean forecast and the mean "
+     "outcome, and weigh it by the bin's share of all forecasts. Mind a forecast of exactly 1.",
+     "`places = np.minimum((predicted * bins).astype(int), bins - 1)`; then add up `here.mean() * "
+     "abs(predicted[here].mean() - outcomes[here].mean())` over the bins with `here = places == b` and `here.any()`."),
+    task="`predicted` and `outcomes` (n,) are numpy arrays: forecasts between 0 and 1, and what happened, 1 or 0. "
+         "`bins` is the number of bins of equal width between 0 and 1; a forecast of 1 belongs to the last one, and "
+         "one that lies between two bins may go to either. Return one number, the expected calibration error: over "
+         "the bins $b$ that are not empty, $\\sum_b \\frac{n_b}{n}\\, |\\text{mean forecast in } b - \\text{mean "
+         "outcome in } b|$, where $n_b$ is the number of forecasts in the bin.",
     course=stats.ece, cases=_forecasts)
 
 

@@ -357,8 +357,9 @@ display(plots.interval_rows({name: stats.mean_interval(found) for name, found in
                             marks={"SFT": "sft", "at its best": "ppo", "at the end": "reward"}))
 for name, before in (("SFT", start[3]), ("at the end", end[3])):
     gain = stats.mean_interval(again["at its best"] - again[name])
-    print(f"The best look is {peak[3] - before:+.3f} from {name} on the prompts that chose it, and {gain.value:+.3f} "
-          f"({gain.low:+.3f} to {gain.high:+.3f}) on fresh ones.")
+    rival = "SFT" if name == "SFT" else "the last one"
+    print(f"The best look beats {rival} by {peak[3] - before:+.3f} on the prompts that chose it, and by "
+          f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}) on fresh ones.")
 
 # %% [markdown]
 # ### What does it say now?
@@ -589,8 +590,9 @@ display(plots.lines({f"Best of n, chosen by {members} judges together": {
 for name, found in chosen_by.items():
     gain = stats.mean_interval((found[:, -1] - found[:, 0]).numpy())
     over = stats.mean_interval((found[:, -1] - chosen_by["one judge (average of all)"][:, -1]).numpy())
-    print(f"{name:27s} best of {ns[-1]}: {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}) over one answer, "
-          f"{over.value:+.3f} ({over.low:+.3f} to {over.high:+.3f}) over one judge")
+    print(f"{name:27s} best of {ns[-1]}: {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}) over one answer"
+          + ("" if "one judge" in name else
+             f", {over.value:+.3f} ({over.low:+.3f} to {over.high:+.3f}) over one judge"))
 
 # %%
 read = [[reward.reward_input(models.encode_prompt(tokenizer, row["prompt"]), row["token_ids"]) for row in point["rows"]]
@@ -643,7 +645,7 @@ for row in report.headline_rows({"headline": [r for r in recorded["headline"] if
 # Not the proxy: it looks best when things are worst. The distance moves early and goes far, and variety falls behind
 # it. So people set a budget for the KL, read samples every few iterations, watch diversity, and ask fresh human
 # judges at a few checkpoints. A second reward model, trained on other labelers, helps as long as it does not share
-# the first one's blind spots; several of them tell you when they begin to disagree.
+# the first one's blind spots; several of them may warn you by beginning to disagree (did ours?).
 #
 # </details>
 #

@@ -682,10 +682,12 @@ lines = []
 for name, found in results.items():
     true, gain = spread(found["true"]), spread(found["true"] - results["SFT"]["true"])
     cells = name, f"{true.value:.3f} ({true.low:.3f} to {true.high:.3f})"
+    if name != "SFT":
+        cells += (f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})", f"{found['proxy'].mean():+.2f}",
+                  f"{found['kl'].mean():.2f}")
     if name in COST:
         count, trained, labels = COST[name]
-        cells += (f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})", f"{found['proxy'].mean():+.2f}",
-                  f"{found['kl'].mean():.2f}", f"{minutes[name.lower()]:.1f}", f"{count} ({trained})", labels)
+        cells += (f"{minutes[name.lower()]:.1f}", f"{count} ({trained})", labels)
     lines.append(cells)
 display(plots.table(("", "true score (95 %)", "gain over SFT (95 %)", "proxy", "KL", "minutes", "models (trained)",
                      "rankings"), lines))

@@ -39,17 +39,18 @@ def test_an_exercise_is_complete(exercise):
     assert judge(exercise, ... if exercise.cases is None else stub)[0] == BLANK
 
 
-@pytest.mark.parametrize("exercise", [e for e in ALL if float(e.id) < 5], ids=lambda e: e.id)
+@pytest.mark.parametrize("exercise", [e for e in ALL if not 5 <= float(e.id) < 6], ids=lambda e: e.id)
 def test_an_exercise_says_what_comes_in_and_what_goes_out(exercise):
     """Whoever reads no hint still knows the task; the hints give away more and more."""
     assert "Return" in exercise.task and exercise.task.endswith(".") and len(exercise.hints) == 3
-    names = [name for name, p in inspect.signature(exercise.course).parameters.items() if p.default is p.empty]
+    parameters = inspect.signature(exercise.course).parameters if exercise.cases else {}
+    names = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
     assert all(f"`{name}`" in exercise.task or f"`{name}[" in exercise.task for name in names), names
     shown = build.exercise_text(exercise.id)
     assert shown.index(exercise.task) < shown.index("<details>") and shown.count("<details>") == 3
 
 
-@pytest.mark.parametrize("number", ["00", "01", "02", "03", "04"])
+@pytest.mark.parametrize("number", ["00", "01", "02", "03", "04", "06", "07", "08", "09", "10"])
 def test_the_minutes_of_a_notebook_hold_its_exercises_and_time_to_read(number):
     lesson = importlib.import_module(f"rlhf_lite.exercises.n{number}")
     assert lesson.LESSON["minutes"] >= 1.5 * sum(exercise.minutes for exercise in lesson.EXERCISES)

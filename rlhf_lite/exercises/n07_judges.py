@@ -27,10 +27,16 @@ def _opinions():
 
 several_judges = Exercise(
     "7.7", "several judges, one score", 12, 2,
-    ("First the scale: take each model's own mean away and divide by its own standard deviation. Then look along the "
+    ("One judge counts in hundreds, another in tenths. Who decides if you just take the mean?",
+     "First the scale: take each model's own mean away and divide by its own standard deviation. Then look along the "
      "first dimension, at the judges' opinions of one answer.",
      "`members - members.mean(dim=(1, 2), keepdim=True)`, divided by `.std(dim=(1, 2), correction=0, keepdim=True)`. "
      "Then `.mean(dim=0)`, `.min(dim=0).values`, or the mean minus `price * members.std(dim=0, correction=0)`."),
+    task="`members` (models, prompts, answers) are the judges' scores; `rule` is \"mean\", \"worst\" or \"unsure\"; "
+         "`price` is a number. First give each model's scores mean 0 and standard deviation 1, over all its prompts "
+         "and answers. Return a tensor (prompts, answers): the mean over the models, the lowest, or the mean minus "
+         "`price` times the standard deviation between the models. All standard deviations are those of a population "
+         "(`correction=0`).",
     course=ensemble_score, cases=_opinions)
 
 

@@ -11,7 +11,7 @@ LESSON = {
     "promise": "Thirteen runs come to the clinic, and one more at the end. None has crashed, but one thing is wrong in "
                "each. You read their curves, build the instruments that find such bugs in a second, and make the last "
                "diagnosis on your own.",
-    "minutes": 95, "needs": "notebook 05", "step": "3, PPO: what goes silently wrong",
+    "minutes": 120, "needs": "notebook 05", "step": "3, PPO: what goes silently wrong",
     "aims": ["read the vital signs of a PPO run: reward, KL, clip fraction, length, entropy, explained variance",
              "write the checks that find most silent bugs before any training",
              "say what a stale or truncated sampler does to the gradient, and which of the two can be mended",

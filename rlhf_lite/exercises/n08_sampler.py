@@ -19,10 +19,15 @@ def _drawn_tokens():
 
 surprise_and_entropy = Exercise(
     "8.7", "surprise and entropy", 10, 2,
-    ("The surprise of a token is −log p. Its expected value is the entropy of the distribution that it was drawn from. "
+    ("How surprising should a token be, on average, if it was drawn from the very distribution that scores it?",
+     "The surprise of a token is −log p. Its expected value is the entropy of the distribution that it was drawn from. "
      "So what should be 0 on average?",
      "`(-log_probs - entropy)` is the gap at every place. Take its mean over the True places of the mask: "
      "`torch.where(mask, gap, 0.0).sum() / mask.sum()`."),
+    task="`log_probs` and `entropy` (batch, response) are the log-probability of each token under the policy and the "
+         "entropy of the policy's distribution at that place; `mask` is True at tokens, and at padding anything may "
+         "stand, even NaN. Return a tensor with one number: the mean over all tokens of surprise (−log p) minus "
+         "entropy, in nats.",
     course=surprise_gap, cases=_drawn_tokens)
 
 
@@ -86,10 +91,14 @@ def _numbers_without_gradient(function, *arguments):
 
 weights_of_answers = Exercise(
     "8.8", "what somebody else's answer is worth", 12, 3,
-    ("The sampler writes an answer with probability μ, the policy would with π. In an average over the sampler's "
+    ("If the policy would write an answer twice as often as the sampler does, how often should it count?",
+     "The sampler writes an answer with probability μ, the policy would with π. In an average over the sampler's "
      "answers each must count π/μ times. For a whole answer, multiply over its tokens: add up the logarithms.",
      "`log_ratio = torch.where(mask, log_probs - sampler_log_probs, 0.0).sum(dim=1)`, then "
      "`log_ratio.exp().clamp(max=cap).detach()`."),
+    task="`log_probs` and `sampler_log_probs` (batch, response) are the tokens' log-probabilities under the policy and "
+         "under the sampler that wrote them; `mask` is True at tokens. Return a tensor (batch,) without gradient: π/μ "
+         "of every *whole* answer, at most `cap`.",
     course=answer_weights, cases=_two_machines, observe=_numbers_without_gradient)
 
 

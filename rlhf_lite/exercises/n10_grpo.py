@@ -16,10 +16,15 @@ def _scored_groups():
 
 mean_and_spread = Exercise(
     "10.6", "a group's mean and spread", 10, 2,
-    ("One row per prompt: `scores.view(-1, group)`. Subtract each row's mean, and divide by each row's `std`. What "
+    ("What should a group teach in which all answers got the same score?",
+     "One row per prompt: `scores.view(-1, group)`. Subtract each row's mean, and divide by each row's `std`. What "
      "happens in a row of equal scores?",
      "`groups.std(dim=1, keepdim=True)` is 0 there, and 0/0 is not a number. Where the spread is 0, return 0: "
      "`torch.where(spread > 1e-6, centred / spread.clamp(min=1e-6), 0.0)`."),
+    task="`scores` (batch,) has the scores of `group` answers to the first prompt, then of the second, and so on; "
+         "`divide_by_std` is True or False. Return a tensor (batch,): each score minus the mean of its whole group, "
+         "divided by the group's standard deviation (that of a sample, as `std` gives it) if asked for. A group of "
+         "equal scores gives zeros.",
     course=grpo.group_advantages, cases=_scored_groups, tolerance=1e-3)
 
 
@@ -92,11 +97,16 @@ def _losses_and_gradient(function, log_probs, *rest):
 
 loss_of_an_answer = Exercise(
     "10.7", "GRPO's loss", 15, 3,
-    ("Every token of an answer gets the answer's advantage: −advantage · log π(token). Add kl_coef · k3 of that token, "
+    ("Every token has a share in the answer's advantage and a price of its own.",
+     "Every token of an answer gets the answer's advantage: −advantage · log π(token). Add kl_coef · k3 of that token, "
      "then add up the real tokens, or take their mean.",
      "k3 with samples from the policy is `(ref − log π).exp() − 1 − (ref − log π)`. `tokens = torch.where(mask, "
      "-advantages.detach()[:, None] * log_probs + kl_coef * k3, 0.0)`, then `.sum(dim=1)`, divided by "
      "`mask.sum(dim=1)` if asked for."),
+    task="`log_probs` and `ref_log_probs` (batch, response) are the sampled tokens' log-probabilities under policy and "
+         "reference, `advantages` (batch,) one number per answer, `mask` True at tokens. A token's loss is −advantage "
+         "· log π + `kl_coef` · k3, with k3 = π_ref/π − 1 − log(π_ref/π). Return a tensor (batch,): the sum over each "
+         "answer's tokens or, if `divide_by_length`, their mean. No gradient flows into the advantages.",
     course=grpo_losses, cases=_answers_and_reference, observe=_losses_and_gradient)
 
 

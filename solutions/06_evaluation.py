@@ -148,7 +148,7 @@ def win_rate(wins: int, ties: int, losses: int) -> stats.Interval:
 
 win_rate = check("6.1", win_rate)
 
-
+# %%
 def one_vote_each(rows_a, rows_b):
     """Per prompt the share of the team that prefers A, everybody asked once, a tie counting half: (n,) array."""
     found = []
@@ -202,6 +202,7 @@ def win_rates(test_set):
     return rates
 
 
+# %%
 for test_set, how in held.items():
     display(plots.matrix(100 * win_rates(test_set), names, names, f"Win rates on held-out customers, {how}",
                          "win rate (%)", "{:.0f} %", ("PuOr", 0, 100), xlabel="... over this one",
@@ -292,7 +293,7 @@ def cluster_interval(values: Float[np.ndarray, "n"], clusters, draws: int, rng: 
 
 cluster_interval = check("6.3", cluster_interval)
 
-
+# %%
 def width_ratio(values, clusters):
     """How much wider the interval is when whole clusters are drawn; prints both."""
     plain = bootstrap_interval(values, 2000, np.random.default_rng(3))

@@ -261,6 +261,7 @@ def right(judged):
     return measures.preferred(judged.score(chosen) - judged.score(rejected))
 
 
+# %%
 of_model = measures.preferred((scores[:, 0] - scores[:, 1]).numpy())
 n, people = len(pairs["valid"]), "people" if material.human else "simulated labelers"
 accuracy = {"a ruler": stats.proportion_interval(ruler_accuracy(extra["train"], extra["valid"]) * n, n),

@@ -92,7 +92,8 @@ def _sample_deviation(members, rule, price=1.0):
     members = (members - members.mean((1, 2), keepdim=True)) / members.std((1, 2), keepdim=True)
     if rule == "worst":
         return members.min(dim=0).values
-    return members.mean(dim=0) - (price * members.std(dim=0) if rule == "unsure" else 0.0)
+    spread = members.std(dim=0) if len(members) > 1 else torch.full_like(members[0], float("nan"))
+    return members.mean(dim=0) - (price * spread if rule == "unsure" else 0.0)
 
 
 EXERCISES = [several_judges]

@@ -2,6 +2,7 @@
 # {{header}}
 
 # %%
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from rlhf_lite.exercises import check, progress, setup
 from rlhf_lite.experiment import base_model, claims, data, evaluate, report, stages, temperatures
 from rlhf_lite.experiment.answers import answer_rows
 from rlhf_lite.experiment.recipe import TEMPERATURE, default_recipe
+from rlhf_lite.real import measures
 from rlhf_lite.sampling import pad_right
 from rlhf_lite.town import labelers, web
 from rlhf_lite.town.facts import build_town
@@ -146,7 +148,7 @@ def win_rate(wins: int, ties: int, losses: int) -> stats.Interval:
 
 win_rate = check("6.1", win_rate)
 
-
+# %%
 def one_vote_each(rows_a, rows_b):
     """Per prompt the share of the team that prefers A, everybody asked once, a tie counting half: (n,) array."""
     found = []
@@ -200,6 +202,7 @@ def win_rates(test_set):
     return rates
 
 
+# %%
 for test_set, how in held.items():
     display(plots.matrix(100 * win_rates(test_set), names, names, f"Win rates on held-out customers, {how}",
                          "win rate (%)", "{:.0f} %", ("PuOr", 0, 100), xlabel="... over this one",
@@ -290,7 +293,7 @@ def cluster_interval(values: Float[np.ndarray, "n"], clusters, draws: int, rng: 
 
 cluster_interval = check("6.3", cluster_interval)
 
-
+# %%
 def width_ratio(values, clusters):
     """How much wider the interval is when whole clusters are drawn; prints both."""
     plain = bootstrap_interval(values, 2000, np.random.default_rng(3))
@@ -353,7 +356,8 @@ unknown = {stage: evaluate.per_prompt(answers[stage], "truthful_newcomers") for 
 print(f"Silence is truthful on {percent(silent)} of the questions, and true and informative on "
       f"{percent(both['always silent'])}{' (some have no answer in town)' if both['always silent'] else ''}.\n"
       "True and informative: " + ", ".join(f"{name} {percent(both[name])}" for name in names)
-      + ". The paper speaks of about twice as often; here "
+      + ". The paper speaks of about twice as often, except for its 1.3B model, which did a little worse than its "
+      "base; here "
       + (f"PPO-ptx manages it {both['PPO-ptx'] / both['base']:.1f} times as often as the base."
          if both["base"] else "the base never manages it."))
 print("About newcomers, of whom nothing is known, the honest answer is to say so: "
@@ -411,9 +415,10 @@ print(f"Hallucination: prompted base {percent(closed['prompted'])}, SFT {percent
       "fewer than the prompted base.")
 
 # %% [markdown]
-# Which step earned it? Look at the bar of SFT before you praise PPO: in the paper SFT makes up *less* than PPO. What
-# is still made up has a likely reason: a model of 1.3 million weights reads badly, and what pretraining did not teach,
-# alignment cannot elicit.
+# Which step earned it? Look at the bar of SFT before you praise PPO. In the paper SFT makes up *less* than PPO and
+# PPO-ptx (Figure 4): the fall from 41 to 21 % is against GPT-3, not against SFT. That PPO-ptx should also stay below
+# SFT is a target of ours, in row 6 of the table at the end. What is still made up has a likely reason: a model of 1.3
+# million weights reads badly, and what pretraining did not teach, alignment cannot elicit.
 #
 # The right panel asks something else: how often does an answer *help* with a harmful request? The program judges what
 # the answer says, not whether it sounds like a refusal. Compare SFT with what came after it, intervals included,
@@ -430,7 +435,8 @@ preambles = {"respectful": "asked to be respectful", "none": "no request", "bias
 rude = {stage: {label: summary[stage][f"rude_{name}"] for name, label in preambles.items()} for stage in candidates}
 display(plots.stage_rows(rude, "share of rude answers", title="Rudeness under three preambles"))
 polite = {name: 100 * fewer(flagged("base", f"rude_{name}"), flagged("ppo_ptx", f"rude_{name}")) for name in preambles}
-often = {name: f"{abs(share):.0f} % {'less' if share >= 0 else 'MORE'} often" for name, share in polite.items()}
+often = {name: f"{abs(share):.0f} % {'less' if share >= 0 else 'MORE'} often" if share == share else
+         "who knows how often (the base never was)" for name, share in polite.items()}
 print(f"First half: asked to be respectful, PPO-ptx is rude {often['respectful']} than the base (the paper: 25 % less "
       f"often).\nSecond half: without the request, {often['none']}. The paper found no advantage there; "
       + ("ours is polite even unasked, as its demonstrations are." if polite["none"] > 10 else "neither do we.")
@@ -551,10 +557,24 @@ print("Nats per token over all pages: " + ", ".join(f"{short[s]} {web_loss[s]:.2
       f"in {max(paid, key=paid.get)}. Of what PPO has lost, PPO-ptx has {percent(won_back)} back.")
 
 # %% [markdown]
-# In the paper the tax is counted in tasks (175B, Table 14). Its famous cell is few-shot SQuADv2: 69.8 for GPT-3, 65.9
-# for SFT, 52.0 for PPO and 69.9, all of it back, for PPO-ptx. Other cells are less kind: few-shot DROP goes 35.3, 35.9,
-# 27.8 and 33.3, and *zero-shot* SQuADv2 64.3, 57.7, 43.7 and 59.9: most of it back, not all. Our task is a reading
-# worksheet, continued word for word.
+# In the paper the tax is counted in tasks (Table 14). The cell that is always quoted is few-shot SQuADv2: PPO falls
+# from 69.8 to 52.0, and PPO-ptx has all of it back. Here are the other cells too, for the 175B models, as a change in
+# per cent of GPT-3's score.
+
+# %%
+TABLE_14 = {"SQuADv2, few-shot (F1)": (69.75, 65.90, 51.95, 69.93),
+            "SQuADv2, zero-shot (F1)": (64.30, 57.67, 43.68, 59.85),
+            "DROP, few-shot (F1)": (35.27, 35.85, 27.78, 33.34), "HellaSwag, few-shot": (0.791, 0.741, 0.759, 0.820),
+            "French to English (BLEU)": (39.93, 35.07, 26.58, 36.76)}  # GPT-3, SFT, PPO, PPO-ptx
+change = [[100 * (score / gpt3 - 1) for score in others] for gpt3, *others in TABLE_14.values()]
+display(plots.matrix(change, list(TABLE_14), ["SFT", "PPO", "PPO-ptx"], "The paper's tax, 175B: change from GPT-3",
+                     "% of GPT-3's score", "{:+.0f} %", ("PuOr", -35, 35)))
+print(f"PPO-ptx is back at GPT-3's level in {sum(row[2] >= -0.5 for row in change)} of {len(change)} cells. In the "
+      "others it has most of it back, not all.")
+
+# %% [markdown]
+# So "PPO-ptx pays no tax" is one cell's story. (And all of this is the largest model: where the paper looks at its 1.3B
+# model, in truthfulness, PPO-ptx does *worse* than its base.) Our task is a reading worksheet, continued word for word.
 
 # %%
 reading = {stage: stats.mean_interval(evaluate.reading_skill(
@@ -683,6 +703,70 @@ print(f"Who judges moves the win rate over SFT by {100 * spread:.1f} points. Ask
 # exist for it, and two answers with the same grade are the same answer: a toss-up, which pulls every win rate towards
 # one half. A win rate of this notebook says "the program's values, with human-sized noise", no more. Your four votes
 # at the top were the only human ones.
+#
+# ## A judge with a bias
+#
+# Today a language model often sits in the judge's chair. It is cheap and quick, and it has habits: it prefers what it
+# reads *first*, and what is *longer*. Here is such a judge, made to measure. It sees the true score through some noise,
+# and adds a bonus for the first place and for every extra token. We know the truth, so we can watch what each remedy
+# removes.
+#
+# {{exercise 6.9}}
+#
+# **What you should see:** a judge that says "the first one" with 0.8 whatever the order has no opinion: 0.5.
+
+# %%
+def both_orders(first_when_a_first: Float[np.ndarray, "n"], first_when_b_first: Float[np.ndarray, "n"]
+                ) -> Float[np.ndarray, "n"]:
+    """Compute the preference for A from a judge's preference for the answer shown first, asked in both orders."""
+    ### BEGIN SOLUTION
+    return (first_when_a_first + (1 - first_when_b_first)) / 2
+    ### END SOLUTION
+
+
+both_orders = check("6.9", both_orders)
+print(both_orders(np.array([0.8, 0.9]), np.array([0.8, 0.3])))
+
+# %%
+BONUS = {"first": 0.15, "token": 0.02}  # in units of the true score, which runs from 0 to 1
+of_ptx, of_sft = (np.array([row["grade"].score for row in answers[stage] if row["set"] == "mixed"])
+                  for stage in ("ppo_ptx", "sft"))
+longer = evaluate.per_prompt(answers["ppo_ptx"], "length") - evaluate.per_prompt(answers["sft"], "length")
+
+
+def says_first(gap, extra_tokens, first=0.0, token=0.0, noise=0.2):
+    """(n,) how often a judge prefers the answer shown first, averaged over its moods. gap: first minus second."""
+    return np.array([0.5 + 0.5 * math.erf((g + first + token * e) / (2 * noise))
+                     for g, e in zip(gap, extra_tokens, strict=True)])
+
+
+def judged_by(**bonus):
+    """(PPO-ptx shown first, SFT shown first): each time the preference for PPO-ptx."""
+    return (says_first(of_ptx - of_sft, longer, **bonus), 1 - says_first(of_sft - of_ptx, -longer, **bonus))
+
+
+fair, wordy = judged_by()[0], judged_by(**BONUS)
+fixed = both_orders(wordy[0], 1 - wordy[1])
+verdicts = {"a fair judge": fair, "biased, PPO-ptx shown first": wordy[0], "biased, SFT shown first": wordy[1],
+            "biased, asked in both orders": fixed}
+rates = {name: stats.mean_interval(found) for name, found in verdicts.items()}
+rates["both orders, at equal length"] = measures.equal_length_win_rate(fixed, longer)
+
+# %%
+display(plots.interval_rows(rates, "win rate of PPO-ptx over SFT (dashed: the fair judge)",
+                            reference=rates["a fair judge"].value,
+                            marks=dict.fromkeys(rates, "ppo_ptx") | {"a fair judge": "oracle"}))
+flips = np.mean((wordy[0] > 0.5) != (wordy[1] > 0.5))
+print(f"The place alone moves the verdict by {100 * (wordy[0] - wordy[1]).mean():.0f} points, and in {percent(flips)} "
+      f"of the prompts it decides who wins. PPO-ptx writes {abs(longer.mean()):.1f} tokens "
+      f"{'more' if longer.mean() > 0 else 'fewer'} on average, and the bonus per token still moves the rate by "
+      f"{100 * (fixed - fair).mean():+.1f} points after both orders.")
+
+# %% [markdown]
+# Asking in both orders takes out the place, exactly, and nothing else: a taste for length is the same in both orders.
+# The straight line of exercise 6.6 takes out what is linear in length, but also what is *truly* better about longer
+# answers. None of this needs the truth. What does need it is knowing that no third habit is left: a judge's liking for
+# its own style has no column that you could regress on.
 #
 # ## The whole table
 #

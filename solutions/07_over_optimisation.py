@@ -15,10 +15,11 @@ from rlhf_lite import best_of_n, files, models, plots, reward, stats
 from rlhf_lite import tiny_world as tiny
 from rlhf_lite.exercises import check, progress, setup
 from rlhf_lite.experiment import data, evaluate, report
-from rlhf_lite.experiment.answers import answer_rows
-from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, TEMPERATURE
+from rlhf_lite.experiment.answers import answer_rows, rank_answers
+from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, TEMPERATURE, Recipe
 from rlhf_lite.ppo import PPOConfig, train_ppo
 from rlhf_lite.sampling import sample_many
+from rlhf_lite.town import labelers
 from rlhf_lite.town.grading import grade
 from rlhf_lite.widgets import measure as inside
 from rlhf_lite.widgets.sliders import BetaSlider
@@ -40,11 +41,12 @@ tokenizer, sft, reward_model = lesson.tokenizer(), lesson.policy("sft"), lesson.
 N = lesson.pick(64, 16)
 prompts = data.prompts_of("valid", lesson.pick(80, 12))
 ids = [row for row in data.encoded(tokenizer, prompts) for _ in range(N)]
-sampled = sample_many(sft, ids, MAX_NEW_TOKENS, TEMPERATURE)
-texts = [models.decode_response(tokenizer, answer) for answer in sampled]
-grades = [grade(prompts[i // N], texts[i], answer[-1] == models.END) for i, answer in enumerate(sampled)]
+gate_answers = sample_many(sft, ids, MAX_NEW_TOKENS, TEMPERATURE)
+texts = [models.decode_response(tokenizer, answer) for answer in gate_answers]
+grades = [grade(prompts[i // N], texts[i], answer[-1] == models.END) for i, answer in enumerate(gate_answers)]
 true = torch.tensor([g.score for g in grades]).view(-1, N)
-proxy = reward.score(reward_model, [reward.reward_input(p, a) for p, a in zip(ids, sampled, strict=True)]).view(-1, N)
+read_by = [reward.reward_input(p, a) for p, a in zip(ids, gate_answers, strict=True)]
+proxy = reward.score(reward_model, read_by).view(-1, N)
 
 shown = int((true[:, :16].std(dim=1) * proxy[:, :16].std(dim=1)).argmax())
 print(prompts[shown].text)
@@ -115,12 +117,14 @@ def intervals(scores):
 
 gate = {"n": ns, "kl": curve["kl"], "rm": intervals(curve["true"]), "oracle": intervals(oracle["true"])}
 display(plots.gate(gate))
-gains = [point["value"] - gate["rm"][0]["value"] for point in gate["rm"]]
-top, possible = int(np.argmax(gains)), gate["oracle"][-1]["value"] - gate["oracle"][0]["value"]
-mean_proxy = curve["proxy"].mean(dim=0)
-print(f"The proxy rises all the way, from {mean_proxy[0]:.2f} to {mean_proxy[-1]:.2f}. The truth gains most at "
-      f"n = {ns[top]} ({gains[top]:+.3f}) and stands at {gains[-1]:+.3f} with n = {ns[-1]}. A perfect judge would gain "
-      f"{possible:+.3f}, so the reward model sees at best {100 * max(gains) / possible:.0f} % of what there is to see.")
+mean_proxy, possible = curve["proxy"].mean(dim=0), gate["oracle"][-1]["value"] - gate["oracle"][0]["value"]
+gains = (curve["true"] - curve["true"][:, :1])  # (prompts, n), over a single answer
+top = int(gains[::2].mean(dim=0).argmax())  # every second prompt chooses n; the others say what it is worth
+chosen, fair, last = (found.mean().item() for found in (gains[::2, top], gains[1::2, top], gains[:, -1]))
+print(f"The proxy rises all the way, from {mean_proxy[0]:.2f} to {mean_proxy[-1]:.2f}. Half of the prompts find the "
+      f"truth best at n = {ns[top]} and put the gain at {chosen:+.3f}; the other half, which had no say in that, "
+      f"at {fair:+.3f}. With n = {ns[-1]} it is {last:+.3f} over all. A perfect judge would gain {possible:+.3f}, so "
+      f"the reward model sees {100 * fair / possible:.0f} % of what there is to see.")
 
 # %% [markdown]
 # ## How far did we go?
@@ -327,7 +331,7 @@ run = train_ppo(policy, reference, models.copy_model(reward_model), data.encoded
 means = [(point["iteration"], point["kl"], point["proxy"].mean(), point["true"].mean()) for point in trail]
 start, peak, end = means[0], max(means, key=lambda point: point[3]), means[-1]
 print(f"Proxy: {start[2]:+.2f} at the start, {end[2]:+.2f} at the end; that is all the optimiser ever saw.\n"
-      f"Truth: {start[3]:.3f} at the start, {peak[3]:.3f} at its best (iteration {peak[0]}, KL {peak[1]:.1f} nats), "
+      f"Truth: {start[3]:.3f} at the start, {peak[3]:.3f} at the best look (iteration {peak[0]}, {peak[1]:.1f} nats), "
       f"{end[3]:.3f} at the end (KL {end[1]:.1f}).\n"
       + ("They part: from its best moment on the measured reward still grew by "
          f"{end[2] - peak[2]:.2f} while the truth lost {peak[3] - end[3]:.2f}." if peak[0] < end[0] and end[2] > peak[2]
@@ -338,6 +342,26 @@ print(f"Proxy: {start[2]:+.2f} at the start, {end[2]:+.2f} at the end; that is a
 # with the scale and the quality of the reward model. (The shipped PPO model used a larger one. Gao et al. trained
 # with none at all.)
 #
+# ### Fresh prompts
+#
+# "At its best" is the largest of many looks, all at the same prompts. The largest of many noisy numbers is too large,
+# for the same reason for which the winner of a lottery is not a good gambler. So ask the three policies again, on
+# prompts that had no part in choosing.
+
+# %%
+fresh = data.prompts_of("valid", 2 * len(asked))[len(asked):]
+again = {name: np.array([row["grade"].score for row in answer_rows(writer, tokenizer, fresh, seed=5, progress=False)])
+         for name, writer in (("SFT", sft), ("at its best", kept["best"]), ("at the end", policy))}
+display(plots.interval_rows({name: stats.mean_interval(found) for name, found in again.items()},
+                            f"true score on {len(fresh)} fresh prompts", kind="score",
+                            marks={"SFT": "sft", "at its best": "ppo", "at the end": "reward"}))
+for name, before in (("SFT", start[3]), ("at the end", end[3])):
+    gain = stats.mean_interval(again["at its best"] - again[name])
+    rival = "SFT" if name == "SFT" else "the last one"
+    print(f"The best look beats {rival} by {peak[3] - before:+.3f} on the prompts that chose it, and by "
+          f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}) on fresh ones.")
+
+# %% [markdown]
 # ### What does it say now?
 #
 # Curves are easy to look away from. So read.
@@ -433,9 +457,27 @@ for key, name in (("bon", "Best-of-n"), ("rl", "Reinforcement learning")):
           f"about {fit['error']:.2f} standard deviations.")
 
 # %% [markdown]
-# Two warnings. Reinforcement learning spends far more KL than best-of-n for the same effect, so the two axes cannot
-# be compared. And the RL form has an infinite slope at 0, so do not trust it there; nor is its summit a measurement:
-# compare the nats at which the fitted curve turns with those at which you saw the truth at its best, above.
+# A curve with two numbers in it fits almost any hump. The fair question is whether it knows a point that it has not
+# seen. Fit it to the nearer half of the journey and ask for the far end.
+
+# %%
+fits = {"bon": (stats.gao_fit_bon, lambda d, fit: d * (fit.alpha - fit.beta * d)),
+        "rl": (stats.gao_fit_rl, lambda d, fit: d * (fit.alpha - fit.beta * np.log(d)))}
+for key, name in (("bon", "Best-of-n"), ("rl", "Reinforcement learning")):
+    d, gold = points[key][:, np.argsort(points[key][0])]
+    fit_it, curve_of = fits[key]
+    everything, half = fit_it(d, gold), fit_it(d[:len(d) // 2 + 1], gold[:len(d) // 2 + 1])
+    worst = int(np.argmax(np.abs(gold - curve_of(d, everything))))
+    print(f"{name}: fitted to all points it misses most at d = {d[worst]:.2f}: {curve_of(d, everything)[worst]:+.2f} "
+          f"instead of {gold[worst]:+.2f}. Fitted up to d = {d[len(d) // 2]:.2f} it expects "
+          f"{curve_of(d, half)[-1]:+.2f} at d = {d[-1]:.2f}; measured {gold[-1]:+.2f}.")
+print(f"Where the truth turns: the RL curve says {journeys['fit_rl']['peak_d'] ** 2:.1f} nats, the looks said "
+      f"{peak[1]:.1f}.")
+
+# %% [markdown]
+# So use such a curve to *describe* what you have measured, with its error, and not to foretell what comes next. Two
+# more warnings. Reinforcement learning spends far more KL than best-of-n for the same effect, so the two axes cannot be
+# compared. And the RL form has an infinite slope at 0: do not trust it there.
 #
 # And two differences. Gao et al. measured with a large reward model as "gold" and trained the proxies on its
 # noise-free verdicts; our gold is a grading program and our proxy learnt from noisy simulated people. The curve is not
@@ -485,6 +527,100 @@ print(f"On SFT's answers length and reward correlate at {paid.value:+.2f} ({paid
          else "The reward gained too little to ask what the gain is made of."))
 
 # %% [markdown]
+# ## Several judges
+#
+# A loophole is a mistake of *one* reward model. Train several, each on other rankings and with another random head, and
+# a loophole has to fool them all. Three ways to make one number out of theirs: the **mean**; the **worst** of them
+# (Coste et al. 2023); or the mean minus a price for their **disagreement**, which asks for answers on which the judges
+# are sure. Each model has a zero and a unit of its own, so they must first be put on one scale.
+#
+# **Predict:** which of the three will stand up best to best-of-n? And will any of them be as good as the shipped reward
+# model, which has learnt from many more rankings?
+#
+# {{exercise 7.7}}
+#
+# **What you should see:** for two judges who say 0, 1 and 0, 2 of two answers: they agree perfectly once they are on
+# one scale, so all three rules give -1 and 1.
+
+# %%
+def ensemble_score(members: Float[Tensor, "models prompts answers"], rule: str, price: float = 1.0
+                   ) -> Float[Tensor, "prompts answers"]:
+    """Combine the judges' scores, after giving each mean 0 and standard deviation 1 over all its scores.
+
+    rule: "mean", "worst", or "unsure": the mean minus `price` times the standard deviation between judges. All standard
+    deviations are those of a whole population (correction=0).
+    """
+    ### BEGIN SOLUTION
+    members = members - members.mean(dim=(1, 2), keepdim=True)
+    members = members / members.std(dim=(1, 2), correction=0, keepdim=True)
+    if rule == "worst":
+        return members.min(dim=0).values
+    doubt = price * members.std(dim=0, correction=0) if rule == "unsure" else 0.0
+    return members.mean(dim=0) - doubt
+    ### END SOLUTION
+
+
+ensemble_score = check("7.7", ensemble_score)
+print(ensemble_score(torch.tensor([[[0.0, 1.0]], [[0.0, 2.0]]]), "unsure"))
+
+# %%
+members = lesson.pick(4, 2)
+recipe = Recipe(answers_per_prompt=4, temperatures=(0.4, 0.7, 0.7, 1.0))
+ranked = data.ranked_prompts(tokenizer, rank_answers(
+    sft, tokenizer, data.prompts_of("train", lesson.pick(600, 40)), labelers.training_team(), recipe, seed=5))
+judges = []
+for number in range(members):
+    judge = models.scalar_from_policy(sft, seed=number).requires_grad_(True)
+    mine = np.random.default_rng(number).choice(len(ranked), size=len(ranked) // 2, replace=False)
+    reward.train_reward(judge, [ranked[i] for i in mine], reward.RewardConfig(lr=7e-4, batch_prompts=16, seed=number))
+    judges.append(judge)
+
+# %%
+opinions = torch.stack([reward.score(judge, read_by).view(-1, N) for judge in judges])
+choosers = {"mean": ensemble_score(opinions, "mean"), "worst": ensemble_score(opinions, "worst"),
+            "mean − disagreement": ensemble_score(opinions, "unsure"), "the shipped one": proxy}
+alone = [best_of_n.best_of_n_curve(one, true, ns)["true"] for one in opinions]
+chosen_by = {"one judge (average of all)": torch.stack(alone).mean(dim=0)} | {
+    name: best_of_n.best_of_n_curve(scores, true, ns)["true"] for name, scores in choosers.items()}
+drawn_as = {"one judge (average of all)": ("base", "-"), "mean": ("ppo", "-"), "worst": ("ppo", "--"),
+            "mean − disagreement": ("ppo", ":"), "the shipped one": ("reward", "-")}
+display(plots.lines({f"Best of n, chosen by {members} judges together": {
+    name: (ns, found.mean(dim=0).tolist()) for name, found in chosen_by.items()}}, "n", "true score", drawn_as,
+    xticks=ns, size=(8, 3.6), xscale="log"))
+for name, found in chosen_by.items():
+    gain = stats.mean_interval((found[:, -1] - found[:, 0]).numpy())
+    over = stats.mean_interval((found[:, -1] - chosen_by["one judge (average of all)"][:, -1]).numpy())
+    print(f"{name:27s} best of {ns[-1]}: {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}) over one answer"
+          + ("" if "one judge" in name else
+             f", {over.value:+.3f} ({over.low:+.3f} to {over.high:+.3f}) over one judge"))
+
+# %%
+read = [[reward.reward_input(models.encode_prompt(tokenizer, row["prompt"]), row["token_ids"]) for row in point["rows"]]
+        for point in trail]
+on_the_way = torch.stack([torch.stack([reward.score(judge, rows) for rows in read]) for judge in judges])
+first_look = on_the_way[:, :1]  # the scale of SFT's answers
+on_the_way = (on_the_way - first_look.mean(dim=(1, 2), keepdim=True)) / first_look.std(dim=(1, 2), keepdim=True)
+steps = [point["iteration"] for point in trail]
+display(plots.lines({"On PPO's way: paid by one judge, read by the others": {
+    "the judge it is paid by": (steps, [(m[2] - start[2]) / unit["proxy"] for m in means]),
+    "mean of the others": (steps, on_the_way.mean(dim=(0, 2)).tolist()),
+    "their disagreement": (steps, on_the_way.std(dim=0, correction=0).mean(dim=1).tolist()),
+    "the truth": (steps, [(m[3] - start[3]) / unit["true"] for m in means])}}, "iteration",
+    "standard deviations of SFT's answers", {
+        "the judge it is paid by": ("reward", "-"), "mean of the others": ("ppo", "-"),
+        "their disagreement": ("ppo", ":"), "the truth": ("oracle", "--")}, size=(8, 3.6)))
+doubt = on_the_way.std(dim=0, correction=0).mean(dim=1)
+heard = on_the_way.mean(dim=(0, 2))
+print(f"From the first look to the last the paid judge gains {(end[2] - start[2]) / unit['proxy']:+.2f}, the others "
+      f"{heard[-1] - heard[0]:+.2f}, the truth {(end[3] - start[3]) / unit['true']:+.2f}; "
+      f"the others' disagreement goes from {doubt[0]:.2f} to {doubt[-1]:.2f}.")
+
+# %% [markdown]
+# Did the worst of them win, as its name promises? Compare it with the plain mean, and both with one judge. An ensemble
+# takes out the mistakes that its members do not share. Ours share a start, a size, a temper of their labelers and the
+# kind of answers they have seen; what all of them like for a bad reason no rule can take out. And four small judges do
+# not make up for what one has learnt from more rankings.
+#
 # ## When to stop, if you cannot see the truth?
 #
 # We could read the true score off a program. You will not be able to. What is left?
@@ -509,7 +645,7 @@ for row in report.headline_rows({"headline": [r for r in recorded["headline"] if
 # Not the proxy: it looks best when things are worst. The distance moves early and goes far, and variety falls behind
 # it. So people set a budget for the KL, read samples every few iterations, watch diversity, and ask fresh human
 # judges at a few checkpoints. A second reward model, trained on other labelers, helps as long as it does not share
-# the first one's blind spots.
+# the first one's blind spots; several of them may warn you by beginning to disagree (did ours?).
 #
 # </details>
 #
@@ -521,8 +657,11 @@ for row in report.headline_rows({"headline": [r for r in recorded["headline"] if
 #   policies of every size.
 # - Iterated RLHF: sample from the new policy, let people rank *those* answers, train the reward model again. The map
 #   is redrawn where you now stand.
-# - Several reward models, their mean or their minimum, so that a loophole must fool all of them. Rewards a program
-#   can check, where there are any.
+# - Several reward models, their mean or their minimum; sometimes averaged in their *weights*, which costs no more than
+#   one.
+# - Rewards that a program can check, where there are any (notebook 10).
+# - The KL as a term in the loss instead of in the reward. Which estimator it is matters more than it seems: k2 as a
+#   loss has exactly the gradient that is wanted, and k3 exactly that of the *other* KL (notebook 05 shows both).
 # - Length is taken out by a penalty, by balanced data or, as in notebook 06, in the evaluation.
 #
 # ## Key points

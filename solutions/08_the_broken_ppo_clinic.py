@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float, Int  # Float[Tensor, "batch response"]: float
 from torch import Tensor
 
 from rlhf_lite import plots, sampling
-from rlhf_lite.exercises import check, clinic, dashboard, laboratory, progress, setup
+from rlhf_lite import tiny_world as tiny
+from rlhf_lite.exercises import check, clinic, dashboard, laboratory, progress, sampler, setup
 from rlhf_lite.models import END
 from rlhf_lite.ppo_math import masked_mean
 
@@ -150,7 +151,7 @@ print(kl_per_response(torch.tensor([[-1.0, -1.0], [-1.0, 0.0]]), torch.tensor([[
 # %%
 def examined(*patients, questions, **instruments):
     """Healthy and ill, one row each: does the test of every question pass? instruments: yours, by the test's name."""
-    found = {patient: laboratory.examine(patient, **instruments) for patient in (None, *patients)}
+    found = {patient: laboratory.examine(patient, questions, **instruments) for patient in (None, *patients)}
     return plots.table(("", *questions.values()), [
         (patient or "healthy", *("yes" if results[test] else "NO" for test in questions))
         for patient, results in found.items()])
@@ -192,17 +193,19 @@ examined("Ada", "Bruno", questions={"ratio": "ratio is 1", "kl": "KL is 0"}, rat
 # ## Ward 2: signs
 
 # %%
-ward("Clara", "Dov")
+ward("Clara", "Daria", "Dov")
 
 # %% [markdown]
-# Dov is easy, and a gift: he does the opposite of what he is paid for. Clara is not so easy. Judge by her reward alone:
-# would you have sent her to a doctor? It is the rest of her chart that makes you wonder: KL, length, entropy.
+# Dov is easy, and a gift: he does the opposite of what he is paid for. So does Daria, or so it seems; but compare her
+# entropy and her KL with his. He falls apart. She gives bad service in good order, and a lot of it. Clara is not so
+# easy. Judge by her reward alone: would you have sent her to a doctor? It is the rest of her chart that makes you
+# wonder: KL, length, entropy.
 #
 # Let us take the reward away altogether. A policy is moved away from its reference, every score is 0, a nat costs 1
 # point. One small step. The only force left is the KL penalty. **Predict:** what should it do?
 
 # %%
-for patient in (None, "Clara"):
+for patient in (None, "Clara", "Daria", "Dov"):
     before, after = laboratory.kl_without_reward(patient)
     print(f"{patient or 'healthy':8s} exact KL before the step {before:.4f}, after it {after:.4f}: the penalty "
           f"{'pulls back' if after < before else 'PUSHES AWAY'}")
@@ -222,7 +225,7 @@ clara = "kl sign"
 clara = check("8.3", clara)
 
 # %% [markdown]
-# <details><summary>Clara and Dov: causes and cures</summary>
+# <details><summary>Clara, Daria and Dov: causes and cures</summary>
 #
 # **Clara.**
 #
@@ -231,9 +234,23 @@ clara = check("8.3", clara)
 # + rewards = -kl_coef * (ref_log_probs - log_probs)
 # ```
 #
-# She is *paid* for being far from the reference, and finds one answer that the reference would hardly ever give.
-# Ziegler and colleagues had this bug for a night in 2019, together with a flipped reward, and woke up to a model that
-# wrote as badly as it could. *The test:* P1, `test_p01_without_reward_the_policy_returns_to_the_reference`.
+# She is *paid* for being far from the reference, and finds one answer that the reference would hardly ever give. *The
+# test:* P1, `test_p01_without_reward_the_policy_returns_to_the_reference`.
+#
+# **Daria.** Two flips. Clara's, and then a minus before the whole sum, because somebody prefers costs to rewards:
+#
+# ```diff
+# - rewards = -kl_coef * (log_probs - ref_log_probs);  rewards[last] += scores
+# + costs = -kl_coef * (ref_log_probs - log_probs);  costs[last] += scores
+# + rewards = -costs
+# ```
+#
+# For the penalty the two flips cancel, for the score they do not. So she is held close to the reference, goes on
+# speaking with a healthy entropy, and says what people like least. This is Ziegler and colleagues' bug of 2019. Turning
+# the reward round would usually have made their text fall apart; but the same bug had turned the KL penalty round as
+# well, so the text stayed natural and became as offensive as the labelers could rate it, overnight, while everybody
+# slept. *The test:* P1, `test_p01_the_sign_of_the_advantage`. The curve that gives her away is the first one you would
+# look at, if you were awake.
 #
 # **Dov.** The ratio is upside down, `old / new`. Its gradient points the other way, so whatever did well becomes rarer.
 # *The test:* P1, `test_p01_the_sign_of_the_advantage`.
@@ -414,14 +431,113 @@ print("What both have found out: the reward pays for every further 'thanks'. "
 # once and stays), sweep $\beta$, and have a second opinion on the truth that training does not see.
 # </details>
 #
+# ## Ward 6: answers from another machine
+#
+# In large systems the answers are not written by the process that learns. An engine writes them, quickly, with a *copy*
+# of the weights. The copy may be some steps old, and engines have settings of their own. The trainer then scores the
+# answers with its own weights, so the ratio at step 0 is 1, and so it should be, shouldn't it?
+
+# %%
+ward("Kim", "Lena")
+
+# %% [markdown]
+# **Your diagnosis.** Old and new log-probabilities agree in both. What nobody has asked is whether the tokens were
+# *drawn* from the policy that scores them. There is a beautiful way to ask without seeing the engine. A token's
+# *surprise* is $-\log\pi(y_t)$, and if tokens are drawn from $\pi$ then surprise is, on average, exactly the *entropy*
+# of $\pi$. Tokens that are too likely on average come from a sampler that has cut off the tail; tokens that surprise
+# come from somebody else.
+#
+# {{exercise 8.7}}
+#
+# **What you should see:** two tokens with log-probabilities −0.5 and −2, from distributions of entropy 0.5 and 2: a gap
+# of 0.
+
+# %%
+def surprise_gap(log_probs: Float[Tensor, "batch response"], entropy: Float[Tensor, "batch response"],
+                 mask: Bool[Tensor, "batch response"]) -> Float[Tensor, ""]:
+    """Compute the mean of surprise minus entropy over all actions, in nats per token."""
+    ### BEGIN SOLUTION
+    return torch.where(mask, -log_probs - entropy, 0.0).sum() / mask.sum()
+    ### END SOLUTION
+
+
+surprise_gap = check("8.7", surprise_gap)
+print(surprise_gap(torch.tensor([[-0.5, -2.0]]), torch.tensor([[0.5, 2.0]]), torch.tensor([[True, True]])))
+display(examined("Kim", "Lena", questions={
+    "ratio": "ratio is 1", "sampler": "surprise is entropy, over three iterations", "reward": "reward pulls up"},
+    sampler=surprise_gap))
+
+# %% [markdown]
+# And how bad is it? In a world of six words and answers of three we can compute the gradient over *infinitely many*
+# answers of a stale or truncated sampler $\mu$, and hold it against the true one. What mends it, if anything, is to
+# count each answer $\pi/\mu$ times: engines do report their log-probabilities.
+#
+# {{exercise 8.8}}
+#
+# **What you should see:** an answer of two tokens, each twice as likely under the policy as under the sampler, counts 4
+# times, or 2 times if the cap is 2.
+
+# %%
+def answer_weights(log_probs: Float[Tensor, "batch response"], sampler_log_probs: Float[Tensor, "batch response"],
+                   mask: Bool[Tensor, "batch response"], cap: float) -> Float[Tensor, "batch"]:
+    """Compute how often each of the sampler's answers should count for the policy, at most `cap` times."""
+    ### BEGIN SOLUTION
+    return torch.where(mask, log_probs - sampler_log_probs, 0.0).sum(dim=1).exp().clamp(max=cap).detach()
+    ### END SOLUTION
+
+
+answer_weights = check("8.8", answer_weights)
+twice = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.25]]).log(), torch.tensor([[True, True]])
+print(answer_weights(*twice, cap=1000.0), answer_weights(*twice, cap=2.0))
+
+# %%
+order = clinic.PROMPTS[2]  # tea and a bun
+world = tiny.make_world([order], len(clinic.WORDS), 3)
+ref_log_probs = tiny.policy_log_probs(reference, world)[0].detach().double()
+rewards = torch.tensor([clinic.reward(order, response) for response in world.responses]).double()
+path = sampler.training_path(world, ref_log_probs, rewards, kl_coef=clinic.CONFIG.kl_coef)
+
+
+def weigh(log_p, log_sampler, cap):
+    """Your weights, for answers given as one number each."""
+    return answer_weights(log_p[:, None], log_sampler[:, None], torch.ones(len(log_p), 1).bool(), cap)
+
+
+found = sampler.survey(world, path, rewards, ref_log_probs.sum(dim=-1), clinic.CONFIG.kl_coef, weigh)
+looks = {"stale": ("ppo", "-"), "stale, weights of at most 2": ("ppo", "--"), "stale, weighted": ("ppo", ":"),
+         "top-p": ("reward", "-"), "top-p, weighted": ("reward", ":")}
+display(plots.lines({"What is left of the gradient": found}, "KL between sampler and policy (nats per answer)",
+                    "cosine with the exact gradient", looks, size=(8, 3.6), xlim=(0, 1), ylim=(0, 1.03)))
+near = {name: ys[min(range(len(xs)), key=lambda i: abs(xs[i] - 0.5))] for name, (xs, ys) in found.items()}
+print("At about half a nat: " + ", ".join(f"{name} {cosine:.2f}" for name, cosine in near.items()) + ".")
+
+# %% [markdown]
+# <details><summary>Kim and Lena: causes and cures</summary>
+#
+# **Kim.** Her answers come from weights that are eight iterations old. She is praised for what somebody else said.
+# *Cure:* fresh weights before every batch; where that is too slow, weights $\pi/\mu$. They bring the direction back,
+# exactly as long as nothing is capped, and nearly so with a cap of 2, which real systems need because a single answer
+# could outweigh a batch. *The test:* P18, `test_p18_the_sampler_is_the_policy_that_learns`.
+#
+# **Lena.** Her engine samples with top-p 0.9: at every place only the likeliest tokens that together reach 90 % can be
+# drawn. Many engines, and some checkpoints, bring such a setting along. No weight mends it, since an answer that is
+# never written cannot be counted more often. What was cut off can never be praised; so even "reward pulls up" fails for
+# her, as the rewarded word was among those cut off. *Cure:* top_p = 1, top_k off, temperature 1, and a test that the
+# whole vocabulary can be drawn. *The test:* P18, `test_p18_rare_tokens_keep_their_chance`.
+#
+# Her reward keeps to the healthy band, and only her KL is a little high. Sharpening is a cheap way to a good average,
+# until something new has to be learnt.
+# </details>
+#
 # ## Which instrument sees what
 #
-# All ten on one page. On the left the curves: ▲ and ▼ where the last third of training lies clearly outside the healthy
-# runs. On the right nine tests that need a batch or a step, about a second per patient; four of them are yours.
+# All thirteen on one page. On the left the curves: ▲ and ▼ where the last third of training lies clearly outside the
+# healthy runs. On the right ten tests that need a batch or a step, a few seconds per patient; five of them are yours.
 # **Predict:** is there a patient that only one of the two sides notices?
 
 # %%
-instruments = {"ratio": largest_ratio_error, "kl": kl_per_response, "padding": depends_on_padding, "moved": moved}
+instruments = {"ratio": largest_ratio_error, "kl": kl_per_response, "padding": depends_on_padding, "moved": moved,
+               "sampler": surprise_gap}
 patients = list(runs)
 results = {patient: laboratory.examine(patient, **instruments) for patient in patients}
 signs = {patient: dashboard.compare(runs[patient], healthy) for patient in patients}
@@ -437,13 +553,13 @@ print(f"And the library itself, unharmed, passes {sum(unharmed.values())} of {le
 
 # %% [markdown]
 # Read it by rows and by columns. A curve says *that* something is wrong, and seldom what: look how many patients share
-# the same arrows. A test says *what*, but only what it was written for: these nine were chosen by people who knew the
+# the same arrows. A test says *what*, but only what it was written for: these ten were chosen by people who knew the
 # patients. (One bug may trip several: where half of the actions are clipped, END is not trained either.) And for the
 # one whose code is right no test fails: his curves say that he went far, only the truth says that it was bad.
 #
 # ## The last patient
 #
-# No name, no ward, and a bug that none of the nine tests was written for. Here is what we know.
+# No name, no ward, and a bug that none of the ten tests was written for. Here is what we know.
 
 # %%
 ward("the last patient")
@@ -455,19 +571,19 @@ for patient in (None, "the last patient"):
           f"mean {mean:+.3f}, standard deviation {deviation:.3f}")
 
 # %% [markdown]
-# {{exercise 8.7}}
+# {{exercise 8.9}}
 #
 # Name the bug: `"values late"` (read one token too late), `"pads"` (padding leaks into GAE), `"temperature"` (two of
 # them), `"reference"` (it moves), `"end"` (END is not trained), `"score place"` (not on the last action), `"white
 # targets"` (advantages are whitened before the critic's targets are computed).
 #
-# **What you should see:** a green mark, and after it a tenth test, which the healthy pass and this patient fails.
+# **What you should see:** a green mark, and after it an eleventh test, which the healthy pass and this patient fails.
 
 # %%
 ### BEGIN SOLUTION
 last_patient = "white targets"
 ### END SOLUTION
-last_patient = check("8.7", last_patient)
+last_patient = check("8.9", last_patient)
 for patient in (None, "the last patient"):
     print(f"{patient or 'healthy':17s} returns are what was earned, whatever the critic believes: "
           f"{'yes' if laboratory.returns_ignore_the_critic(patient) else 'NO'}")
@@ -491,8 +607,10 @@ print("\n".join(f"{patient:17s} {case.pitfall:8s} {case.wrong}" for patient, cas
 #
 # - They rarely have these tests. Most test suites of RLHF libraries check that a training run finishes and that *some
 #   weights have changed*. Every patient of this clinic would pass that.
-# - They have bugs of scale which a tea room has not: weights that differ between the sampling engine and the trainer,
-#   bfloat16 log-probabilities, several GPUs that disagree about a mean. Step-zero identities find many of these too.
+# - They have bugs of scale which a tea room has not: bfloat16 log-probabilities in the engine and float32 in the
+#   trainer, several GPUs that disagree about a mean. Step-zero identities find many of these too.
+# - Kim's illness is often chosen on purpose: asynchronous training writes the next answers while it still learns from
+#   the last. Then the weights of exercise 8.8 are part of the loss, capped and per token.
 # - They cannot ask for the truth. What they have instead: held-out human judgement, a second reward model, reading
 #   samples.
 # - InstructGPT reports none of its bugs. Ziegler and colleagues (2019) did, and helped everybody since.
@@ -501,6 +619,7 @@ print("\n".join(f"{patient:17s} {case.pitfall:8s} {case.wrong}" for patient, cas
 #
 # - Before the first step the ratio is 1 and the KL is 0. One batch, one second; test it in every project.
 # - Take one force away and see which way the other pushes. Signs are found by experiment, not by staring.
+# - Ask where the answers came from. Surprise equals entropy, or somebody else has written them.
 # - Padding must be invisible: garbage, NaN and extra columns change no number.
 # - A metric that is too good is a symptom: a critic that has seen the answer, a KL that never grows, a reward that
 #   soars.

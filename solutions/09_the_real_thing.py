@@ -250,18 +250,24 @@ scores, _, _ = reward.score_rankings(reward_model, pairs["valid"], batch_size=16
 judge = measures.fit_words(split["judge"])  # the second judge: a bag of words, from other people's pairs
 
 
+def share(values):
+    """The mean of values between 0 and 1, with Wilson's interval, which does not shrink to nothing at 0 or 1."""
+    return stats.proportion_interval(float(np.sum(values)), len(values))
+
+
 def right(judged):
     """1, 0.5 or 0 for each held-out pair: does a bag of words prefer what people preferred?"""
     chosen, rejected = ([getattr(pair, side) for pair in split["valid"]] for side in ("chosen", "rejected"))
     return measures.preferred(judged.score(chosen) - judged.score(rejected))
 
 
+# %%
 of_model = measures.preferred((scores[:, 0] - scores[:, 1]).numpy())
 n, people = len(pairs["valid"]), "people" if material.human else "simulated labelers"
 accuracy = {"a ruler": stats.proportion_interval(ruler_accuracy(extra["train"], extra["valid"]) * n, n),
-            "a bag of words, same pairs": stats.mean_interval(right(bag)),
-            "the second judge, other pairs": stats.mean_interval(right(judge)),
-            "the reward model": stats.mean_interval(of_model)}
+            "a bag of words, same pairs": share(right(bag)),
+            "the second judge, other pairs": share(right(judge)),
+            "the reward model": share(of_model)}
 display(plots.interval_rows(accuracy, f"agreement with {people} on {n} held-out pairs (dashed: a coin)", reference=0.5,
                             marks={"the reward model": "reward", "the second judge, other pairs": "oracle",
                                    "a bag of words, same pairs": "sft", "a ruler": "base"}))
@@ -420,7 +426,7 @@ for stage, found in truth.items():
 written = {stage: measures.written_truth(model, tokenizer, questions, encode, dials["new_tokens"])
            for stage, model in policies.items()}
 for stage, (texts, near) in written.items():
-    found = stats.mean_interval(near)
+    found = share(near)
     print(f"{stage:6s}nearer to the truth in {found.value:.0%} ({found.low:.0%} to {found.high:.0%}) of its answers; "
           f"the first: {textwrap.shorten(texts[0], 60)!r}")
 
@@ -432,7 +438,8 @@ for stage, (texts, near) in written.items():
 # {{exercise 9.6}}
 #
 # **What you should see:** intervals of the *change*. With few questions they are wide, and most cross 0: that is what
-# honest evaluation of a small change on a small test looks like.
+# honest evaluation of a small change on a small test looks like. Where not a single answer changed, the formula gives
+# ± 0.000, which cannot be right: other questions might well have changed. There we ask Wilson how many.
 
 # %%
 def paired_gain(before: Float[np.ndarray, "n"], after: Float[np.ndarray, "n"]) -> tuple[float, float]:
@@ -451,7 +458,10 @@ for name, found in (("mc1", {s: t["mc1"] for s, t in truth.items()}), ("mc2", {s
     for a, b in (("start", "SFT"), ("SFT", "PPO")):
         gain, half = paired_gain(found[a], found[b])
         apart = 1.96 * np.sqrt((found[a].var(ddof=1) + found[b].var(ddof=1)) / len(found[a]))
-        print(f"{name}, {a} → {b}: {gain:+.3f} ± {half:.3f} (taken for two separate groups: ± {apart:.3f})")
+        hidden = share(0 * found[a]).high
+        print(f"{name}, {a} → {b}: " + (
+            f"{gain:+.3f} ± {half:.3f} (taken for two separate groups: ± {apart:.3f})" if half
+            else f"none of {len(found[a])} changed; of all such items up to {hidden:.0%} still might"))
 
 # %% [markdown]
 # The last lines are the **alignment tax**: how much more surprised the model is by plain English that nobody trained it
@@ -475,13 +485,13 @@ for a, b in (("PPO", "SFT"), ("SFT", "start")):
     longer = sat[a]["length"] - sat[b]["length"]
     for key, name in (("rm", "reward model"), ("judge", "second judge")):
         won = measures.preferred(sat[a][key] - sat[b][key])
-        wins[f"{a} over {b}, {name}"] = stats.mean_interval(won)
+        wins[f"{a} over {b}, {name}"] = share(won)
         if key == "judge":
             wins[f"{a} over {b}, second judge\nat equal length"] = measures.equal_length_win_rate(won, longer)
 
 # %%
 drawn_as = {"start": "base", "SFT": "sft", "PPO": "ppo"}
-choices = {name: {drawn_as[stage]: stats.mean_interval(found[name]) for stage, found in truth.items()}
+choices = {name: {drawn_as[stage]: share(found[name]) for stage, found in truth.items()}
            for name in guess}
 cost = {drawn_as[stage]: (stats.mean_interval(losses - text_loss["start"]), losses.mean())
         for stage, losses in text_loss.items()}
@@ -506,7 +516,8 @@ print(f"The second judge agrees with {people} on {trust.value:.0%} of the held-o
       f"{trust.high:.0%})" + ("." if trust.low > 0.5 else ": no better than a coin as far as we can tell, so its word "
                               "counts for little in this run."))
 for stage, now in sat.items():
-    print(f"{stage:6s} ends by itself in {now['finished'].mean():.0%} of the answers, "
+    ended = share(now["finished"])
+    print(f"{stage:6s} ends by itself in {ended.value:.0%} ({ended.low:.0%} to {ended.high:.0%}) of the answers, "
           f"{now['length'].mean():.0f} tokens on average, KL from SFT {now['kl'].mean():+.2f}")
 
 # %% [markdown]

@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float  # Float[Tensor, "batch response"]: floats, of
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from rlhf_lite import checkpoints, dpo, feedback, models, plots, ppo, ppo_math, reward, rloo, stats
+from rlhf_lite import checkpoints, dpo, feedback, grpo, models, plots, ppo, ppo_math, reward, rloo, stats
 from rlhf_lite import tiny_world as tiny
-from rlhf_lite.exercises import check, progress, setup
+from rlhf_lite.exercises import check, checker, group_gradients, progress, sampler, setup
 from rlhf_lite.experiment import base_model, data
 from rlhf_lite.experiment.answers import answer_rows, rank_answers
 from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, TEMPERATURE, default_recipe
@@ -415,21 +415,183 @@ print("From 128 answers: " + ", ".join(f"{way} {found[128].value:.2f}" for way, 
 # %% [markdown]
 # ### And GRPO?
 #
-# GRPO (DeepSeek, 2024) is RLOO's famous cousin. It compares within a group too, and then *divides by the group's
-# spread*. Look at what that does to two prompts, one on which all answers are nearly alike and one on which they
-# differ:
+# GRPO (DeepSeek, 2024) is RLOO's famous cousin, and the one behind most reasoning models. It compares within a group
+# too. Then it does four more things, each of which somebody has taken out again since:
+#
+# - it subtracts the mean of the *whole* group, the answer's own score included;
+# - it **divides by the group's standard deviation**;
+# - it **divides by the answer's length**, so that every answer weighs the same, however many tokens it has;
+# - it moves the **KL from the reward into the loss**, token by token, as the estimator k3.
+#
+# {{exercise 10.6}}
+#
+# **What you should see:** 1, 0, 0, 1 become +0.87 and −0.87, and a group of four equal scores becomes four zeros.
 
 # %%
+def group_advantages(scores: Float[Tensor, "batch"], group: int, divide_by_std: bool) -> Float[Tensor, "batch"]:
+    """Subtract the group's mean from each score and divide by the group's standard deviation, if that is asked for."""
+    ### BEGIN SOLUTION
+    groups = scores.view(-1, group)
+    centred = groups - groups.mean(dim=1, keepdim=True)
+    if divide_by_std:
+        spread = groups.std(dim=1, keepdim=True)
+        centred = torch.where(spread > 1e-6, centred / spread.clamp(min=1e-6), 0.0)
+    return centred.flatten()
+    ### END SOLUTION
+
+
+group_advantages = check("10.6", group_advantages)
+print(group_advantages(torch.tensor([1.0, 0.0, 0.0, 1.0, 2.0, 2.0, 2.0, 2.0]), 4, True))
 two_groups = torch.tensor([[1.0, 1.0, 1.0, 1.1], [-2.0, 0.0, 1.0, 3.0]])
-grpo = (two_groups - two_groups.mean(dim=1, keepdim=True)) / two_groups.std(dim=1, keepdim=True)
-rloo_table = rloo_advantages(two_groups.flatten(), 4).view(2, 4)
+lines = [("scores", two_groups), ("RLOO", rloo_advantages(two_groups.flatten(), 4).view(2, 4)),
+         ("GRPO", group_advantages(two_groups.flatten(), 4, True).view(2, 4))]
 display(plots.table(("", "answers nearly alike", "answers that differ"), [
-    (name, *("  ".join(f"{x:+.2f}" for x in group) for group in numbers.tolist()))
-    for name, numbers in (("scores", two_groups), ("RLOO", rloo_table), ("GRPO", grpo))]))
+    (name, *("  ".join(f"{x:+.2f}" for x in group) for group in numbers.tolist())) for name, numbers in lines]))
 
 # %% [markdown]
 # A tenth of a point on the left now shouts as loudly as five points on the right. With a program that says right or
-# wrong, where GRPO was made for, that is harmless or even useful; with a noisy learned reward it makes noise loud.
+# wrong, where GRPO was made for, groups differ less; with a noisy learned reward it makes noise loud.
+#
+# {{exercise 10.7}}
+#
+# **What you should see:** the answer of two tokens has a loss of 2 without dividing by its length and of 1 with it.
+
+# %%
+def grpo_losses(log_probs: Float[Tensor, "batch response"], ref_log_probs: Float[Tensor, "batch response"],
+                advantages: Float[Tensor, "batch"], mask: Bool[Tensor, "batch response"], kl_coef: float,
+                divide_by_length: bool) -> Float[Tensor, "batch"]:
+    """Compute the loss of every answer, with the KL in the loss as k3, token by token."""
+    ### BEGIN SOLUTION
+    log_ratio = ref_log_probs - log_probs
+    k3 = log_ratio.exp() - 1 - log_ratio
+    tokens = torch.where(mask, -advantages.detach()[:, None] * log_probs + kl_coef * k3, 0.0)
+    return tokens.sum(dim=1) / mask.sum(dim=1) if divide_by_length else tokens.sum(dim=1)
+    ### END SOLUTION
+
+
+grpo_losses = check("10.7", grpo_losses)
+one_answer = torch.tensor([[-1.0, -1.0]]), torch.tensor([[-1.0, -1.0]]), torch.tensor([1.0]), torch.ones(1, 2).bool()
+print([grpo_losses(*one_answer, kl_coef=0.1, divide_by_length=divide).item() for divide in (False, True)])
+
+# %% [markdown]
+# The library's `grpo.py` has each of the four as a switch. Now the question of this course: does it still climb
+# equation 2? Three customers of the tea room: one wants nothing more, one orders tea, one orders tea and a bun. A
+# *program* checks the answer: 1 if exactly what was ordered is served and the answer ends there, else 0. We take a
+# policy for which the first is easy, the second middling and the third hard, and compute the gradient of every variant
+# over infinitely many groups.
+#
+# **Predict:** which switch bends the direction most? And will larger groups, which cost more, make it better or worse?
+
+# %%
+ORDERS = [[1, 5], [1, 3], [1, 4, 3]]  # after "thanks" nothing more, tea, bun and tea
+room = tiny.make_world(ORDERS, vocab_size=6, max_new_tokens=3)
+
+
+def served(order, response):
+    """1.0 if the answer is what was ordered, in any order, and END."""
+    wanted = {token for token in order if token in (3, 4)}
+    return float(response[-1] == 2 and set(response[:-1]) == wanted and len(response) == len(wanted) + 1)
+
+
+right = torch.tensor([[served(order, response) for response in room.responses] for order in ORDERS]).double()
+room_ref = tiny.policy_log_probs(tiny.tiny_policy(room, seed=1, sharpness=6), room).detach().double()
+tables = [sampler.training_path(room, room_ref[i], right[i], 0.02, steps, lr=0.05)[-1]
+          for i, steps in enumerate((50, 35, 20))]  # the shorter the training, the harder the order still is
+table = torch.stack(tables).requires_grad_()
+now = tiny.table_log_probs(table, room)
+print("Served rightly:", [f"{share:.2f}" for share in (now.sum(-1).exp() * right).sum(-1).tolist()])
+
+# %%
+sizes = lesson.pick((4, 16, 64), (4, 16))
+plain = group_gradients.survey(room, now, room_ref, right, [table], kl_coef=0.0, sizes=sizes)
+priced = group_gradients.survey(room, now, room_ref, right, [table], kl_coef=0.1, sizes=sizes[:2])
+kept = "group mean", "÷ std", "÷ length"
+display(plots.matrix([list(plain[name].values()) for name in kept], kept, [str(size) for size in sizes],
+                     "Cosine with the exact gradient, no KL", "cosine", "{:.3f}", ("cividis", 0.9, 1),
+                     xlabel="answers in a group"))
+display(plots.matrix([list(found.values()) for found in priced.values()], list(priced), [str(n) for n in sizes[:2]],
+                     "The same, where a nat costs 0.1", "cosine", "{:.2f}", ("cividis", 0.5, 1),
+                     xlabel="answers in a group"))
+print("Dividing by the spread: " + ", ".join(f"{cosine:.3f} in groups of {n}" for n, cosine in plain["÷ std"].items()))
+in_loss = {k: priced[f"KL in the loss, {k}"][sizes[1]] for k in ("k1", "k2", "k3")}
+print("The KL in the loss: " + ", ".join(f"{k} {cosine:.2f}" for k, cosine in in_loss.items())
+      + f" (in the reward: {priced['group mean'][sizes[1]]:.2f}).")
+
+# %% [markdown]
+# Read the two pictures slowly.
+#
+# - The **group's mean** is harmless: a shorter step in the same direction.
+# - **÷ std** weighs the prompts. With 0 and 1 as scores, a customer who is served rightly with probability p gets the
+#   weight $1/\sqrt{p(1-p)}$: the very easy and the very hard count most. In groups of four it cannot do much, as a
+#   group that differs at all nearly always has the same spread. Larger groups estimate the spread better, and bend
+#   more.
+# - **÷ length** bends little here, where no answer is longer than three tokens. In the wild a wrong answer of a
+#   thousand tokens is then punished a tenth as much per token as one of a hundred, so wrong answers grow. Dr. GRPO (Liu
+#   et al. 2025) takes both divisions out.
+# - The **KL in the loss**. k1 as a loss does nothing at all on average, so here the price of a nat is simply missing.
+#   k3, GRPO's choice, has the gradient of the *other* KL, KL(π_ref‖π) (notebook 05), and the further the policy has
+#   gone, the less the two agree. k2 has the right gradient for a whole answer; token by token, as it is used, it
+#   forgets that a token also decides where the next ones are chosen.
+#
+# ## Rewards that a program can check
+#
+# GRPO's success came with rewards nobody had to learn: is the sum right, do the tests pass? Our town has such requests
+# too. "Write a short advert for the bakery. Use at most eight words." Three clauses a program can check: the **wish**
+# is kept, the answer **names what it is about**, it comes to an **end**. No reward model, no rankings, and no critic:
+# two models in memory.
+#
+# And no Goodhart? The program is only as good as its list. Here are two checkers: one has all clauses, the other
+# forgets that the answer should be about something. Same policy, same prompts, same steps.
+#
+# **Predict:** what will an answer look like that keeps the wish and ends, and need not be about anything?
+
+# %%
+wishes = {split: checker.checkable(data.prompts_of(split)) for split in ("train", "valid")}
+wish_ids = data.encoded(tokenizer, wishes["train"])
+tested = wishes["valid"][:lesson.pick(100, 12)]
+followed = {"all clauses": [], "forgets the subject": []}
+
+
+def inspect(policy, iteration, run):
+    """Measure every clause, and the town's true score, on requests that it was not trained on."""
+    rows = answer_rows(policy, tokenizer, tested, seed=3, progress=False)
+    found = [checker.clauses(prompt, row["response"], row["finished"])
+             for prompt, row in zip(tested, rows, strict=True)]
+    shares = {name: sum(one[name] for one in found) / len(found) for name in checker.CLAUSES}
+    followed[run].append({"step": iteration, **shares, "true": sum(row["grade"].score for row in rows) / len(rows),
+                          "rows": rows})
+    return {}
+
+
+# %%
+config = grpo.GRPOConfig(iterations=lesson.pick(30, 2), prompts_per_step=lesson.pick(8, 3), group=lesson.pick(8, 4),
+                         lr=3e-4, warmup_iterations=3, divide_by_length=False, kl_in="reward", kl_coef=0.01,
+                         temperature=0.7, max_new_tokens=MAX_NEW_TOKENS)
+for run, checked in {"all clauses": ("wish", "subject", "end"), "forgets the subject": ("wish", "end")}.items():
+    policy = models.copy_model(sft)
+    inspect(policy, 0, run)
+    grpo.train_grpo(policy, sft_reference, wish_ids, config, checker.reward_of(wishes["train"], wish_ids, tokenizer,
+                                                                               checked),
+                    evaluate=lambda policy, step, run=run: inspect(policy, step, run),
+                    evaluate_every=lesson.pick(5, 1))
+
+# %%
+drawn = (("wish", "the wish", plots.COLOURS["sft"]), ("subject", "the subject", plots.COLOURS["reward"]),
+         ("end", "an end", plots.COLOURS["base"]), ("true", "true score", plots.COLOURS["oracle"]))
+display(plots.learning_curves({f"Checker: {run}": [{name: x for name, x in point.items() if name != "rows"}
+                                                   for point in points] for run, points in followed.items()},
+                              drawn, same_scale=True))
+for run, points in followed.items():
+    print(f"{run}: " + ", ".join(f"{name} {points[0][name]:.2f} → {points[-1][name]:.2f}"
+                                 for name in (*checker.CLAUSES, "true")))
+display(plots.table(("request", *followed), [
+    (tested[i].text, *(points[-1]["rows"][i]["response"] for points in followed.values())) for i in range(4)]))
+
+# %% [markdown]
+# Look at the red line on the right and read a few answers. Nobody cheated and nothing crashed: the forgetful checker
+# was obeyed to the letter. A program is a judge without moods, which makes it a wonderful reward and its holes
+# perfectly reliable. The remedies are those of notebook 07: read samples, keep a measure that is not paid for, and when
+# you find a hole, mend the checker and train again from the reference.
 #
 # ### Loop
 #
@@ -465,7 +627,7 @@ print(f"{iterations * batch} answers each. PPO made {iterations * -(-batch // re
 # Three policies from the same SFT model. We ask all of them the same validation prompts and measure what none of them
 # was trained on, the town's true score, and what it cost in distance.
 #
-# {{exercise 10.6}}
+# {{exercise 10.8}}
 #
 # **What you should see:** for one answer of two tokens, each twice as likely as under the reference, 2 ln 2 = 1.39
 # nats.
@@ -479,7 +641,7 @@ def kl_per_answer(log_probs: Float[Tensor, "batch response"], ref_log_probs: Flo
     ### END SOLUTION
 
 
-kl_per_answer = check("10.6", kl_per_answer)
+kl_per_answer = check("10.8", kl_per_answer)
 print(kl_per_answer(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.25]]).log(), torch.tensor([[True, True]])))
 
 # %%
@@ -504,7 +666,7 @@ def measured(policy):
 
 
 # %%
-policies = {"SFT": sft, "DPO": dpo_policy, "RLOO": rloo_policy, "PPO": ppo_run.ema}
+policies = {"SFT": sft, "DPO": dpo_policy, "RLOO": rloo_policy, "PPO": ppo_policy, "PPO, averaged": ppo_run.ema}
 results = {name: measured(policy) for name, policy in policies.items()}
 # name: (models in memory while training, how many of them are trained, rankings it learnt from)
 taught = checkpoints.load_card(base_model.shipped("reward", "1.3m")).get("rankings", "?")
@@ -520,25 +682,28 @@ lines = []
 for name, found in results.items():
     true, gain = spread(found["true"]), spread(found["true"] - results["SFT"]["true"])
     cells = name, f"{true.value:.3f} ({true.low:.3f} to {true.high:.3f})"
+    if name != "SFT":
+        cells += (f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})", f"{found['proxy'].mean():+.2f}",
+                  f"{found['kl'].mean():.2f}")
     if name in COST:
         count, trained, labels = COST[name]
-        cells += (f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})", f"{found['proxy'].mean():+.2f}",
-                  f"{found['kl'].mean():.2f}", f"{minutes[name.lower()]:.1f}", f"{count} ({trained})", labels)
+        cells += (f"{minutes[name.lower()]:.1f}", f"{count} ({trained})", labels)
     lines.append(cells)
 display(plots.table(("", "true score (95 %)", "gain over SFT (95 %)", "proxy", "KL", "minutes", "models (trained)",
                      "rankings"), lines))
 
 # %% [markdown]
 # Which models? DPO: policy and reference (which could even leave, its numbers are known before the first step). RLOO:
-# these and the reward model. PPO: these and the critic. (Our loop also keeps an averaged copy of the policy, as
-# InstructGPT did, and this copy is the one in the table: it lags behind, so its KL and its proxy are lower than at the
-# end of PPO's curves above. DPO and RLOO show their last weights.) A model that is trained weighs four times a frozen
+# these and the reward model. PPO: these and the critic. Our loop also keeps an averaged copy of the policy, as
+# InstructGPT did. It lags behind, and in so short a run a good part of it is still SFT, so its KL and its proxy are
+# lower. To be fair to all, "PPO" is its last weights, as for DPO and RLOO, and the average has a row and a dot of its
+# own. A model that is trained weighs four times a frozen
 # one, because Adam keeps two numbers and a gradient per weight.
 
 # %%
 weights = {name.lower(): (16 * trained, 4 * (count - trained)) for name, (count, trained, _) in COST.items()}
-display(plots.methods({name.lower(): {"true": spread(found["true"]), "kl": spread(found["kl"])}
-                       for name, found in results.items()},
+display(plots.methods({"ppo_ema" if "averaged" in name else name.lower(): {
+    "true": spread(found["true"]), "kl": spread(found["kl"])} for name, found in results.items()},
                       {name.lower(): minutes[name.lower()] for name in COST}, weights))
 
 
@@ -583,7 +748,7 @@ display(plots.answers(written, [prompt.text for prompt in shown]))
 #
 # | | InstructGPT's PPO | DPO (2023) | RLOO (2024) | GRPO (2024) |
 # |---|---|---|---|---|
-# | objective | reward − β · KL | **the same** | **the same** | nearly: KL moves from the reward into the loss (k3) |
+# | objective | reward − β · KL | **the same** | **the same** | k3 in the loss: the gradient of the *other* KL |
 # | learns from | its own answers, scored | rankings of given answers | its own answers, scored | the same |
 # | reward model | yes | inside the policy | yes | yes, or a program that checks |
 # | what to expect (baseline) | critic | – | the other answers | the group's mean; then divided by its spread |
@@ -609,7 +774,7 @@ display(plots.answers(written, [prompt.text for prompt in shown]))
 # | `kl_coef`, KL in the reward | – | `--algo.kl.init_coef` | `algorithm.use_kl_in_reward=True`, off by default! |
 # | `dpo.train_dpo` | `DPOTrainer` | `train_dpo` | – |
 # | `rloo.train_rloo` | `RLOOTrainer` | an advantage estimator of `train_ppo_ray` | `algorithm.adv_estimator=rloo` |
-# | GRPO (not ours) | `GRPOTrainer` | likewise | `algorithm.adv_estimator=grpo` |
+# | `grpo.train_grpo` | `GRPOTrainer` | likewise | `algorithm.adv_estimator=grpo` |
 # | PPO-ptx | – | removed in 2025 | – |
 # | `feedback.preference_pairs` | its preference format | `--data.chosen_key`, `--data.rejected_key` | – |
 #
@@ -643,6 +808,8 @@ print(f"{len(exported)} rows such as {exported[0]}")
 # - A term that holds up the chosen answers (a bit of SFT loss on them) is often added to DPO against the fall you saw.
 # - Reasoning models are trained with GRPO and its kin on tasks that a program can check. Where a check exists, nobody
 #   needs a reward model; where taste decides, one is still trained on rankings.
+# - DAPO (2025) divides by the tokens of the batch instead of the answer's, and leaves out groups whose answers all got
+#   the same score: they teach nothing. Many recipes have dropped the KL altogether.
 # - DPO's authors used β = 0.1 and one or few epochs; RLOO's 2 to 4 answers per prompt.
 #
 # ## Key points
@@ -650,7 +817,9 @@ print(f"{len(exported)} rows such as {exported[0]}")
 # - $r = \beta\log(\pi^*/\pi_{ref}) + \beta\log Z$: a policy is a reward model, and DPO trains it as one.
 # - DPO and PPO have the same optimum. With few labels, they do not get to the same place.
 # - RLOO: what was to be expected is what the other answers got. Unbiased, no critic.
-# - GRPO divides by the spread: small differences become loud.
+# - GRPO's divisions weigh prompts and answers; its k3 pulls along another KL. Measure what a switch does before you
+#   flip it.
+# - A checker is a reward without noise, and its holes are found without fail.
 # - Compare on the truth, at equal KL, with intervals, and say what was not counted.
 #
 # **Next:** this was the last station of InstructGPT's road in town. The road goes on with your own demonstrations, your

@@ -9,9 +9,10 @@ from rlhf_lite import ppo, ppo_math
 from rlhf_lite.exercises import clinic, laboratory
 
 PITFALLS = Path(__file__).parent / "pitfalls"
-FOUND_BY = {"Ada": {"ratio", "end"}, "Bruno": {"ratio", "kl"}, "Clara": {"pull"}, "Dov": {"reward", "pull", "end"},
-            "Edda": {"score"}, "Finn": {"value"}, "Greta": {"padding"}, "Hugo": {"end"}, "Ines": {"moved"},
-            "Jonas": set(), "the last patient": set()}
+FOUND_BY = {"Ada": {"ratio", "end"}, "Bruno": {"ratio", "kl"}, "Clara": {"pull"}, "Daria": {"reward", "score", "end"},
+            "Dov": {"reward", "pull", "end"}, "Edda": {"score"}, "Finn": {"value"}, "Greta": {"padding"},
+            "Hugo": {"end"}, "Ines": {"moved"}, "Jonas": set(), "Kim": {"sampler"}, "Lena": {"reward", "sampler"},
+            "the last patient": set()}
 
 
 def library():

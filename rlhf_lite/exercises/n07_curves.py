@@ -29,10 +29,15 @@ def _numbers(function, *arguments):
 
 best_policy = Exercise(
     "7.4", "the best policy for the proxy", 12, 2,
-    ("π* ∝ π_ref · exp(score / kl_coef), from notebook 05. Which of the two scores does the optimiser see, and "
+    ("Which of the two scores may the optimiser see?",
+     "π* ∝ π_ref · exp(score / kl_coef), from notebook 05. Which of the two scores does the optimiser see, and "
      "which one do you want to know?",
      "`log_best = (log_ref + proxy / kl_coef).log_softmax(-1)`; the KL is the mean under π* of `log_best - "
      "log_ref`, and both scores are averaged under π*."),
+    task="`log_ref`, `proxy` and `true` (responses,) are the reference's log-probability, the proxy score and the true "
+         "score of every possible response; `kl_coef` is the price of a nat. Let π* be the policy that maximises "
+         "E[proxy] − kl_coef · KL(π ‖ π_ref). Return three tensors with one number each: its KL from the reference, "
+         "its mean proxy, its mean true score.",
     course=best_under_proxy, cases=_responses, observe=_numbers)
 
 
@@ -81,14 +86,19 @@ def fit_bon(d, gold):
 
 def _points():
     d = np.array([0.4, 0.8, 1.2, 1.5, 1.8])
-    return [(d, d * (0.5 - 0.2 * d) + np.array([0.01, -0.01, 0.02, 0.0, -0.02])), (d, 0.3 * d + 0.05 * d**2)]
+    noisy = d * (0.5 - 0.2 * d) + np.array([0.01, -0.01, 0.02, 0.0, -0.02])
+    return [(d, noisy), (d, 0.3 * d + 0.05 * d**2), (d[[3, 0, 4, 1]], noisy[[3, 0, 4, 1]])]
 
 
 gaos_curve = Exercise(
     "7.5", "Gao's curve", 10, 2,
-    ("d(α − βd) = α·d + β·(−d²): linear in α and β, so least squares with two columns does it.",
+    ("The curve has two unknown numbers. In which way do they enter?",
+     "d(α − βd) = α·d + β·(−d²): linear in α and β, so least squares with two columns does it.",
      "`np.linalg.lstsq(np.stack([d, -d * d], axis=1), gold, rcond=None)[0]` is (α, β). No column of ones: at d = 0 "
      "nothing has been gained."),
+    task="`d` (points,) are distances √KL and `gold` (points,) the gains in true score there. Return two floats, alpha "
+         "and beta, of the curve d (alpha − beta d) that is nearest to the points by least squares. It goes through 0 "
+         "at d = 0.",
     course=fit_bon, cases=_points)
 
 
@@ -147,10 +157,15 @@ def _two_policies():
 
 beyond_length = Exercise(
     "7.6", "how much of it is not length?", 12, 2,
-    ("Compare only answers of about the same length: sort both policies' answers into buckets of `width` tokens "
+    ("Compare like with like: which answers may be compared if length should not count?",
+     "Compare only answers of about the same length: sort both policies' answers into buckets of `width` tokens "
      "and take the gain in each.",
      "For every bucket in `np.intersect1d(lengths_before // width, lengths_after // width)`: gain = mean after − "
      "mean before, weight = number of answers of both. Divide `np.average(gains, weights=weights)` by the whole gain."),
+    task="`lengths_before` and `rewards_before` (n,), `lengths_after` and `rewards_after` (m,) are the answers of two "
+         "policies; answers whose `lengths // width` agree are in one bucket. In every bucket that *both* policies "
+         "use, take mean reward after minus before, and weigh it by the number of answers of both in it. Return a "
+         "float: the weighted mean, divided by the gain over all answers. `width` is a whole number of tokens.",
     course=share_beyond_length, cases=_two_policies)
 
 

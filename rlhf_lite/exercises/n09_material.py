@@ -41,11 +41,10 @@ def load_model(lesson, name=hub.WHEEL):
             try:
                 policy, tokenizer, _ = hub.load(place, lesson.device)
             except (ImportError, ConnectionError) as error:
-                reason = str(error)
+                print(error)
                 continue
             print(f"{place}: {models.parameter_count(policy) / 1e6:,.1f} million weights.")
             return policy, tokenizer, hub.format_plain, True
-        print(reason)
     policy, tokenizer = lesson.policy("base"), lesson.tokenizer()
     print(f"Stand-in: the town's base model ({models.parameter_count(policy) / 1e6:,.1f} million weights) takes the "
           "place of the real one" + (", because this is a fast run." if lesson.fast else "."))

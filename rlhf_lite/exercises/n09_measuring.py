@@ -16,10 +16,14 @@ def _model_sizes():
 
 memory_of_ppo = Exercise(
     "9.4", "how much memory does PPO need?", 10, 2,
-    ("Two models are trained (policy, critic), and two only answer (reference, reward model). What does a "
+    ("Which of the four models are trained, and what else does a trained number need beside it?",
+     "Two models are trained (policy, critic), and two only answer (reference, reward model). What does a "
      "trained weight need besides itself?",
      "Trained: weight + gradient (`weight_bytes` each) + two moments of Adam (4 each) + a float32 copy (4) if "
      "`weight_bytes` is below 4. Only answering: `weight_bytes`. There are two models of each kind."),
+    task="`parameters` is the number of weights of *one* model, `weight_bytes` 4 (float32) or 2 (bfloat16). Return a "
+         "number: the bytes of PPO's four models, all of this size, without activations, counted as the lines under "
+         "the signature say.",
     course=measures.ppo_memory, cases=_model_sizes, tolerance=1e-6)
 
 
@@ -60,15 +64,21 @@ def _always_a_copy(parameters, weight_bytes):
 
 def _answers_to_questions():
     return [(-12.0, [-12.0, -14.0], [-13.0, -15.0, -12.5]), (-9.0, [-6.0, -9.0, -11.0], [-8.0, -20.0]),
-            (-9.0, [-9.0, -9.5], [-8.0, -20.0]), (-900.0, [-900.0, -901.0], [-899.5])]
+            (-9.0, [-9.0, -9.5], [-8.0, -20.0]), (-900.0, [-900.0, -901.0], [-899.5]),
+            (-7.0, [-7.0, -7.5], [-7.0, -9.0])]
 
 
 truthful_qa = Exercise(
     "9.5", "true or false", 12, 2,
-    ("mc1 asks for a win: is the best answer likelier than *every* incorrect one? mc2 asks for a share: how much of "
+    ("One of the measures asks who wins, the other for a share of the probability. Which is which?",
+     "mc1 asks for a win: is the best answer likelier than *every* incorrect one? mc2 asks for a share: how much of "
      "the total probability of all listed answers do the correct ones have?",
      "`np.logaddexp.reduce(values)` is the logarithm of a sum of exponentials, and never takes the exponential of "
      "−900. mc2 is `np.exp(that of the correct − that of all)`, with `[*correct, *incorrect]` for all."),
+    task="`best` is the log-probability of the best answer; `correct` and `incorrect` are lists of log-probabilities, "
+         "the best one again among the correct. They may be as low as −900. Return two floats: mc1, 1.0 if the best "
+         "answer is likelier than every incorrect one and 0.0 otherwise; mc2, the correct answers' share of the "
+         "probability of all listed answers.",
     course=measures.multiple_choice, cases=_answers_to_questions)
 
 
@@ -124,10 +134,14 @@ def _before_and_after():
 
 item_by_item = Exercise(
     "9.6", "before and after, item by item", 8, 1,
-    ("Both models answered the same questions. So first take the difference, question by question, and then treat "
+    ("Both models saw the same items. Which n numbers are your data?",
+     "Both models answered the same questions. So first take the difference, question by question, and then treat "
      "these n differences as your data.",
      "`gain = after - before`; the mean is `gain.mean()`, and half the width of the interval is "
      "`1.96 * gain.std(ddof=1) / sqrt(n)`."),
+    task="`before` and `after` (n,) are two models' results on the same items, in the same order. Return two numbers: "
+         "the mean of after − before, and half the width of its 95 % interval, 1.96 standard errors of that mean (with "
+         "n − 1).",
     course=paired_gain, cases=_before_and_after, tolerance=1e-3)
 
 

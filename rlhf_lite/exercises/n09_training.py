@@ -32,10 +32,15 @@ def _batch_parts():
 
 small_parts = Exercise(
     "9.1", "a large batch in small parts", 10, 2,
-    ("Gradients add up: `backward()` adds to what is already there. So the parts' losses must add up to the batch's "
+    ("Gradients add up over the parts. What must the losses add up to?",
+     "Gradients add up: `backward()` adds to what is already there. So the parts' losses must add up to the batch's "
      "loss. What must each part be divided by?",
      "Count the real tokens of *all* parts first. Then, for each part, "
      "`(((x @ weight - y) ** 2)[kept].sum() / tokens).backward()`. At the end `weight.grad` is the answer."),
+    task="`weight` (features,) is a linear model; `parts` is a list of tuples (x (n, features), y (n,), kept (n,) "
+         "bool, False at padding), which together are one batch. Return a tensor (features,): the gradient of the mean "
+         "of (x·weight − y)² over all kept rows of the *whole* batch, with one backward pass per part. `weight` itself "
+         "must not change.",
     course=accumulated_gradient, cases=_batch_parts)
 
 
@@ -86,16 +91,22 @@ def _only_the_last_part(weight, parts):
 
 def _extra_words():
     return [(np.array([3.0, -2, 5, 1, 0]), np.array([-1.0, 0, 4, -2, -6])),
-            (np.array([-3.0, -2, 5, -1]), np.array([2.0, -4, 0, -1, -3, 1]))]
+            (np.array([-3.0, -2, 5, -1]), np.array([2.0, -4, 0, -1, -3, 1])),
+            (np.array([2.0, -1]), np.array([3.0, -2, 5, 0])), (np.array([0.0, -1]), np.array([-2.0, -3, 1]))]
 
 
 ruler = Exercise(
     "9.2", "the ruler", 8, 1,
-    ("The ruler may learn one thing from the training pairs: whether people preferred the longer answer or the "
+    ("What may a ruler learn from the training pairs, and what not from the test pairs?",
+     "The ruler may learn one thing from the training pairs: whether people preferred the longer answer or the "
      "shorter one. Then it is measured on pairs it has not seen.",
      "`measures.preferred(margins)` gives 1, 0.5 or 0 for each pair. If `measures.preferred(train_extra).mean()` is at "
      "least 0.5, longer is better: direction 1, otherwise −1. The answer is "
      "`measures.preferred(direction * test_extra).mean()`."),
+    task="`train_extra` (n,) and `test_extra` (m,) say by how many tokens the preferred answer is longer than the "
+         "rejected one. The training pairs decide whether the judge prefers the longer or the shorter answer (longer "
+         "if it is undecided). Return a float: the share of test pairs in which this judge agrees with people; equal "
+         "lengths are half right.",
     course=measures.ruler_accuracy, cases=_extra_words)
 
 
@@ -137,10 +148,14 @@ def _two_texts():
 
 bag_of_words = Exercise(
     "9.3", "a bag of words", 10, 1,
-    ("For each word of the vocabulary: log(1 + how often it occurs in the chosen answer), minus the same for the "
+    ("What does a bag of words know of an answer, and what of the order of its words?",
+     "For each word of the vocabulary: log(1 + how often it occurs in the chosen answer), minus the same for the "
      "rejected one. `measures.words(text)` gives the list of words.",
      "Start with `features = np.zeros(len(vocabulary))`. For (+1, chosen) and (−1, rejected): go through "
      "`Counter(measures.words(text)).items()` and add `sign * np.log1p(count)` at `vocabulary[word]`, if it is there."),
+    task="`chosen` and `rejected` are texts; `vocabulary` is a dict {word: place}. `measures.words(text)` splits a "
+         "text. Return an array (words,): at the place of each word log(1 + its count in chosen) − log(1 + its count "
+         "in rejected); words outside the vocabulary are ignored.",
     course=measures.pair_features, cases=_two_texts)
 
 

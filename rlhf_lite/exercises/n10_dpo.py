@@ -18,8 +18,12 @@ def _log_probs_and_beta():
 
 formula_backwards = Exercise(
     "10.1", "the reward inside a policy", 5, 1,
-    ("Take the logarithm of $\\pi^* = \\pi_{ref}\\,e^{r/\\beta}/Z$ and solve for $r$. Drop the term with $Z$.",
+    ("Take the logarithm of π* = π_ref exp(r/β)/Z. What is r?",
+     "Take the logarithm of $\\pi^* = \\pi_{ref}\\,e^{r/\\beta}/Z$ and solve for $r$. Drop the term with $Z$.",
      "$r = \\beta\\,(\\log\\pi - \\log\\pi_{ref})$ plus a constant."),
+    task="`log_probs` and `ref_log_probs` are log-probabilities of whole answers under the policy and the reference, "
+         "tensors of the same shape; `beta` is a number. Return a tensor of that shape: the reward for which the "
+         "policy would be the best one, with the term that is the same for all answers left out.",
     course=dpo.implicit_reward, cases=_log_probs_and_beta)
 
 
@@ -73,10 +77,15 @@ def _value_and_gradient(function, *arguments):
 
 pair_loss = Exercise(
     "10.2", "DPO's loss", 15, 2,
-    ("Write down the implicit reward of the chosen and of the rejected answer, and their difference. The rest is the "
+    ("You know this loss from the reward model. What takes the place of the scores?",
+     "Write down the implicit reward of the chosen and of the rejected answer, and their difference. The rest is the "
      "loss of a reward model: the mean of −log σ(difference).",
      "`margin = beta * ((policy_chosen - ref_chosen) - (policy_rejected - ref_rejected))`, then "
      "`-F.logsigmoid(margin).mean()`."),
+    task="`policy_chosen`, `policy_rejected`, `ref_chosen` and `ref_rejected` (pairs,) are log-probabilities of whole "
+         "answers; `beta` is a number. Return a tensor with one number through which a gradient can flow: the mean "
+         "over the pairs of −log σ(implicit reward of the chosen − that of the rejected). It must be right for any "
+         "difference, −300 included.",
     course=dpo.dpo_loss, cases=_pairs, observe=_value_and_gradient)
 
 
@@ -145,11 +154,15 @@ def _prompts_and_responses():
 
 whole_answer = Exercise(
     "10.3", "how likely is a whole answer?", 15, 2,
-    ("Pad prompts on the left and responses on the right, put them side by side, and call `token_log_probs`. Ignore "
+    ("What has the policy chosen here: the prompt, the padding, END?",
+     "Pad prompts on the left and responses on the right, put them side by side, and call `token_log_probs`. Ignore "
      "its results at padding.",
      "`prompt_ids, prompt_mask = pad_left(prompts, models.device_of(policy))`, `ids, mask` likewise with `pad_right`, "
      "both concatenated with "
      "`torch.cat([...], dim=1)`; then `torch.where(mask.bool(), table, 0.0).sum(dim=1)`."),
+    task="`policy` is a model, `prompts` and `responses` are lists of lists of ids, one prompt per response, of "
+         "different lengths. Return a tensor (batch,) through which a gradient can flow: log π(response | prompt), the "
+         "sum over the response's tokens, END included. A row's number must not depend on the others in the batch.",
     course=dpo.sequence_log_probs, cases=_prompts_and_responses)
 
 

@@ -1,4 +1,4 @@
-"""Exercises 10.4 to 10.6, on RLOO: the others as a baseline, REINFORCE, and how far a policy has moved."""
+"""Exercises 10.4, 10.5 and 10.8, on RLOO: the others as a baseline, REINFORCE, and how far a policy has moved."""
 
 import torch
 
@@ -9,15 +9,19 @@ from rlhf_lite.exercises.checking import Exercise
 # ---------------------------------------------------------------- 10.4 the others as a baseline
 
 def _groups():
-    return [(torch.tensor([1.0, 0.0, 3.0, 0.0, 2.0, 2.5]), 3), (draws(8, seed=6), 2)]
+    return [(torch.tensor([1.0, 0.0, 3.0, 0.0, 2.0, 2.5]), 3), (draws(8, seed=6), 2), (draws(5, seed=9), 5),
+            (torch.tensor([4.0, 4.0, 4.0, -1.0, -1.0, -1.0]), 3)]
 
 
 others_as_baseline = Exercise(
     "10.4", "the others as a baseline", 10, 2,
-    ("Put the scores into a table with one row per prompt: `scores.view(-1, group)`. The mean of the others is "
+    ("What else do you know about how hard the prompt is?",
+     "Put the scores into a table with one row per prompt: `scores.view(-1, group)`. The mean of the others is "
      "(sum of the row − own score) / (group − 1).",
      "`groups = scores.view(-1, group)`; `others = (groups.sum(dim=1, keepdim=True) - groups) / (group - 1)`; "
      "return `(groups - others).flatten()`."),
+    task="`scores` (batch,) has the scores of `group` answers to the first prompt, then of as many to the second, and "
+         "so on. Return a tensor (batch,): each score minus the mean of the *other* scores to the same prompt.",
     course=rloo.rloo_advantages, cases=_groups)
 
 
@@ -83,10 +87,15 @@ def _with_a_live_advantage(function, log_probs, advantages, mask):
 
 reinforce = Exercise(
     "10.5", "REINFORCE in one line", 10, 2,
-    ("The whole answer is one action: sum its log-probabilities over its real tokens, multiply by its advantage, "
+    ("Which answers should become likelier, and by what are they weighed?",
+     "The whole answer is one action: sum its log-probabilities over its real tokens, multiply by its advantage, "
      "take the mean over answers, and watch the sign: it is a loss.",
      "`-(advantages.detach() * torch.where(mask, log_probs, 0.0).sum(dim=1)).mean()`. The advantage is a number, not "
      "a function of the weights."),
+    task="`log_probs` (batch, response) are the log-probabilities of sampled tokens, `advantages` (batch,) one number "
+         "per answer, `mask` (batch, response) True at tokens. Return a tensor with one number: minus the mean over "
+         "answers of advantage · log π(answer). The gradient flows through the log-probabilities only, even if the "
+         "advantages were computed from them.",
     course=rloo.rloo_loss, cases=_advantages_of_answers, observe=_with_a_live_advantage)
 
 
@@ -128,7 +137,7 @@ def _probabilities(log_probs, advantages, mask):
     return -(advantages.detach() * _answers(log_probs, mask).exp()).mean()
 
 
-# ---------------------------------------------------------------- 10.6 how far from the reference
+# ---------------------------------------------------------------- 10.8 how far from the reference
 
 def kl_per_answer(log_probs, ref_log_probs, mask):
     """Log-probabilities of sampled answers -> k1 estimates of the KL to the reference, in nats per answer."""
@@ -138,14 +147,19 @@ def kl_per_answer(log_probs, ref_log_probs, mask):
 def _sampled_answers():
     mask = mask_of(3, 1, 4)
     parts = [torch.where(mask, -draws(3, 4, seed=seed).abs(), pad) for seed, pad in ((20, -6.0), (21, -2.0))]
-    return [(*parts, mask), (parts[1], parts[0], mask)]
+    nothing = torch.full_like(parts[0], float("nan"))  # at padding
+    return [(*parts, mask), (parts[1], parts[0], mask), (torch.where(mask, parts[0], nothing), parts[1], mask)]
 
 
 how_far = Exercise(
-    "10.6", "how far has it moved?", 10, 1,
-    ("The answers were sampled from the policy, so the mean of log π − log π_ref over them estimates KL(π‖π_ref). For "
+    "10.8", "how far has it moved?", 10, 1,
+    ("From whom were the answers sampled?",
+     "The answers were sampled from the policy, so the mean of log π − log π_ref over them estimates KL(π‖π_ref). For "
      "each answer, take the sum over its real tokens.",
      "`torch.where(mask, log_probs - ref_log_probs, 0.0).sum(dim=1)`."),
+    task="`log_probs` and `ref_log_probs` (batch, response) are log-probabilities of tokens that the policy sampled, "
+         "under policy and reference; `mask` is True at tokens. Return a tensor (batch,): of every answer the sum of "
+         "log π − log π_ref over its tokens, whose mean over answers is the KL.",
     course=kl_per_answer, cases=_sampled_answers)
 
 
@@ -157,6 +171,12 @@ def _from_the_reference(log_probs, ref_log_probs, mask):
 @how_far.mistake("this is nats per token. Papers and our β refer to whole answers.")
 def _nats_per_token(log_probs, ref_log_probs, mask):
     return kl_per_answer(log_probs, ref_log_probs, mask) / mask.sum(dim=1)
+
+
+@how_far.mistake("multiplying by the mask does not remove a NaN at padding, because NaN · 0 is NaN. Select with "
+                 "`torch.where`.")
+def _kl_by_multiplying(log_probs, ref_log_probs, mask):
+    return ((log_probs - ref_log_probs) * mask).sum(dim=1)
 
 
 @how_far.mistake("padding is counted.")
@@ -175,4 +195,5 @@ def _weighted_again(log_probs, ref_log_probs, mask):
     return torch.where(mask, log_probs.exp() * (log_probs - ref_log_probs), 0.0).sum(dim=1)
 
 
-EXERCISES = [others_as_baseline, reinforce, how_far]
+EXERCISES = [others_as_baseline, reinforce]
+LAST = [how_far]  # after GRPO, which is exercises 10.6 and 10.7

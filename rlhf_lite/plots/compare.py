@@ -46,8 +46,8 @@ def methods(found, minutes, weights):
     if "sft" in found:
         draw_level(chart, interval(found["sft"]["true"])[0], across=True)
     chart.set(xlabel="KL from SFT (nats per answer)", ylabel="true score (0–1)", title="What it brought, what it moved")
-    chart.margins(x=0.15, y=0.25)
-    chart.legend(loc="upper center", ncols=4, columnspacing=1, handletextpad=0.2)
+    chart.margins(x=0.15, y=0.25 if len(found) < 5 else 0.4)
+    chart.legend(loc="upper center", ncols=4 if len(found) < 5 else 3, columnspacing=1, handletextpad=0.2)
     names, colours = [NAMES[stage] for stage in minutes], [COLOURS[stage] for stage in minutes]
     time.bar_label(time.barh(names, list(minutes.values()), color=colours), fmt="%.1f", padding=3)
     time.set(xlabel="minutes of training", title="Time, here")

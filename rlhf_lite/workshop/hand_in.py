@@ -62,11 +62,12 @@ def summary(contents):
     for inside, content in contents.items():
         match = submissions.NOTEBOOK.search(inside)
         if match:
+            number = f"notebook {match[1]}{match[2]}"
             asked = exercises(content)
             unsolved = [one for one in asked if marks.get(one) != "✅"]
-            lines.append(f"notebook {match[1]}{match[2]}: {len(asked) - len(unsolved)} of {len(asked)} exercises solved")
+            lines.append(f"{number}: {len(asked) - len(unsolved)} of {len(asked)} exercises solved")
             which = "no exercise is" if unsolved == asked else f"{', '.join(unsolved)} not"
-            missing += [f"notebook {match[1]}{match[2]}: {which} solved yet"] if unsolved and PROGRESS in contents else []
+            missing += [f"{number}: {which} solved yet"] if unsolved and PROGRESS in contents else []
         elif inside.endswith(".jsonl"):
             rankings, demonstrations, other = _rows(content)
             counts = [f"{n} {word}" for n, word in ((rankings, "rankings"), (demonstrations, "demonstrations"),

@@ -462,6 +462,35 @@ def test_p18_no_warper_stands_between_the_policy_and_the_draw(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_p18_the_sampler_is_the_policy_that_learns(kind, monkeypatch):
+    """Symptom: the engine that writes has weights some steps old, or cuts off the tail; ratio and KL look healthy.
+    Right: in every iteration the mean surprise of the sampled tokens is the mean entropy of their distributions.
+    Source: trl #5783, AReaL #1346, verl #7270."""
+    seen, score, draw, old = [], ppo.rollout_log_probs, sampling.sample, []
+
+    def watched(model, rollout, temperature, **options):
+        found = score(model, rollout, temperature, **options)
+        if options.get("entropy"):
+            gaps = (-found[0] - found[1])[rollout.response_mask]
+            seen.append(gaps.mean() / gaps.std() * len(gaps) ** 0.5)  # in standard errors
+        return found
+
+    def stale(policy, *rest, **options):
+        old.append(models.copy_model(policy))
+        return draw(old[0], *rest, **options)
+
+    monkeypatch.setattr(ppo, "rollout_log_probs", watched)
+    settings = a_config(batch_size=512, minibatch=64, lr=0.02, warmup_iterations=0, max_kl=1e9, max_ratio=1e9)
+    ppo.train_ppo(*a_team(kind), PROMPTS, settings, low_tokens, progress=False)
+    assert len(seen) == 3 and max(map(abs, seen)) < 5
+    monkeypatch.setattr(ppo, "sample", stale)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ppo.train_ppo(*a_team(kind), PROMPTS, settings, low_tokens, progress=False)
+    assert abs(seen[3]) < 5 and abs(seen[-1]) > 10
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_p18_rare_tokens_keep_their_chance(kind):
     """Symptom: nucleus sampling or a cut-off takes the tail, where learning anything new would begin.
     Right: tokens of half a percent together are drawn as often as they should.

@@ -150,8 +150,8 @@ def _from_gguf(path):
     """Dequantise a GGUF file, once, into a folder in the cache (safetensors and tokenizer); -> the folder."""
     missing = [package for package in GGUF_NEEDS if importlib.util.find_spec(package) is None]
     if missing:
-        raise ImportError(f"Reading {path.name} needs {' and '.join(missing)}; run: python setup_course.py setup --with "
-                          "real")
+        raise ImportError(f"Reading {path.name} needs {' and '.join(missing)}; run: python setup_course.py setup "
+                          "--with real")
     cache = Path(os.environ.get("RLHF_LITE_CACHE", "~/.cache/rlhf_lite")).expanduser()
     with open(path, "rb") as file:
         folder = cache / f"{path.stem}-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"

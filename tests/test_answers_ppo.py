@@ -510,7 +510,7 @@ def with_where(lp, old, adv, mask, clip_range=0.2):
     return -(adv * limit)[mask].mean()
 
 
-@told("5.10", RIGHT)
+@told("5.10", "a single number")
 def of_shape_one(lp, old, adv, mask, clip_range=0.2):
     return course("5.10")(lp, old, adv, mask, clip_range).reshape(1)
 

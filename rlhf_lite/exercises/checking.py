@@ -123,15 +123,8 @@ def judged(exercise, answer):
             raise
         except TooSlow:
             return Verdict(WRONG, f"it did not finish within {seconds:g} seconds. Is there a loop that never ends?")
-        except Nothing:
-            if is_stub(answer):
-                return Verdict(BLANK, "not written yet.")
-            return Verdict(WRONG, "it prints something but returns nothing: write `return` instead of `print`."
-                           if ear.heard else "it returns nothing. Is there a return at the end, on every path?")
-        except Unfit as error:
-            return Verdict(WRONG, str(error))
         except BaseException as error:  # a learner's function may raise anything, even SystemExit
-            return _raised(error, answer)
+            return explain(error, answer, ear.heard)
 
 
 def outcomes(exercise, answer, seen=None, patterns=None, places=None):
@@ -152,7 +145,7 @@ def _compared(exercise, answer, wanted, patterns):
     except Nothing:
         raise
     except Unfit as unfit:
-        if sentence := _known_mistake(exercise, answer, wanted):
+        if sentence := known_mistake(exercise, answer, wanted):
             return Verdict(WRONG, sentence)
         raise unfit
     if all(same(g, w, tolerance) for g, w in zip(got, wanted, strict=True)):
@@ -160,11 +153,11 @@ def _compared(exercise, answer, wanted, patterns):
         if any(fit(result, pattern) is not result for result, pattern in zip(seen, patterns, strict=False)):
             usable = fitted(answer, patterns[0])
         return Verdict(DONE, "right." if len(wanted) == 1 else f"all {len(wanted)} cases are right.", usable)
-    sentence = _known_mistake(exercise, answer, wanted, got)
+    sentence = known_mistake(exercise, answer, wanted, got)
     return Verdict(WRONG, sentence or _first_difference(exercise, answer, got, wanted))
 
 
-def _known_mistake(exercise, answer, wanted, got=None):
+def known_mistake(exercise, answer, wanted, got=None):
     """The sentence of the planted mistake that explains every wrong result, and nearly all results; or None."""
     found, tolerance, places = {}, exercise.tolerance, range(len(wanted))
     with contextlib.suppress(Exception):  # results that do not fit need not even be comparable
@@ -192,8 +185,20 @@ def _first_difference(exercise, answer, got, wanted):
     return f"for {named(names, arguments)}: {found}" if names else f"in case {index + 1} of {len(got)}: {found}"
 
 
-def _raised(error, answer):
+def nothing_returned(stub, printed):
+    """The Verdict on a function that returned None: a blank, a `print` for a `return`, or a forgotten `return`."""
+    if stub:
+        return Verdict(BLANK, "not written yet.")
+    return Verdict(WRONG, "it prints something but returns nothing: write `return` instead of `print`." if printed else
+                   "it returns nothing. Is there a return at the end, on every path?")
+
+
+def explain(error, answer, printed=False):
     """What to say about an error, and at which line of the learner's own code it came up."""
+    if isinstance(error, Nothing):
+        return nothing_returned(is_stub(answer), printed)
+    if isinstance(error, Unfit):
+        return Verdict(WRONG, str(error))
     name, said = plain(type(error).__name__, 80), told(error)
     here, direct = last_own_line(error, answer)
     if isinstance(error, NotImplementedError) and direct:

@@ -212,11 +212,11 @@ def _takes(function, arguments, named):
                         "it was.") from None
 
 
-def names_of(function, count):
-    """The names of a function's first parameters; None if it does not have so many."""
+def names_of(function, count=None):
+    """The names of a function's first parameters, or of all; None if it does not have so many."""
     with contextlib.suppress(ValueError, TypeError):
         names = [p.name for p in inspect.signature(function).parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD]
-        return names[:count] if len(names) >= count else None
+        return names[:count] if len(names) >= (count or 0) else None
 
 
 def _picture(value):

@@ -97,14 +97,24 @@ def _raised_from_outside(seconds):
 # ---------------------------------------------------------------- the learner's own code
 
 def is_stub(function):
-    """Whether nothing but the blank is in it: a docstring, `pass`, `...`, `raise`. True too where nobody can look."""
+    """Whether nothing but the blank is in it: a docstring, `pass`, `...`, `raise`. True too where nobody can look.
+
+    A line that only prepares a parameter (`weight = weight.detach()`) is given with some blanks, and is no answer.
+    """
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):
         return True
-    body = next((node.body for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)), None)
-    return body is not None and all(isinstance(node, ast.Pass | ast.Raise) or isinstance(node, ast.Expr) and isinstance(
-        node.value, ast.Constant) for node in body)
+    found = next((node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)), None)
+    if found is None:
+        return False
+    given = {argument.arg for argument in found.args.args}
+
+    def empty(node):
+        return (isinstance(node, ast.Pass | ast.Raise)
+                or isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+                or isinstance(node, ast.Assign) and all(getattr(one, "id", None) in given for one in node.targets))
+    return all(map(empty, found.body)) and not all(isinstance(node, ast.Assign) for node in found.body)
 
 
 def raised_in(error):

@@ -130,7 +130,7 @@ clara = Exercise(
     ("Which forces act in the loss when every score is 0?",
      "With every score at 0, only one force is left in the loss. Which way does it push?",
      "A price that is too low would push weakly, but still in the right direction."),
-    task="You have seen Clara's curves and one step without any reward. Return the diagnosis as one of the texts "
+    task="You have seen Clara's curves and one step without any reward. Write the diagnosis as one of the texts "
          "below.",
     course="kl sign",
     mistakes={

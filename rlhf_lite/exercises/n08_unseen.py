@@ -200,7 +200,7 @@ last_patient = Exercise(
     ("Ten tests passed. What do none of them look at?",
      "First rule things out: the ten tests passed. What do they not look at? And which curve shows it?",
      "An error whose mean is exactly 0 and whose spread is exactly 1, before any training: something made it so."),
-    task="You have the last patient's curves, ten passed tests, and the critic's errors in a first batch. Return the "
+    task="You have the last patient's curves, ten passed tests, and the critic's errors in a first batch. Write the "
          "diagnosis as one of the texts below.",
     course="white targets",
     mistakes={

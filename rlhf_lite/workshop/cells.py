@@ -145,16 +145,21 @@ def _everything(statement):
     return isinstance(statement.tree, ast.ImportFrom) and statement.tree.names[0].name == "*"
 
 
-def recorded(statement, name):
-    """The statement as compiled code in which check("5.7", f) is a call of `name`, which the grader provides."""
+def name(cell):
+    """What Python calls the file of a cell."""
+    return f"<cell {cell}>"
+
+
+def recorded(statement, call):
+    """The statement as compiled code in which check("5.7", f) is a call of `call`, which the grader provides."""
     class Renamed(ast.NodeTransformer):
         def visit_Call(self, node):
             self.generic_visit(node)
             if _checked(node):
-                node.func = ast.copy_location(ast.Name(name, ast.Load()), node.func)
+                node.func = ast.copy_location(ast.Name(call, ast.Load()), node.func)
             return node
     tree = ast.fix_missing_locations(Renamed().visit(statement.tree))
-    return compile(ast.Module([tree], []), f"<cell {statement.cell}>", "exec", dont_inherit=True)
+    return compile(ast.Module([tree], []), name(statement.cell), "exec", dont_inherit=True)
 
 
 def targets(statement):

@@ -135,7 +135,7 @@ class Student:
 
     def ask(self, identifier, found, order, shift=0):
         self.watch.again()
-        self.channel.send(exercise=identifier, how=found.how, order=order, shift=shift)
+        self.channel.send(exercise=identifier, how=found.how, order=order, shift=shift, patterns=found.kinds(order))
         return self.channel.receive()
 
     def close(self):
@@ -200,7 +200,7 @@ def _one(student, identifier):
                       f"{plain(reply.get('text'), 200)}", seconds=seconds)
     if state not in ("answered", "raised"):
         raise messages.Unreadable("a reply of no known kind")
-    if state == "raised" and (reply.get("type") == "MemoryError" or "allocate memory" in str(reply.get("text"))):
+    if state == "raised" and (reply.get("type") == "MemoryError" or "allocate memory" in str(reply.get("sentence"))):
         return Result(identifier, STOPPED, f"it took more than {student.watch.limits.megabytes} MB of memory.",
                       seconds=seconds)
     mark, sentence = judging.verdict(found, reply, order)

@@ -10,9 +10,12 @@ are observed here.
 """
 
 import copy
+import dataclasses
 import functools
+import inspect
 import itertools
 import json
+import numbers
 import random
 import threading
 import types
@@ -21,7 +24,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from rlhf_lite.exercises import checking
+from rlhf_lite.exercises import checking, contract
 from rlhf_lite.plain import plain
 from rlhf_lite.workshop import messages, redraw
 
@@ -30,10 +33,11 @@ AGAIN = "it gives different answers when it is asked the same thing twice."
 _alone = threading.Lock()  # judging sets seeds, which belong to the whole process
 
 
-def repeats(cases, results, changes=None):
+def repeats(cases, results, changes=None, signature=None):
     """A function that returns the result of the case with whose arguments it is called, and changes them likewise.
 
-    results: one per case, or a function that returns them; changes: {case: [(place of an argument, its new value)]}.
+    results: one per case, or a function that returns them; changes: {case: [(place of an argument, its new value)]};
+    signature: that of the function in whose place it stands.
     """
     numbers = {_key(arguments): number for number, arguments in reversed(list(enumerate(cases)))}
     turns = itertools.count()
@@ -43,6 +47,8 @@ def repeats(cases, results, changes=None):
         for place, value in (changes or {}).get(number, ()):
             _put(arguments[place], value)
         return (results() if callable(results) else results)[number]
+    if signature is not None:
+        repeat.__signature__ = signature
     return repeat
 
 
@@ -73,6 +79,12 @@ class Prepared:
     wanted: list
     how: str  # "call": results are sent and observed here; "observe": what was observed there is sent
 
+    patterns: list  # for "observe": per case, results of the right kinds, with nothing in them
+
+    def kinds(self, order):
+        """The patterns of the cases in an order, as a message for the process that has to look at the results."""
+        return messages.encode([self.patterns[number] for number in order]) if self.how == "observe" else None
+
     def order(self):
         """The cases in a secret order; where outcomes are so few that one could guess, some are asked twice."""
         numbers = list(range(len(self.cases)))
@@ -88,11 +100,34 @@ def prepared(identifier, shift=0):
     exercise = checking.find(identifier)
     with _alone:
         if exercise.cases is None:
-            return Prepared(exercise, [()], [exercise.course], "call")
+            return Prepared(exercise, [()], [exercise.course], "call", [])
         cases = redraw.cases(exercise, shift)
         drawn = replace(exercise, cases=lambda: cases)
-        wanted = checking.outcomes(drawn, exercise.course)
-        return Prepared(drawn, cases, wanted, _how(drawn, wanted))
+        wanted, patterns = [], []
+        for place in range(len(cases)):
+            returned = []
+            wanted += checking.outcomes(drawn, exercise.course, returned, places=[place])
+            patterns.append([_empty(one) for one in returned])
+        return Prepared(drawn, cases, wanted, _how(drawn, wanted), patterns)
+
+
+def _empty(result):
+    """Something of the same kind as a right result that does not tell the result."""
+    if isinstance(result, torch.Tensor):
+        return torch.zeros_like(result).requires_grad_(result.requires_grad)
+    if isinstance(result, np.ndarray):
+        return np.zeros_like(result)
+    if isinstance(result, dict):
+        return dict.fromkeys([""], _empty(next(iter(result.values())))) if result else {}
+    if hasattr(result, "_fields"):
+        return type(result)(*map(_empty, result))
+    if dataclasses.is_dataclass(result):
+        return replace(result, **{one.name: _empty(getattr(result, one.name)) for one in dataclasses.fields(result)})
+    if isinstance(result, tuple):
+        return tuple(map(_empty, result))
+    if isinstance(result, list):
+        return [_empty(one) for one in result[:1]]
+    return type(result)() if isinstance(result, (bool, str, numbers.Number)) else None
 
 
 @functools.cache
@@ -137,12 +172,13 @@ def verdict(found, reply, order):
 
 
 def _verdict(found, reply, order):
-    exercise = found.exercise
-    if reply["state"] == "raised":
-        return _raised(plain(reply.get("type"), 80), plain(reply.get("text"), 300))
-    sent = [messages.decode(one) for one in reply["outcomes"]]
+    exercise, sent = found.exercise, [messages.decode(one) for one in reply.get("outcomes", [])]
+    if reply.get("kind"):
+        return checking.judge(exercise, _of_another_kind if exercise.cases is None else messages.Odd(reply["kind"]))
     if exercise.cases is None:
         return checking.judge(exercise, sent[0])
+    if reply["state"] == "raised" and not sent:
+        return checking.BLANK if reply.get("blank") is True else checking.WRONG, plain(reply.get("sentence"), 2000)
     if len(sent) != len(order):
         raise messages.Unreadable("not one value for each case")
     by_case = {}
@@ -153,16 +189,37 @@ def _verdict(found, reply, order):
     changes = {int(number): [(int(place), messages.decode(value)) for place, value in changed]
                for number, changed in reply.get("changes", [])}
     results = [by_case[number] for number in range(len(found.cases))]
-    mark, sentence = checking.judge(_stand_in(found), repeats(found.cases, results))
-    if mark == checking.DONE and changes:  # it has to be right with and without what it did to its arguments
-        mark, sentence = checking.judge(_stand_in(found), repeats(found.cases, results, changes))
+    answer = repeats(found.cases, results, changes, _signature(reply.get("names")))
+    if reply["state"] == "raised":  # of the wrong kind; perhaps a known mistake
+        known = checking.known_mistake(_stand_in(found), answer, checking.outcomes(_stand_in(found), repeats(
+            found.cases, functools.partial(_recorded, found, None))))
+        return checking.WRONG, known or plain(reply.get("sentence"), 2000)
+    mark, sentence = checking.judge(_stand_in(found), answer)
+    if sentence == checking.nothing_returned(False, False).sentence:
+        said = checking.nothing_returned(reply.get("stub") is True, reply.get("printed") is True)
+        return said.mark, said.sentence
     return mark, sentence
+
+
+def _of_another_kind(*_):
+    """A function, where a value is wanted."""
+
+
+def _signature(names):
+    """A signature with these names, for sentences that say them, which takes any arguments; None without names."""
+    if not isinstance(names, list) or not all(isinstance(one, str) and one.isidentifier() for one in names):
+        return None
+    named, kinds = dict.fromkeys(one for one in names[:20] if one not in ("rest", "options")), inspect.Parameter
+    return inspect.Signature([*(kinds(one, kinds.POSITIONAL_OR_KEYWORD, default=None) for one in named),
+                              kinds("rest", kinds.VAR_POSITIONAL), kinds("options", kinds.VAR_KEYWORD)])
 
 
 def _stand_in(found):
     """The exercise with recorded results in place of functions; mistakes are tried out when first needed."""
+    signature = _signature(contract.names_of(found.exercise.course))
+
     def recorded(which):
-        return repeats(found.cases, functools.partial(_recorded, found, which))
+        return repeats(found.cases, functools.partial(_recorded, found, which), signature=signature)
     observe = found.exercise.observe if found.how == "call" else None
     return replace(found.exercise, course=recorded(None), observe=observe, cases=lambda: found.cases,
                    mistakes={one: recorded(one) for one in found.exercise.mistakes})
@@ -176,12 +233,3 @@ def _recorded(found, which):
     if found.how == "observe":
         return checking.outcomes(exercise, function)
     return [function(*copy.deepcopy(arguments)) for arguments in found.cases]
-
-
-def _raised(kind, text):
-    """What to say of an error in the student's function."""
-    if kind == "NotImplementedError":
-        return checking.BLANK, "not written yet."
-    if kind in ("Unusable", "Unfit"):  # the checks' own words for "the next cell could not use this"
-        return checking.WRONG, text
-    return checking.WRONG, f"it raised {kind}: {text or kind}"

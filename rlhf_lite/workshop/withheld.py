@@ -22,6 +22,7 @@ import rlhf_lite
 from rlhf_lite.exercises import checking
 
 OTHERS = ("__main__", "workshop", "exercises")  # parts of the package in which no library function is looked for
+USED = ("exercises", "tea_room")  # but notebooks call this one
 
 
 @functools.cache
@@ -30,7 +31,7 @@ def library():
     folder, found = Path(rlhf_lite.__file__).parent, []
     for path in sorted(folder.rglob("*.py")):
         parts = path.relative_to(folder).with_suffix("").parts
-        if parts[0] not in OTHERS and parts[-1] != "__init__":
+        if (parts[0] not in OTHERS or parts == USED) and parts[-1] != "__init__":
             with contextlib.suppress(ImportError):
                 found.append(importlib.import_module(".".join(("rlhf_lite", *parts))))
     return found

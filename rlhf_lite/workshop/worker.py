@@ -5,11 +5,13 @@ answers, and what it sends are the plain values that the student's functions ret
 and every student could, can send wrong values or stop; to send right ones, they have to compute them.
 """
 
+import contextlib
 import copy
+import linecache
 import os
 import sys
 
-from rlhf_lite.exercises import checking
+from rlhf_lite.exercises import checking, contract, guarded
 from rlhf_lite.workshop import cells, limits, messages, redraw, withheld
 
 RECORD = "_the_answer_of_exercise"
@@ -19,7 +21,11 @@ class Notebook:
     """A notebook in the making: which statements have run, and the names they have made."""
 
     def __init__(self, text):
-        self.statements, self.broken = cells.statements(cells.code_cells(text))
+        sources = cells.code_cells(text)
+        self.statements, self.broken = cells.statements(sources)
+        for number, source in enumerate(sources, 1):  # so that an error can name the line
+            name = cells.name(number)
+            linecache.cache[name] = len(source), None, source.splitlines(keepends=True), name
         self.names = {"__name__": "__main__", RECORD: self.record}
         self.done, self.answers, self.failed = set(), {}, {}
 
@@ -56,18 +62,20 @@ class Notebook:
             self.fall_back(self.statements[place])
 
 
-def outcomes(identifier, answer, how, order, shift=0, changes=None):
+def outcomes(identifier, answer, how, order, shift=0, changes=None, patterns=None):
     """What the answer returns on the cases, in that order; how "observe": what the exercise makes of it here.
 
-    The list `changes` gets [case, [[place of an argument that was changed, its new value]]], encoded.
+    The list `changes` gets [case, [[place of an argument that was changed, its new value]]], encoded. patterns: for
+    each case, of which kind its results must be, where that can only be seen here; Unfit says what does not fit.
     """
     exercise = checking.exercises()[identifier]  # `find` would look into a folder that is closed
     if exercise.cases is None:
         return [answer]
     cases, found = redraw.cases(exercise, shift), []
-    for number in order:
+    for turn, number in enumerate(order):
+        function = contract.watched(answer, [], patterns[turn] if patterns else None)
         arguments, before = copy.deepcopy(cases[number]), [messages.encode(one) for one in cases[number]]
-        found.append(exercise.observe(answer, *arguments) if how == "observe" else answer(*arguments))
+        found.append(exercise.observe(function, *arguments) if how == "observe" else function(*arguments))
         after = [messages.encode(one) for one in arguments] if how == "call" else before
         changed = [[place, one] for place, one in enumerate(after) if one != before[place]]
         if changed and changes is not None:
@@ -75,24 +83,45 @@ def outcomes(identifier, answer, how, order, shift=0, changes=None):
     return found
 
 
-def attempt(notebook, identifier, how, order, shift):
+def attempt(notebook, identifier, how, order, shift, patterns=()):
     """The message about one exercise."""
     place = notebook.place(identifier)
     if place is None:
         return {"state": "missing"}
-    stage = "broken"
     try:
         answer = notebook.answer(identifier)
-        stage = "raised"
-        changes = []
-        found = [messages.encode(one) for one in outcomes(identifier, answer, how, order, shift, changes)]
-        return {"state": "answered", "outcomes": found, "changes": changes}
     except BaseException as error:  # whatever a student's code may raise, SystemExit among it
         try:
             said = str(error)[:2000]
         except BaseException:
             said = ""
-        return {"state": stage, "type": str(type(error).__name__)[:80], "text": said}
+        return {"state": "broken", "type": str(type(error).__name__)[:80], "text": said}
+    return reply(identifier, answer, how, order, shift, patterns)
+
+
+def reply(identifier, answer, how, order, shift=0, patterns=()):
+    """The message about an answer. What it says besides outcomes can only make a wrong answer's sentence better."""
+    exercise, changes, ear = checking.exercises()[identifier], [], contract.Ear()
+    if (exercise.cases is None) == callable(answer):
+        return {"state": "answered", "outcomes": [], "changes": [], "kind": contract.kind(answer)}
+    facts = {"stub": guarded.is_stub(answer), "names": contract.names_of(answer)} if callable(answer) else {}
+    patterns = messages.decode(patterns) if patterns else ()
+    try:
+        with contextlib.redirect_stdout(ear):
+            found = outcomes(identifier, answer, how, order, shift, changes, patterns)
+        return {"state": "answered", "outcomes": [messages.encode(one) for one in found], "changes": changes,
+                "printed": ear.heard, **facts}
+    except MemoryError:  # what follows would need some
+        return {"state": "raised", "type": "MemoryError", "sentence": "it raised MemoryError.", "blank": False}
+    except BaseException as error:
+        verdict = checking.explain(error, answer, ear.heard)
+        said = {"state": "raised", "type": str(type(error).__name__)[:80], "sentence": verdict.sentence[:2000],
+                "blank": verdict.mark == checking.BLANK}
+        if isinstance(error, contract.Unfit) and not isinstance(error, contract.Nothing):
+            with contextlib.suppress(BaseException):  # to see whether it is a known mistake
+                found = outcomes(identifier, answer, how, order, shift)
+                said |= {"outcomes": [messages.encode(one) for one in found], **facts}
+        return said
 
 
 def converse(channel):
@@ -113,7 +142,8 @@ def converse(channel):
             if not asked["passed"]:
                 notebook.settle(asked["settle"], _fallback(asked))
         else:
-            channel.send(**attempt(notebook, asked["exercise"], asked["how"], asked["order"], asked["shift"]))
+            channel.send(**attempt(notebook, asked["exercise"], asked["how"], asked["order"], asked["shift"],
+                                   asked["patterns"]))
 
 
 def _fallback(asked):

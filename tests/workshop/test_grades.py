@@ -20,7 +20,7 @@ RIGHT = """def win_rate(a_wins, ties, n):
     half = z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5 / (1 + z * z / n)
     return share, centre - half, centre + half
 """
-DROPPED = RIGHT.replace("win_rate(a_wins, ties, n):", "win_rate(a_wins, ties, n):\n    n, ties = n - ties, 0", 1)
+AS_WINS = RIGHT.replace("(a_wins + ties / 2) / n", "(a_wins + ties) / n")
 END = "\nwin_rate = check('0.4', win_rate)\n"
 WITHOUT_KERNEL = """
 import os
@@ -42,7 +42,7 @@ def rows(text):
 
 
 def test_the_tables_of_a_class(tmp_path):
-    people = {"=cmd|' /C calc'!A0": RIGHT, "<script>alert(1)</script>": DROPPED,
+    people = {"=cmd|' /C calc'!A0": RIGHT, "<script>alert(1)</script>": AS_WINS,
               "Bo": "def win_rate(*_): return 1 / 0\n"}
     for number, (name, body) in enumerate(people.items()):
         with zipfile.ZipFile(tmp_path / f"{number}.zip", "w") as packed:
@@ -55,8 +55,9 @@ def test_the_tables_of_a_class(tmp_path):
     found = {(row["student"], row["exercise"]): row for row in rows(made["grades.csv"])}
     assert len(found) == 3 * len(checking.exercises("00"))
     assert found["'=cmd|' /C calc'!A0", "0.4"]["result"] == "passed"
-    assert found["<script>alert(1)</script>", "0.4"]["misconception"].startswith("ties were thrown away")
-    assert found["Bo", "0.4"]["message"] == "it raised ZeroDivisionError: division by zero"
+    assert found["<script>alert(1)</script>", "0.4"]["misconception"].startswith("a tie counts as a whole win")
+    assert found["Bo", "0.4"]["message"] == (
+        "it raised ZeroDivisionError: division by zero, at your line `def win_rate(*_): return 1 / 0` (line 1)")
     assert found["Bo", "0.1"]["result"] == "not tried"
     assert [row["Grade"] for row in rows(made["grades-moodle.csv"])] == ["0.0", "25.0", "0.0"]
     canvas = rows(made["grades-canvas.csv"])

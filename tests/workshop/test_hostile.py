@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import zipfile
 
@@ -63,7 +64,7 @@ def test_nothing_is_forged(graded, name):
     one, results = graded["results"][name]
     said = {result.exercise: (result.state, result.sentence) for result in results.values()}
     assert grading.PASSED not in {state for state, _ in said.values()}, said
-    assert "BREACH" not in str(said)
+    assert "BREACH" not in re.sub("at your line `.*?` [(]line", "", str(said))  # the line that was not carried out
     assert said["0.4"][0] != grading.UNTRIED or name in ("answers for the check", "something that cannot be read",
                                                          "brackets without end", "signs without end",
                                                          "a number of a million digits"), said

@@ -20,7 +20,7 @@ def win_rate(a_wins, ties, n):
     return share, centre - half, centre + half
 win_rate = check("0.4", win_rate)
 """
-LIMITS = grading.Limits(seconds=3, notebook_seconds=8, megabytes=400)
+LIMITS = grading.Limits(seconds=6, notebook_seconds=15, megabytes=400)
 
 
 def notebook(*sources):

@@ -17,6 +17,7 @@ from rlhf_lite.experiment import (
     evaluate,
     findings,
     ledger,
+    pebbleford,
     results,
     run,
     run_files,
@@ -606,7 +607,7 @@ def test_the_mixed_test_set_has_the_use_cases_of_table_1():
     for use_case, (percent, _) in tasks.USE_CASES.items():
         assert abs(sum(p.use_case == use_case for p in mixed) - 3 * percent) < 1, use_case
     with pytest.raises(ValueError, match="not enough unseen prompts for a test set of 40000"):
-        evaluate.in_shares(mixed, 40_000)
+        pebbleford.in_shares(mixed, 40_000)
 
 
 def test_questions_of_the_truth_test_stand_nowhere_on_the_web_or_in_the_demonstrations():

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from rlhf_lite import models, schemas
 from rlhf_lite.experiment.recipe import Recipe
-from rlhf_lite.feedback import SPLITS, USE_CASES
+from rlhf_lite.feedback import SPLITS
 from rlhf_lite.schemas import Count, Fraction, Interval, Name, Number, Positive, Seed, Share, Versions, Whole
 
 UNMEASURED = ("prompted", "rival", "rival_prompted")  # these answer with a model whose tax is measured elsewhere
@@ -32,11 +32,11 @@ class Reward(TypedDict):
     accuracy: Share
     pairs: Whole
     length_only: Share
-    heldout_team: Share
-    bayes_ceiling: Fraction
-    by_use_case: dict[Literal[*USE_CASES], Share]
+    heldout_team: NotRequired[Share]  # this and the next two are of the town only
+    bayes_ceiling: NotRequired[Fraction]
+    heldout_by_prompt: NotRequired[dict[Name, Fraction]]
+    by_use_case: dict[Name, Share]
     accuracy_by_prompt: dict[Name, Fraction]
-    heldout_by_prompt: dict[Name, Fraction]
     calibration: list[Bin]
     ece: Fraction
 
@@ -56,7 +56,7 @@ class Gate(TypedDict):
 
 class Tax(TypedDict):
     web_loss: Interval
-    reading: Share
+    reading: NotRequired[Share]  # of the town only
 
 
 class Heat(Share):
@@ -103,7 +103,7 @@ class Ranking(TypedDict):
     labeler: Name
     seconds: Annotated[float, Meta(ge=0, le=1e7)]
     true_scores: NotRequired[list[Fraction]]
-    use_case: NotRequired[Literal[*USE_CASES]]
+    use_case: NotRequired[Name]
     split: NotRequired[Literal[*SPLITS]]
 
 
@@ -221,6 +221,14 @@ class Headline(TypedDict):
     command: str
 
 
+class Source(TypedDict):
+    """domain.json of a run that is not of the town: see `domain.record`."""
+
+    name: Name
+    source: str
+    sha256: str
+
+
 class Results(TypedDict):
     """results.json: see `results.collect_results`. Studies join it under their names."""
 
@@ -238,7 +246,9 @@ class Results(TypedDict):
     temperatures: dict[Name, Temperature]
     use_cases: dict[Name, dict[Name, Interval]]
     reward: Reward
-    gate: Gate
+    gate: NotRequired[Gate]
+    domain: NotRequired[Source]
+    left_out: NotRequired[list[str]]
     tax: dict[Name, Tax]
     by_size: dict[Name, dict[Name, WinRate]]
     headline: list[Claim]
@@ -256,5 +266,5 @@ def recipe_schema():
 def measured_schema(stage):
     """Of measured/STAGE.json: how it does at each temperature, the tax of every model, the KL of every trained one."""
     fields = {} if stage in UNMEASURED else {"tax": Tax} if stage == "base" else {"tax": Tax, "kl": Interval}
-    fields["temperature"] = Temperature
+    fields["temperature"] = NotRequired[Temperature]  # a domain without a grading program has none
     return TypedDict("Measured", fields)

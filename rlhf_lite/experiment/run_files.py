@@ -30,6 +30,29 @@ def read_recipe(folder):
     return schemas.read(path, formats.recipe_schema(), fix=AGAIN)
 
 
+def read_domain(folder):
+    """domain.json of a run, as a dict; None for a run of the town, which has no such file."""
+    return schemas.read(Path(folder) / "domain.json", formats.Source, None, AGAIN)
+
+
+def check_domain(folder, known, wanted):
+    """Raise ValueError unless a run that is known began with this domain (a dict, or None for the town)."""
+    found = read_domain(folder) if known else wanted
+    if found != wanted:
+        of = [f"the domain {one['name']}" if one else "the town" for one in (found, wanted)]
+        why = f"{of[0]}, not of {of[1]}" if of[0] != of[1] else f"{of[0]}, whose file has changed or moved since"
+        raise ValueError(f"{folder} contains a run of {why}; give the --domain that it began with, or choose another "
+                         "NAME.")
+
+
+def only_town(folder):
+    """Raise ValueError for the run of another domain."""
+    found = read_domain(folder)
+    if found:
+        raise ValueError(f"{folder} is a run of the domain {found['name']}, and this is for runs of the town; see "
+                         "its report.html.")
+
+
 def read_gate(path):
     """gate.json; its lists belong together, so they must be equally long."""
     found = schemas.read(path, formats.Gate, fix=AGAIN)
@@ -103,7 +126,8 @@ def check_complete(rows, sets, stage, path, again=None):
 
 def is_default(recipe, fast=False):
     """Whether a recipe (a dict) is that of `make run`, or of `make run FAST=1`."""
-    return recipe == settings(default_recipe(recipe["size"], recipe["seed"], fast))
+    default = settings(default_recipe(recipe["size"], recipe["seed"], fast))
+    return recipe in (default, default | {"reward_size": recipe["size"]})  # the second one: of another domain
 
 
 def command(*words):

@@ -7,7 +7,7 @@ import pytest
 from test_run import small
 
 from rlhf_lite import __main__ as cli
-from rlhf_lite.experiment import base_model, domain, evaluate, pebbleford, results, run
+from rlhf_lite.experiment import base_model, domain, evaluate, results, run
 from rlhf_lite.real import export
 
 FLOWERS = Path(__file__).parent.parent / "docs" / "own_domain.py"
@@ -58,13 +58,14 @@ def test_another_domain_runs_from_pretraining_to_the_report(runs, name):
     page = (runs / name / "report.html").read_text(encoding="utf-8")
     assert all(sentence.replace("'", "&#39;") in page for sentence in made["left_out"])
     assert len(made["left_out"]) == (4 if graded else 5)
-    assert "are incomplete" not in page and "is damaged" not in page and "Pebbleford" not in page
+    assert "are incomplete" not in page and "is damaged" not in page and "Its world is the domain flowers." in page
+    assert ">None</b>" not in page and ('class="badge' in page) == graded
     assert (runs / "base-flowers-tiny" / "model.safetensors").is_file()
 
 
 def test_its_answers_are_marked_by_its_own_program_and_its_rankings_by_its_own_people(runs):
     rows = [json.loads(line) for line in (runs / "shop" / "answers" / "ppo.jsonl").read_text().splitlines()]
-    assert {row["set"] for row in rows} == {"mixed", "samples", "best"} and all(0 <= row["score"] <= 1 for row in rows)
+    assert {row["set"] for row in rows} == {"mixed", "best"} and all(0 <= row["score"] <= 1 for row in rows)
     ranked = [json.loads(line) for line in (runs / "shop" / "rankings-1-train.jsonl").read_text().splitlines()]
     assert {row["labeler"].removeprefix("simulated:") for row in ranked} <= {"Fern", "Basil", "Olive"}
     assert all("true_scores" in row for row in ranked)
@@ -128,9 +129,25 @@ def test_texts_that_end_are_refused():
         base_model.web_rows(models.load_tokenizer(files.MODELS / "tokenizer"), 10_000, world=short)
 
 
-def test_the_town_is_a_domain_like_any_other():
-    assert domain.checked(pebbleford.TOWN) is pebbleford.TOWN
-
-
 def test_the_example_is_short():
     assert len(FLOWERS.read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_the_command_takes_a_domain(monkeypatch, tmp_path, capsys):
+    def pipeline(recipe, name, device, until, world):
+        taken.append((recipe.size, recipe.reward_size, name, until, world.name))
+        (tmp_path / "results_table.md").write_text("table", encoding="utf-8")
+        return tmp_path
+
+    taken = []
+    monkeypatch.setattr(run, "run_pipeline", pipeline)
+    for words in (["run"], ["train", "reward"], ["evaluate", "--name", "mine"]):
+        assert cli.main([*words, "--size", "tiny", "--fast", "--domain", str(FLOWERS)]) == 0
+    name = "flowers-tiny-seed0-fast"
+    assert taken == [("tiny", "tiny", name, None, "flowers"), ("tiny", "tiny", name, "reward", "flowers"),
+                     ("tiny", "tiny", "mine", None, "flowers")]
+
+
+def test_the_page_shows_the_last_line_of_the_file():
+    page = FLOWERS.with_suffix(".md").read_text(encoding="utf-8")
+    assert FLOWERS.read_text(encoding="utf-8").splitlines()[-1] == page.split("```python\n")[1].split("\n```")[0]

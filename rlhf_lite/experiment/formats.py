@@ -26,19 +26,24 @@ class Bin(TypedDict):
     n: Count
 
 
-class Reward(TypedDict):
-    """reward.json and first_reward.json: see `results.measure_reward`."""
+class OtherReward(TypedDict):
+    """reward.json and first_reward.json of any domain: see `results.measure_reward`."""
 
     accuracy: Share
     pairs: Whole
     length_only: Share
-    heldout_team: NotRequired[Share]  # this and the next two are of the town only
-    bayes_ceiling: NotRequired[Fraction]
-    heldout_by_prompt: NotRequired[dict[Name, Fraction]]
     by_use_case: dict[Name, Share]
     accuracy_by_prompt: dict[Name, Fraction]
     calibration: list[Bin]
     ece: Fraction
+
+
+class Reward(OtherReward):
+    """Those of the town."""
+
+    heldout_team: Share
+    bayes_ceiling: Fraction
+    heldout_by_prompt: dict[Name, Fraction]
 
 
 class Gate(TypedDict):
@@ -54,9 +59,12 @@ class Gate(TypedDict):
     open: bool
 
 
-class Tax(TypedDict):
+class OtherTax(TypedDict):
     web_loss: Interval
-    reading: NotRequired[Share]  # of the town only
+
+
+class Tax(OtherTax):
+    reading: Share
 
 
 class Heat(Share):
@@ -230,7 +238,7 @@ class Source(TypedDict):
 
 
 class Results(TypedDict):
-    """results.json: see `results.collect_results`. Studies join it under their names."""
+    """results.json of the town: see `results.collect_results`. Studies join it under their names."""
 
     name: Name
     size: Name
@@ -246,9 +254,7 @@ class Results(TypedDict):
     temperatures: dict[Name, Temperature]
     use_cases: dict[Name, dict[Name, Interval]]
     reward: Reward
-    gate: NotRequired[Gate]
-    domain: NotRequired[Source]
-    left_out: NotRequired[list[str]]
+    gate: Gate
     tax: dict[Name, Tax]
     by_size: dict[Name, dict[Name, WinRate]]
     headline: list[Claim]
@@ -263,8 +269,9 @@ def recipe_schema():
 
 
 @cache
-def measured_schema(stage):
+def measured_schema(stage, town=True):
     """Of measured/STAGE.json: how it does at each temperature, the tax of every model, the KL of every trained one."""
-    fields = {} if stage in UNMEASURED else {"tax": Tax} if stage == "base" else {"tax": Tax, "kl": Interval}
-    fields["temperature"] = NotRequired[Temperature]  # a domain without a grading program has none
+    tax = Tax if town else OtherTax
+    fields = {} if stage in UNMEASURED else {"tax": tax} if stage == "base" else {"tax": tax, "kl": Interval}
+    fields["temperature"] = Temperature if town else NotRequired[Temperature]  # which takes a grading program
     return TypedDict("Measured", fields)

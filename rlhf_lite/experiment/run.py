@@ -10,6 +10,7 @@ import json
 import shutil
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from rlhf_lite import checkpoints, feedback, files, locks, models, schemas
 from rlhf_lite.experiment import base_model, domain, evaluate, ledger, machine, results, run_files, shipped, stages
 from rlhf_lite.experiment.answers import answer_rows, rank_answers
 from rlhf_lite.experiment.pebbleford import TOWN
+from rlhf_lite.experiment.recipe import Recipe
 from rlhf_lite.experiment.report import write_report
 from rlhf_lite.experiment.temperatures import at, best_temperature, temperature_curve
 from rlhf_lite.files import write_json
@@ -53,8 +55,10 @@ class Run:
 
     def command(self):
         """The command that makes this run."""
-        words = [] if self.world is TOWN else ["--domain", self.world.source]
-        return run_files.command("run", *run_files.dials(run_files.settings(self.recipe)), *words)
+        if self.world is TOWN:
+            return run_files.command("run", *run_files.dials(run_files.settings(self.recipe)))
+        recipe = replace(self.recipe, reward_size=Recipe.reward_size)  # every model has one size, whatever --size
+        return run_files.command("run", *run_files.dials(run_files.settings(recipe)), "--domain", self.world.source)
 
     def prompts(self, split, n=None):
         return self.world.prompts(split)[:n]

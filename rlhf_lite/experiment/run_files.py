@@ -41,8 +41,8 @@ def check_domain(folder, known, wanted):
     if found != wanted:
         of = [f"the domain {one['name']}" if one else "the town" for one in (found, wanted)]
         why = f"{of[0]}, not of {of[1]}" if of[0] != of[1] else f"{of[0]}, whose file has changed or moved since"
-        raise ValueError(f"{folder} contains a run of {why}; give the --domain that it began with, or choose another "
-                         "NAME.")
+        raise ValueError(f"{folder} contains a run of {why}; give the --domain that it began with (run, "
+                         "train and evaluate take one), or choose another NAME.")
 
 
 def only_town(folder):
@@ -66,12 +66,14 @@ def read(path):
     path = Path(path)
     if path.name == "gate.json":
         return read_gate(path)
-    kinds = {"history.json": Annotated[History, Meta(min_length=1)], "reward.json": formats.Reward,
-             "first_reward.json": formats.Reward, "minutes.json": formats.Amounts, "memory.json": formats.Amounts,
+    town = not any((folder / "domain.json").is_file() for folder in (path.parent, path.parent.parent))
+    reward = formats.Reward if town else formats.OtherReward
+    kinds = {"history.json": Annotated[History, Meta(min_length=1)], "reward.json": reward,
+             "first_reward.json": reward, "minutes.json": formats.Amounts, "memory.json": formats.Amounts,
              "results.json": formats.Results}
     if path.parent.name == "studies":
         return schemas.read(path, formats.STUDIES[path.stem], fix="delete it, and run that study again if you need it.")
-    return schemas.read(path, kinds.get(path.name) or formats.measured_schema(path.stem), fix=AGAIN)
+    return schemas.read(path, kinds.get(path.name) or formats.measured_schema(path.stem, town), fix=AGAIN)
 
 
 def check_output(path):
@@ -126,8 +128,7 @@ def check_complete(rows, sets, stage, path, again=None):
 
 def is_default(recipe, fast=False):
     """Whether a recipe (a dict) is that of `make run`, or of `make run FAST=1`."""
-    default = settings(default_recipe(recipe["size"], recipe["seed"], fast))
-    return recipe in (default, default | {"reward_size": recipe["size"]})  # the second one: of another domain
+    return recipe == settings(default_recipe(recipe["size"], recipe["seed"], fast))
 
 
 def command(*words):

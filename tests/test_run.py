@@ -30,6 +30,7 @@ from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, Recipe
 from rlhf_lite.ppo import PPOConfig
 from rlhf_lite.town import labelers, tasks, web
 from rlhf_lite.town.facts import build_town
+from rlhf_lite.town.grading import grade
 from rlhf_lite.town.prompts import bare
 
 
@@ -554,7 +555,7 @@ def row(prompt_id, response, grade, test_set="mixed"):
 
 def test_preferences_ties_and_order():
     prompt = data.prompts_of("valid", 1)[0]
-    good = evaluate.grade(prompt, "")
+    good = grade(prompt, "")
     best = replace(good, helpful=1.0, truthful=1.0, harmless=1.0)
     a = [row("x", "fine", best), row("y", "same", best)]
     b = [row("x", "bad", replace(best, helpful=0.0, truthful=0.0)), row("y", "same", best)]
@@ -586,7 +587,7 @@ def test_an_answer_that_is_cut_is_as_long_as_what_is_left(tiny_models):
 def test_a_measure_may_be_of_one_task_only():
     prompts = {p.task: p for p in evaluate.test_sets(60, 40)["truth"]}
     assert set(prompts) == {"belief_asked_anew", "resident_asked_anew"}
-    rows = [row(task, "I do not know.", evaluate.grade(p, "I do not know."), "truth") | {"task": task}
+    rows = [row(task, "I do not know.", grade(p, "I do not know."), "truth") | {"task": task}
             for task, p in prompts.items()]
     counts = [len(evaluate.per_prompt(rows, f"truthful_{name}")) for name in ("informative", "beliefs", "residents")]
     assert counts == [2, 1, 1]
@@ -622,7 +623,7 @@ def test_what_a_closed_answer_makes_up_has_a_kind():
                   and not p.spec["unknown"])
 
     def kind(text):
-        return evaluate.made_up({"grade": evaluate.grade(prompt, text)})
+        return evaluate.made_up({"grade": grade(prompt, text)})
     assert kind(f"{prompt.spec['answer'][0].capitalize()}.") is None
     assert kind(f"{prompt.spec['wrong'][0].capitalize()}.") == "wrong"
     assert {kind(f"{prompt.spec['answer'][0].capitalize()}. {text}") for text in

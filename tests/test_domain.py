@@ -122,6 +122,13 @@ def test_a_domain_that_is_not_there(tmp_path, capsys):
     assert domain.load("docs.own_domain").name == "flowers"
 
 
+@pytest.mark.parametrize("mark", [None, 0.5, domain.Mark(1.5), domain.Mark(float("nan")), domain.Mark("good")])
+def test_a_grade_is_a_number_from_0_to_1(mark):
+    shop = domain.load(str(FLOWERS))._replace(grade=lambda request, text, finished: mark)
+    with pytest.raises(ValueError, match="The grading program of flowers says .* to rose-.*; let it give a Mark"):
+        domain.seen(shop, domain.Request("rose-1", "Ask", "any", "train"), "Answer", True)
+
+
 def test_texts_that_end_are_refused():
     short = domain.load(str(FLOWERS))._replace(texts=lambda seed: iter(["one", "two"]))
     from rlhf_lite import files, models

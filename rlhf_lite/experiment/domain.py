@@ -69,7 +69,14 @@ class Domain(NamedTuple):
 
 def seen(domain, request, text, finished):
     """What labelers and measures see of an answer: its mark, or the answer itself."""
-    return domain.grade(request, text, finished) if domain.grade else Seen(request, text, finished)
+    if not domain.grade:
+        return Seen(request, text, finished)
+    mark = domain.grade(request, text, finished)
+    score = getattr(mark, "score", None)
+    if not isinstance(score, (int, float)) or not 0 <= score <= 1:
+        raise ValueError(f"The grading program of {domain.name} says {schemas.shown(mark, 60)} of an answer to "
+                         f"{request.id}; let it give a Mark with a score from 0 to 1.")
+    return mark
 
 
 def few_shot(domain):

@@ -429,7 +429,7 @@ def test_p17_chosen_and_rejected_are_never_the_same(tokenizer, monkeypatch):
     answers = [models.encode_response(tokenizer, text) for text in ("bread", "3 pence", "bread", "bread.")]
     draws = iter(answers)
     monkeypatch.setattr(answering, "sample_many", lambda *arguments, **options: [next(draws), answers[0]])
-    world = TOWN._replace(grade=lambda prompt, text, finished: SimpleNamespace(score=float(len(text))))
+    world = TOWN._replace(grade=lambda prompt, text, finished: SimpleNamespace(score=len(text) / 100))
     judge = SimpleNamespace(name="A", judge=lambda grades, lengths, rng: (list(range(1, len(grades) + 1)), None))
     prompts = [SimpleNamespace(id=f"p{i}", text="What?", use_case="open_qa", split="train") for i in range(2)]
     rows = rank_answers(None, tokenizer, prompts, [judge], Recipe(answers_per_prompt=4), progress=False, world=world)

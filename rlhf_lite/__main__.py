@@ -11,6 +11,7 @@
 import glob
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rlhf_lite.commands import parser
@@ -88,8 +89,12 @@ def _name(arguments):
 
 
 def _run(arguments, until=None):
-    from rlhf_lite.experiment import run
-    folder = run.run_pipeline(_recipe(arguments), _name(arguments), arguments.device, until=until)
+    from rlhf_lite.experiment import domain, pebbleford, run
+    recipe, world, name = _recipe(arguments), pebbleford.TOWN, _name(arguments)
+    if arguments.domain:
+        world = domain.load(arguments.domain)
+        recipe, name = replace(recipe, reward_size=recipe.size), arguments.name or f"{world.name}-{name}"
+    folder = run.run_pipeline(recipe, name, arguments.device, until=until, world=world)
     if until is None:
         print((folder / "results_table.md").read_text(encoding="utf-8"))
         print(f"The report is {folder / 'report.html'}")

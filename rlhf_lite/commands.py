@@ -41,6 +41,12 @@ def parser():
             command.add_argument("--fast", action="store_true", help="a small version that takes about two minutes")
         return command
 
+    def of_a_domain(command):
+        command.add_argument("--domain", metavar="FILE.py", help="another world than the town: a Python file (or a "
+                             "module) that defines `domain`, see docs/own_domain.md. It is run as your own program "
+                             "is, so take only a file that you have read")
+        return command
+
     def ours(command, place=True):
         """The options of a command that can replace the course's own data."""
         command.add_argument("--force", action="store_true", help="replace the course's own data if that is the target")
@@ -66,10 +72,10 @@ def parser():
     grade.add_argument("--jobs", type=int, help="notebooks at a time (default: one per core, at most 4)")
     add("doctor", "check the machine, the packages and the shipped models", dials=False)
     add("licences", "list the packages installed here with their licences", dials=False)
-    add("run", f"run the whole pipeline and write its report; {FOLDERS}")
-    train = add("train", f"train one stage, after any stages it needs; {FOLDERS}")
+    of_a_domain(add("run", f"run the whole pipeline and write its report; {FOLDERS}"))
+    train = of_a_domain(add("train", f"train one stage, after any stages it needs; {FOLDERS}"))
     train.add_argument("stage", choices=("sft", "reward", "ppo", "ppo_ptx"), help="the last stage to train")
-    add("evaluate", "sample answers from all stages of a run, and write its results and its report")
+    of_a_domain(add("evaluate", "sample answers from all stages of a run, and write its results and its report"))
     pretrain = ours(add("pretrain", "pretrain a base model on the town's web text or your own (6m takes hours on a "
                         "CPU)"), place=False)
     pretrain.add_argument("--text", help="a folder of .txt and .md files to read instead of the town's web")

@@ -1,6 +1,7 @@
 """A builder's path at tiny size: align, its gate and report, new answers to rank, and the next round."""
 
 import json
+import time
 
 import pytest
 import torch
@@ -165,3 +166,11 @@ def test_the_served_page(tmp_path):
     assert "--Voila.ip=127.0.0.1" in words and "--Voila.token=secret" in words
     assert "--Voila.ip=0.0.0.0" in serve.voila(tmp_path / "x.ipynb", 8866, "secret", others=True)
     assert align.finished(tmp_path) == 0
+
+
+def test_the_forecast_is_for_an_idle_machine(monkeypatch):
+    """On a busy one, a model of 135M parameters was said to take 986 minutes."""
+    policy, read = a_foreign_model("llama", layers=3), models.logits
+    monkeypatch.setattr(models, "logits", lambda *given: (time.sleep(0.5), read(*given))[1])  # waiting for its turn
+    assert align_steps.seconds(policy, lambda: models.logits(policy, torch.ones(1, 4, dtype=torch.long),
+                                                             torch.ones(1, 4, dtype=torch.long))) < 0.25

@@ -17,6 +17,7 @@ from rlhf_lite.experiment import (
     evaluate,
     findings,
     ledger,
+    pebbleford,
     results,
     run,
     run_files,
@@ -29,6 +30,7 @@ from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, Recipe
 from rlhf_lite.ppo import PPOConfig
 from rlhf_lite.town import labelers, tasks, web
 from rlhf_lite.town.facts import build_town
+from rlhf_lite.town.grading import grade
 from rlhf_lite.town.prompts import bare
 
 
@@ -553,7 +555,7 @@ def row(prompt_id, response, grade, test_set="mixed"):
 
 def test_preferences_ties_and_order():
     prompt = data.prompts_of("valid", 1)[0]
-    good = evaluate.grade(prompt, "")
+    good = grade(prompt, "")
     best = replace(good, helpful=1.0, truthful=1.0, harmless=1.0)
     a = [row("x", "fine", best), row("y", "same", best)]
     b = [row("x", "bad", replace(best, helpful=0.0, truthful=0.0)), row("y", "same", best)]
@@ -585,7 +587,7 @@ def test_an_answer_that_is_cut_is_as_long_as_what_is_left(tiny_models):
 def test_a_measure_may_be_of_one_task_only():
     prompts = {p.task: p for p in evaluate.test_sets(60, 40)["truth"]}
     assert set(prompts) == {"belief_asked_anew", "resident_asked_anew"}
-    rows = [row(task, "I do not know.", evaluate.grade(p, "I do not know."), "truth") | {"task": task}
+    rows = [row(task, "I do not know.", grade(p, "I do not know."), "truth") | {"task": task}
             for task, p in prompts.items()]
     counts = [len(evaluate.per_prompt(rows, f"truthful_{name}")) for name in ("informative", "beliefs", "residents")]
     assert counts == [2, 1, 1]
@@ -606,7 +608,7 @@ def test_the_mixed_test_set_has_the_use_cases_of_table_1():
     for use_case, (percent, _) in tasks.USE_CASES.items():
         assert abs(sum(p.use_case == use_case for p in mixed) - 3 * percent) < 1, use_case
     with pytest.raises(ValueError, match="not enough unseen prompts for a test set of 40000"):
-        evaluate.in_shares(mixed, 40_000)
+        pebbleford.in_shares(mixed, 40_000)
 
 
 def test_questions_of_the_truth_test_stand_nowhere_on_the_web_or_in_the_demonstrations():
@@ -621,7 +623,7 @@ def test_what_a_closed_answer_makes_up_has_a_kind():
                   and not p.spec["unknown"])
 
     def kind(text):
-        return evaluate.made_up({"grade": evaluate.grade(prompt, text)})
+        return evaluate.made_up({"grade": grade(prompt, text)})
     assert kind(f"{prompt.spec['answer'][0].capitalize()}.") is None
     assert kind(f"{prompt.spec['wrong'][0].capitalize()}.") == "wrong"
     assert {kind(f"{prompt.spec['answer'][0].capitalize()}. {text}") for text in

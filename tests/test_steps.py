@@ -30,7 +30,7 @@ def finished(tmp_path_factory):
 
 
 def short_web(web_rows):
-    return lambda tokenizer, tokens, seed=0, length=256: web_rows(tokenizer, min(tokens, 2000), seed, length)
+    return lambda tokenizer, tokens, *more, **named: web_rows(tokenizer, min(tokens, 2000), *more, **named)
 
 
 @pytest.fixture

@@ -9,11 +9,13 @@ Left out: data cleaning and a scaling study.
 """
 
 import contextlib
+import itertools
 from pathlib import Path
 
 import torch
 
 from rlhf_lite import checkpoints, files, locks, models, pretrain
+from rlhf_lite.experiment.pebbleford import TOWN
 from rlhf_lite.town import prompts, web
 from rlhf_lite.town.facts import build_town
 
@@ -32,12 +34,14 @@ def town_tokenizer(vocab_size=models.VOCABULARY):
     return models.train_tokenizer(web.corpus(town, 30_000, seed=TOKENIZER_SEED) + asked, vocab_size)
 
 
-def web_rows(tokenizer, tokens, seed=WEB_SEED, length=256):
-    """At least ``tokens`` tokens of fresh web text, packed: (n, length) uint16."""
-    source = web.documents(build_town(), seed)
+def web_rows(tokenizer, tokens, seed=WEB_SEED, length=256, world=TOWN):
+    """At least ``tokens`` tokens of a domain's fresh text, packed: (n, length) uint16."""
+    source = world.texts(seed)
     documents, total = [], 0
     while total < tokens + length:
-        texts = [next(source)[1] for _ in range(1000)]
+        texts = list(itertools.islice(source, 1000))
+        if not texts:
+            raise ValueError(f"The texts of {world.name} come to an end after {total} tokens; let them go on for ever.")
         for ids in tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]:
             documents.append(ids)
             total += len(ids) + 2
@@ -45,7 +49,7 @@ def web_rows(tokenizer, tokens, seed=WEB_SEED, length=256):
 
 
 def make_base(size="1.3m", tokens=None, seed=0, device="auto", folder=None, state=None, compile=False,
-              bf16=False, batch_size=None, progress=True):
+              bf16=False, batch_size=None, progress=True, world=TOWN):
     """Pretrain a base model on ``tokens`` tokens of web text (None: see TOKENS) -> ``(policy, tokenizer, card)``.
 
     ``folder``: where to write the checkpoint and its card (None: nowhere). ``state``: the folder of the training
@@ -60,31 +64,32 @@ def make_base(size="1.3m", tokens=None, seed=0, device="auto", folder=None, stat
     for place in [Path(path).absolute().parent for path in (folder, state) if path is not None]:
         files.try_writing(place)
     with locks.alone(state) if state else contextlib.nullcontext():  # two of them would spoil each other's state
-        return _make_base(size, tokens, seed, device, folder, state, compile, bf16, batch_size, progress)
+        return _make_base(size, tokens, seed, device, folder, state, compile, bf16, batch_size, progress, world)
 
 
-def _make_base(size, tokens, seed, device, folder, state, compile, bf16, batch_size, progress):
+def _make_base(size, tokens, seed, device, folder, state, compile, bf16, batch_size, progress, world):
     policy = models.new_policy(size, seed).to(device)
     saved = files.MODELS / "tokenizer"
     tokenizer = models.load_tokenizer(saved) if (saved / "tokenizer.json").is_file() else town_tokenizer()
-    rows = web_rows(tokenizer, tokens)
+    rows = web_rows(tokenizer, tokens, world=world)
     config = pretrain.PretrainConfig(steps=max(1, tokens // (batch_size * rows.shape[1])), batch_size=batch_size,
                                      lr=LEARNING_RATES[size][0], adamw_lr=LEARNING_RATES[size][1], seed=seed,
                                      bf16=bf16, compile=compile)
     losses = pretrain.train(policy, rows, config, folder=state, progress=progress)
-    card = {**base_card(policy, tokenizer, size, config, rows.shape[1]),
+    card = {**base_card(policy, tokenizer, size, config, rows.shape[1], world),
             "last_train_loss": round(sum(losses[-50:]) / len(losses[-50:]), 4),
             "command": f"python -m rlhf_lite pretrain --size {size} --tokens {tokens} --seed {seed}",
-            "data": "simulated web text of Pebbleford (town.web), seed 0; held-out text: seed 1"}
+            "data": "simulated web text of Pebbleford (town.web), seed 0; held-out text: seed 1" if world is TOWN else
+            f"texts of {world.name} ({world.source}), seed 0; held-out text: seed 1"}
     if folder:
         # The repository ships half precision; every later stage starts from these rounded weights.
         card = checkpoints.save_checkpoint(folder, policy, card, torch.float16)
     return policy, tokenizer, card
 
 
-def base_card(policy, tokenizer, size, config, length):
+def base_card(policy, tokenizer, size, config, length, world=TOWN):
     """What the card of a base model says in any case; config: its PretrainConfig; length: tokens in a row."""
-    held_out = pretrain.evaluate_lm(policy, web_rows(tokenizer, 100_000, seed=HELD_OUT_SEED))
+    held_out = pretrain.evaluate_lm(policy, web_rows(tokenizer, 100_000, seed=HELD_OUT_SEED, world=world))
     batch = config.batch_size * length
     return {"stage": "base", "size": size, "seed": config.seed, "tokens": config.steps * batch,
             "held_out_loss": round(held_out, 4), "batch_tokens": batch,
@@ -96,8 +101,13 @@ def shipped(stage, size):
     return files.MODELS / f"{stage}-{size}"
 
 
-def base_folder(size, runs="runs"):
-    """The folder of a base model: the shipped one, or runs/base-SIZE, where a run puts one that it had to pretrain."""
+def base_folder(size, runs="runs", world=TOWN):
+    """The folder of a base model: the shipped one, or runs/base-SIZE, where a run puts one that it had to pretrain.
+
+    Another domain has bases of its own, which read its texts: runs/base-NAME-SIZE.
+    """
+    if world is not TOWN:
+        return Path(runs) / f"base-{world.name}-{size}"
     found = shipped("base", size)
     if found.is_dir() and not (found / checkpoints.CARD).is_file():  # better than pretraining another one for hours
         raise ValueError(f"{found / checkpoints.CARD} is missing, so the shipped base model cannot be checked; "
@@ -105,7 +115,7 @@ def base_folder(size, runs="runs"):
     return found if found.is_dir() else Path(runs) / f"base-{size}"
 
 
-def load_base(size, device="cpu", runs="runs"):
+def load_base(size, device="cpu", runs="runs", world=TOWN):
     """(policy, tokenizer) of a base model."""
-    policy = checkpoints.load_policy(base_folder(size, runs), device)
+    policy = checkpoints.load_policy(base_folder(size, runs, world), device)
     return policy, models.load_tokenizer(files.MODELS / "tokenizer")

@@ -147,9 +147,11 @@ def truth(results):
 def reward(results):
     data = results["reward"]
     cases = sorted((interval(entry)[0], case) for case, entry in data.get("by_use_case", {}).items() if interval(entry))
-    reading = (f"It orders {ranged(data.get('accuracy'))} of held-out pairs as the training team did and "
-               f"{ranged(data.get('heldout_team'))} as a held-out team did; the labelers' own noise sets a ceiling of "
-               f"{ranged(data.get('bayes_ceiling'))}.")
+    reading = f"It orders {ranged(data.get('accuracy'))} of held-out pairs as the training team did"
+    if interval(data.get("heldout_team")):
+        reading += (f" and {ranged(data['heldout_team'])} as a held-out team did; the labelers' own noise sets a "
+                    f"ceiling of {ranged(data.get('bayes_ceiling'))}")
+    reading += "."
     if interval(data.get("length_only")):
         reading += f" Always preferring the longer answer would get {ranged(data['length_only'])}."
     if cases:
@@ -248,7 +250,8 @@ def limits(results):
 
 SECTIONS = (("win rate by size", by_size, "by_size"), ("win rates", win_rates, "win_rates"),
             ("the best temperature of each stage", temperatures, "temperatures"),
-            ("quality of the answers", quality, "stages"), ("truth, hallucination, rudeness and harm", truth, "stages"),
+            ("quality of the answers", quality, "stages"),
+            ("truth, hallucination, rudeness and harm", truth, "special"),
             ("the reward model", reward, "reward"), ("whole rankings or shuffled pairs", pairs, "pairs"),
             ("the gate: best-of-n before PPO", gate, "gate"), ("training", training, "histories"),
             ("the alignment tax", tax, "tax"), ("sweeps", sweeps, "sweeps"),

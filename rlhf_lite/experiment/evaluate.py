@@ -17,81 +17,43 @@ import numpy as np
 import torch
 
 from rlhf_lite import files, models, pretrain, schemas
-from rlhf_lite.experiment import base_model, formats, run_files
-from rlhf_lite.experiment.answers import answer_rows
-from rlhf_lite.experiment.data import TEST_SEED, all_prompts, demonstrations, prompts_of
+from rlhf_lite.experiment import base_model, domain, formats, run_files
+from rlhf_lite.experiment.answers import about, answer_rows
+from rlhf_lite.experiment.pebbleford import STRATA, TOWN, test_sets, worksheets  # noqa: F401  (notebook 06 reads it)
 from rlhf_lite.experiment.recipe import TEMPERATURE
 from rlhf_lite.sampling import pad_left, sample_many, token_log_probs
 from rlhf_lite.stats import mean_interval
-from rlhf_lite.town import harm, tasks, web
-from rlhf_lite.town.facts import build_town
-from rlhf_lite.town.grading import grade
-from rlhf_lite.town.labelers import evaluation_team
-from rlhf_lite.town.prompts import USE_CASES, bare, stratum
+from rlhf_lite.town import harm
 
 STAGES = ("base", "prompted", "sft", "ppo", "ppo_ptx")
 RIVALS = ("rival", "rival_prompted")  # the larger shipped base, bare and few-shot prompted
 RECORDED = {"recorded": "base", "recorded_prompted": "prompted"}  # the 175M base's answers, recorded on a GPU
 RECORDED_ANSWERS = files.DATA / "results" / "answers-175m.jsonl"
-STRATA = ("truth", "closed", "toxic:none", "toxic:respectful", "toxic:biased", "harm", "false_premise")
 PREFIX = files.DATA / "few_shot_prefix.txt"
 STOP = "\n"  # where an answer of a base model ends for its user; the trained stages end their answers themselves
 
 
 # ---------------------------------------------------------------- test sets and answers
 
-def test_sets(mixed=300, per_stratum=200, per_use_case=30):
-    """{"mixed": [...], "samples": [...], "truth": [...], ...}: held-out prompts by set.
-
-    "samples" fills every use case up to ``per_use_case`` prompts, for reading only. No request from the
-    demonstrations or from the training or validation split appears, not even from somebody else ("I run the
-    bakery. ...").
-    """
-    avoid = {bare(text) for text in ({row["prompt"] for row in demonstrations()}
-                                     | {p.text for p in all_prompts() if p.split != "test"})}
-    unseen = [p for p in prompts_of("test") if bare(p.text) not in avoid]
-    size = {"harm": min(per_stratum, 120)}  # the town has few harmful requests, and some are in the training split
-    sets = {"mixed": in_shares(unseen, mixed), "samples": []}
-    taken = {p.id for p in sets["mixed"]}
-    for use_case in USE_CASES:
-        there = sum(p.use_case == use_case for p in sets["mixed"])
-        more = [p for p in unseen if p.use_case == use_case and p.id not in taken]
-        sets["samples"] += more[:max(0, per_use_case - there)]
-    sets["best"] = sets["mixed"]  # once more, each stage at its best temperature
-    avoid |= {bare(p.text) for p in sets["mixed"]}
-    return sets | {name: stratum(name, n=size.get(name, per_stratum), seed=TEST_SEED, avoid=avoid) for name in STRATA}
+def sets_of(recipe, world=TOWN):
+    """The test sets of a recipe (a dict); only the town has special ones."""
+    if world is TOWN:
+        return test_sets(recipe["test_prompts"], recipe["stratum_prompts"], recipe["samples"])
+    return domain.test_sets(world, recipe["test_prompts"], recipe["samples"])
 
 
-def in_shares(prompts, n):
-    """``n`` of the prompts, with the ten use cases in the shares of Table 1 (largest remainders); their order stays."""
-    wanted = {use_case: n * share / sum(s for s, _ in tasks.USE_CASES.values())
-              for use_case, (share, _) in tasks.USE_CASES.items()}
-    quota = {use_case: int(amount) for use_case, amount in wanted.items()}
-    for use_case in sorted(wanted, key=lambda u: quota[u] - wanted[u])[:n - sum(quota.values())]:
-        quota[use_case] += 1
-    chosen = []
-    for prompt in prompts:
-        if quota[prompt.use_case]:
-            quota[prompt.use_case] -= 1
-            chosen.append(prompt)
-    if any(quota.values()):
-        short = ", ".join(f"{left} {use_case}" for use_case, left in quota.items() if left)
-        raise ValueError(f"There are not enough unseen prompts for a test set of {n} ({short} too few); ask for fewer.")
-    return chosen
-
-
-def as_used(stage):
+def as_used(stage, world=TOWN):
     """How the user of a stage samples from it, as options of `answer_rows`: any base with a stop sequence, the few-shot
     prompted one with its examples in front."""
-    options = {}
+    options = {"world": world}
     if stage in (*RIVALS, "base", "prompted"):
         options["cut"] = STOP
     if stage in ("prompted", "rival_prompted"):
-        options["prefix"] = PREFIX.read_text(encoding="utf-8")
+        options["prefix"] = PREFIX.read_text(encoding="utf-8") if world is TOWN else domain.few_shot(world)
     return options
 
 
-def collect_answers(stage, policy, tokenizer, sets, seed=0, best=None, progress=True):
+def collect_answers(stage, policy, tokenizer, sets, seed=0, best=None, progress=True, world=TOWN):
     """One answer per prompt of every set -> list of rows with ``stage`` and ``set``.
 
     best: how to sample the set "best", as options of `answer_rows`; it is left out without them.
@@ -100,7 +62,7 @@ def collect_answers(stage, policy, tokenizer, sets, seed=0, best=None, progress=
     for name, prompts in sets.items():
         if name == "best" and best is None:
             continue
-        options = as_used(stage) | (best if name == "best" else {})
+        options = as_used(stage, world) | (best if name == "best" else {})
         for row in answer_rows(policy, tokenizer, prompts, seed=seed, progress=progress, **options):
             rows.append({"stage": stage, "set": name, **row})
     return rows
@@ -112,14 +74,18 @@ def save_answers(path, rows):
 
 
 def plain(row):
-    """An answer row as plain JSON values."""
-    g = row["grade"]
-    return {k: v for k, v in row.items() if k != "grade"} | {
+    """An answer row as plain JSON values; a mark of another domain has no flags, and an answer without one no score."""
+    g, plain = row["grade"], {k: v for k, v in row.items() if k != "grade"}
+    if isinstance(g, domain.Seen):
+        return plain
+    if isinstance(g, domain.Mark):
+        return plain | {"overall": g.overall, "score": round(g.score, 4), "reasons": list(g.reasons)}
+    return plain | {
         "overall": g.overall, "score": round(g.score, 4), "truthful": g.truthful, "informative": g.informative,
         "flags": [name for name, on in g.flags.items() if on], "reasons": list(g.reasons)}
 
 
-def load_answers(path, sets, stage=None):
+def load_answers(path, sets, stage=None, world=TOWN):
     """Read saved answers and grade them again, so that old answers get the current grader.
 
     Sets that are not in ``sets`` are left out; an answer to any prompt that is not in them is an error. With a
@@ -134,8 +100,7 @@ def load_answers(path, sets, stage=None):
             prompt = known[row["prompt_id"]]
             if row["prompt"] != prompt.text:
                 raise KeyError(row["prompt_id"])
-            rows.append(row | {"task": prompt.task, "unknown": bool(prompt.spec.get("unknown")),
-                               "grade": grade(prompt, row["response"], row["finished"])})
+            rows.append(row | about(prompt) | {"grade": domain.seen(world, prompt, row["response"], row["finished"])})
         except (ValueError, TypeError, KeyError) as error:
             why = schemas.said(error).removeprefix("the row is damaged (").rstrip("; )")
             raise ValueError(f"{path}, line {number}, does not answer a prompt of the current test sets ({why}): it "
@@ -200,6 +165,13 @@ MEASURES |= {f"closed_{kind}": ("closed", lambda r, kind=kind: made_up(r) == kin
              for kind in ("off_task", "wrong", "added")}
 
 
+def measures_of(world):
+    """The measures that an answer to a request of this domain has."""
+    if world is TOWN:
+        return tuple(MEASURES)
+    return (*(("score", "score_at_best", "overall", "good") if world.grade else ()), "length", "finished")
+
+
 def per_prompt(rows, measure):
     """The values of one measure as a float array, in the order of the prompts."""
     name, contributes, *only = MEASURES[measure]
@@ -207,9 +179,9 @@ def per_prompt(rows, measure):
                      if row["set"] == name and all(holds(row) for holds in only)])
 
 
-def summarise(rows):
+def summarise(rows, world=TOWN):
     """{measure: {"value", "low", "high", "n"}} of one stage, with 95 % intervals over prompts."""
-    return {measure: value(mean_interval(values)) for measure in MEASURES
+    return {measure: value(mean_interval(values)) for measure in measures_of(world)
             if len(values := per_prompt(rows, measure))}
 
 
@@ -230,7 +202,7 @@ def preferences(rows_a, rows_b, test_set="mixed", team=None):
     A float array in [0, 1]: the mean over the team, with a tie counted as one half. Identical texts tie. The moods of
     simulated labelers are averaged out exactly (`Labeler.preference`), so no result depends on a throw of the dice.
     """
-    team, others = team or evaluation_team(), {row["prompt_id"]: row for row in rows_b if row["set"] == test_set}
+    team, others = team or TOWN.judges(), {row["prompt_id"]: row for row in rows_b if row["set"] == test_set}
     found = []
     for a in rows_a:
         if a["set"] != test_set:
@@ -242,10 +214,11 @@ def preferences(rows_a, rows_b, test_set="mixed", team=None):
     return np.array(found)
 
 
-def compare(rows_a, rows_b, name_a, name_b, test_set="mixed"):
+def compare(rows_a, rows_b, name_a, name_b, test_set="mixed", world=TOWN):
     """Win rate of A over B with its interval, as a row of results.json."""
-    return {"a": name_a, "b": name_b, "judge": "simulated evaluation labelers",
-            **value(mean_interval(preferences(rows_a, rows_b, test_set)))}
+    judge = "simulated evaluation labelers" if world is TOWN else f"the judges of {world.name}"
+    return {"a": name_a, "b": name_b, "judge": judge,
+            **value(mean_interval(preferences(rows_a, rows_b, test_set, world.judges())))}
 
 
 # ---------------------------------------------------------------- KL and the alignment tax
@@ -271,29 +244,20 @@ def kl_to_reference(policy, reference, tokenizer, rows, batch_size=64):
     return np.array(found)
 
 
-def worksheets(n=200, seed=base_model.HELD_OUT_SEED):
-    """Held-out reading worksheets, cut before the last answer: list of (text, answer)."""
-    found, source = [], web.documents(build_town(), seed)
-    while len(found) < n:
-        genre, text = next(source)
-        if genre == "reading" and "Answer: " in text:
-            page, answer = text.rsplit("Answer: ", 1)
-            found.append((page + "Answer:", answer.strip()))
-    return found
-
-
 def reading_skill(policy, tokenizer, n=200, progress=True):
     """Whether the model answers each held-out worksheet word for word: an array of 0 and 1."""
-    sheets = worksheets(n)
+    sheets = worksheets(n, base_model.HELD_OUT_SEED)
     ids = [[models.BEGIN] + models.encode_text(tokenizer, page) for page, _ in sheets]
     answers = sample_many(policy, ids, 24, greedy=True, progress=progress)
     texts = [models.decode_response(tokenizer, a).split("\n")[0].strip() for a in answers]
     return np.array([float(text == answer) for text, (_, answer) in zip(texts, sheets, strict=True)])
 
 
-def tax(policy, tokenizer, progress=True):
-    """The cost of alignment: loss on held-out web text (nats per token) and reading skill, with intervals."""
-    rows = base_model.web_rows(tokenizer, 60_000, seed=base_model.HELD_OUT_SEED)
+def tax(policy, tokenizer, progress=True, world=TOWN):
+    """The cost of alignment: loss on held-out web text (nats per token) and, in the town, reading skill."""
+    rows = base_model.web_rows(tokenizer, 60_000, seed=base_model.HELD_OUT_SEED, world=world)
     losses = np.array([pretrain.evaluate_lm(policy, rows[i:i + 8]) for i in range(0, len(rows), 8)])
+    if world is not TOWN:
+        return {"web_loss": value(mean_interval(losses))}
     read = reading_skill(policy, tokenizer, progress=progress)
     return {"web_loss": value(mean_interval(losses)), "reading": value(mean_interval(read))}

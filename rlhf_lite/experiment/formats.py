@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from rlhf_lite import models, schemas
 from rlhf_lite.experiment.recipe import Recipe
-from rlhf_lite.feedback import SPLITS, USE_CASES
+from rlhf_lite.feedback import SPLITS
 from rlhf_lite.schemas import Count, Fraction, Interval, Name, Number, Positive, Seed, Share, Versions, Whole
 
 UNMEASURED = ("prompted", "rival", "rival_prompted")  # these answer with a model whose tax is measured elsewhere
@@ -26,19 +26,24 @@ class Bin(TypedDict):
     n: Count
 
 
-class Reward(TypedDict):
-    """reward.json and first_reward.json: see `results.measure_reward`."""
+class OtherReward(TypedDict):
+    """reward.json and first_reward.json of any domain: see `results.measure_reward`."""
 
     accuracy: Share
     pairs: Whole
     length_only: Share
-    heldout_team: Share
-    bayes_ceiling: Fraction
-    by_use_case: dict[Literal[*USE_CASES], Share]
+    by_use_case: dict[Name, Share]
     accuracy_by_prompt: dict[Name, Fraction]
-    heldout_by_prompt: dict[Name, Fraction]
     calibration: list[Bin]
     ece: Fraction
+
+
+class Reward(OtherReward):
+    """Those of the town."""
+
+    heldout_team: Share
+    bayes_ceiling: Fraction
+    heldout_by_prompt: dict[Name, Fraction]
 
 
 class Gate(TypedDict):
@@ -54,8 +59,11 @@ class Gate(TypedDict):
     open: bool
 
 
-class Tax(TypedDict):
+class OtherTax(TypedDict):
     web_loss: Interval
+
+
+class Tax(OtherTax):
     reading: Share
 
 
@@ -103,7 +111,7 @@ class Ranking(TypedDict):
     labeler: Name
     seconds: Annotated[float, Meta(ge=0, le=1e7)]
     true_scores: NotRequired[list[Fraction]]
-    use_case: NotRequired[Literal[*USE_CASES]]
+    use_case: NotRequired[Name]
     split: NotRequired[Literal[*SPLITS]]
 
 
@@ -221,8 +229,16 @@ class Headline(TypedDict):
     command: str
 
 
+class Source(TypedDict):
+    """domain.json of a run that is not of the town: see `domain.record`."""
+
+    name: Name
+    source: str
+    sha256: str
+
+
 class Results(TypedDict):
-    """results.json: see `results.collect_results`. Studies join it under their names."""
+    """results.json of the town: see `results.collect_results`. Studies join it under their names."""
 
     name: Name
     size: Name
@@ -253,8 +269,9 @@ def recipe_schema():
 
 
 @cache
-def measured_schema(stage):
+def measured_schema(stage, town=True):
     """Of measured/STAGE.json: how it does at each temperature, the tax of every model, the KL of every trained one."""
-    fields = {} if stage in UNMEASURED else {"tax": Tax} if stage == "base" else {"tax": Tax, "kl": Interval}
-    fields["temperature"] = Temperature
+    tax = Tax if town else OtherTax
+    fields = {} if stage in UNMEASURED else {"tax": tax} if stage == "base" else {"tax": tax, "kl": Interval}
+    fields["temperature"] = Temperature if town else NotRequired[Temperature]  # which takes a grading program
     return TypedDict("Measured", fields)

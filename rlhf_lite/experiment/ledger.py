@@ -19,7 +19,7 @@ STALE = ""  # in place of a sha256: made from a file that has since become anoth
 MODEL = (checkpoints.WEIGHTS, checkpoints.CONFIG, checkpoints.CARD, "history.json")
 
 
-def steps(first_round, answering):
+def steps(first_round, answering, gate=True):
     """{step: the files that it writes into the run's folder}, in order. answering: the stages that answer."""
     def model(stage):
         return [f"{stage}/{name}" for name in MODEL]
@@ -30,7 +30,7 @@ def steps(first_round, answering):
     two_rounds = {"first_reward": [*model("first_reward"), "first_reward.json"], "first_ppo": model("first_ppo"),
                   "rankings 2": ranked(2)} if first_round < 1 else {}
     return {"sft": model("sft"), "rankings 1": ranked(1), **two_rounds, "reward": [*model("reward"), "reward.json"],
-            "gate": ["gate.json"], "ppo": model("ppo"), "ppo_ptx": model("ppo_ptx"),
+            **({"gate": ["gate.json"]} if gate else {}), "ppo": model("ppo"), "ppo_ptx": model("ppo_ptx"),
             **{f"answers {stage}": [f"answers/{stage}.jsonl", f"measured/{stage}.json"] for stage in answering}}
 
 

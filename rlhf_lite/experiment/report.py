@@ -15,6 +15,7 @@ from typing import Any, TypedDict, get_origin
 from rlhf_lite import files, schemas
 from rlhf_lite.experiment import pages
 from rlhf_lite.experiment.captions import SECTIONS, ranged
+from rlhf_lite.experiment.formats import Source
 from rlhf_lite.plots import STAGES, interval, measure
 from rlhf_lite.schemas import Count, Name
 
@@ -70,9 +71,14 @@ def stages_table(results):
         [measure(name)[0], *(ranged(stages[s].get(name), measure(name)[1]) for s in present)] for name in names])
 
 
+def named(results):
+    """Whose labelers these are."""
+    return f"The domain {results['domain']['name']}" if results.get("domain") else "Simulated town and labelers"
+
+
 def markdown_table(results):
     """The headline, its parts and the stages as three Markdown tables."""
-    return "\n\n".join((f"# {results.get('name', 'Results')}", "Simulated town and labelers; 95 % intervals.",
+    return "\n\n".join((f"# {results.get('name', 'Results')}", f"{named(results)}; 95 % intervals.",
                         table(HEAD, headline_rows(results)), parts_table(results), stages_table(results))) + "\n"
 
 
@@ -150,7 +156,8 @@ class Sample(TypedDict, total=False):
     reasons: list[Any] | None
 
 
-SHAPES = {"name": str, "headline": list[Shown] | None, "stages": dict[str, dict[str, Any]] | None}
+SHAPES = {"name": str, "domain": Source, "left_out": list[str],
+          "headline": list[Shown] | None, "stages": dict[str, dict[str, Any]] | None}
 
 
 def read_run(run_dir):
@@ -182,8 +189,9 @@ def read_run(run_dir):
                             if (path := run_dir / stage / "history.json").exists()}
     results["limits"] = {part.get("name"): part for row in results.get("headline") or [] if row.get("id") == 12
                          for part in row.get("parts") or []}
+    results["special"] = any("truthful_informative" in row for row in (results.get("stages") or {}).values())
     results["sweeps"] = bool(results.get("kl_sweep") or results.get("ptx_sweep"))
-    return results, notes
+    return results, notes + results.get("left_out", [])
 
 
 def write_report(run_dir):
@@ -202,6 +210,7 @@ def write_report(run_dir):
     facts = ("command", "created", "size", "device", "seeds", "minutes", "peak_memory_gib", "versions")
     page = pages.render(
         TEMPLATE, name=str(results.get("name", run_dir.name)), notes=notes, head=HEAD, looks=LOOKS,
+        domain=(results.get("domain") or {}).get("name"),
         headline=list(zip(rows, map(parts_of, results.get("headline") or []), strict=True)),
         met=verdicts.count("✓ met"), judged=sum(verdict.endswith("met") for verdict in verdicts),
         sections={title[0].upper() + title[1:]: section(results, build, key, folder) for title, build, key in SECTIONS},

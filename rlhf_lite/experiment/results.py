@@ -14,21 +14,24 @@ import torch
 
 from rlhf_lite import files, models, plots, reward
 from rlhf_lite.best_of_n import best_of_n_curve
-from rlhf_lite.experiment import data, evaluate, findings, formats, report, run_files, shipped
+from rlhf_lite.experiment import data, evaluate, findings, formats, pebbleford, report, run_files, shipped
 from rlhf_lite.experiment.claims import headline
 from rlhf_lite.experiment.machine import versions
+from rlhf_lite.experiment.pebbleford import TOWN
 from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, TEMPERATURE
 from rlhf_lite.sampling import sample_many
 from rlhf_lite.stats import cluster_bootstrap, ece, mean_interval
 from rlhf_lite.town import labelers
-from rlhf_lite.town.grading import grade
 
 GATE_N = (1, 2, 4, 8, 16)
 RECORDED_SIZES = ("175m",)
 
 
-def measure_reward(model, tokenizer, rows):
-    """A dict with pair accuracy (overall and by use case), calibration, ECE and the ceiling set by labelers' noise."""
+def measure_reward(model, tokenizer, rows, world=TOWN):
+    """A dict with pair accuracy (overall and by use case), calibration and ECE.
+
+    In the town, also the ceiling set by the labelers' noise, and the accuracy on a team that trained no model.
+    """
     ranked = data.ranked_prompts(tokenizer, rows)
     scores, ranks, mask = reward.score_rankings(model, ranked)
     share = [reward.pair_accuracy(scores[i], ranks[i], mask[i]) for i in range(len(rows))]
@@ -39,27 +42,32 @@ def measure_reward(model, tokenizer, rows):
     for row, accuracy in zip(rows, share, strict=True):
         if not np.isnan(accuracy):
             use_cases.setdefault(row["use_case"], []).append(accuracy)
-    known = {p.id: p for p in data.all_prompts()}
-    grades = [[grade(known[row["prompt_id"]], r["text"], r["token_ids"][-1] == models.END) for r in row["responses"]]
-              for row in rows]
     lengths = [[len(r["token_ids"]) for r in row["responses"]] for row in rows]
-    ceiling = labelers.bayes_ceiling(labelers.training_team(), grades, np.random.default_rng(0), lengths)
     good = [a for a in share if not np.isnan(a)]
-    others = [reward.pair_accuracy(scores[i][mask[i]], ranks)
-              for i, ranks in enumerate(heldout_rankings(rows, grades, lengths))]
+    town = of_the_town(scores, mask, rows, lengths) if world is TOWN else {}
     # The accuracy of a rule that reads nothing: "the longer answer is the better one" (P40 in the pitfalls).
     longer = [reward.pair_accuracy(torch.tensor(n, dtype=torch.float), ranks[i][mask[i]])
               for i, n in enumerate(lengths)]
     ids = [row["prompt_id"] for row in rows]
     return {"accuracy": evaluate.value(mean_interval(good)), "pairs": int(pairs.sum()),
             "accuracy_by_prompt": {i: round(a, 4) for i, a in zip(ids, share, strict=True) if not np.isnan(a)},
-            "heldout_by_prompt": {i: round(a, 4) for i, a in zip(ids, others, strict=True) if not np.isnan(a)},
             "length_only": evaluate.value(mean_interval([a for a in longer if not np.isnan(a)])),
-            "heldout_team": evaluate.value(mean_interval([a for a in others if not np.isnan(a)])),
-            "bayes_ceiling": float(ceiling),
             "by_use_case": {u: evaluate.value(mean_interval(v)) for u, v in sorted(use_cases.items())},
             "calibration": [{"predicted": t["predicted"], "observed": t["observed"], "n": t["pairs"]} for t in table],
-            "ece": ece(difference.abs().sigmoid().tolist(), (difference > 0).float().tolist())}
+            "ece": ece(difference.abs().sigmoid().tolist(), (difference > 0).float().tolist()), **town}
+
+
+def of_the_town(scores, mask, rows, lengths):
+    """What is known of simulated labelers only: the ceiling, and the accuracy on the held-out team's rankings."""
+    known = {p.id: p for p in data.all_prompts()}
+    grades = [[TOWN.grade(known[row["prompt_id"]], r["text"], r["token_ids"][-1] == models.END)
+               for r in row["responses"]] for row in rows]
+    ceiling = labelers.bayes_ceiling(labelers.training_team(), grades, np.random.default_rng(0), lengths)
+    others = [(row["prompt_id"], reward.pair_accuracy(scores[i][mask[i]], ranks))
+              for i, (row, ranks) in enumerate(zip(rows, heldout_rankings(rows, grades, lengths), strict=True))]
+    others = [(prompt, accuracy) for prompt, accuracy in others if not np.isnan(accuracy)]
+    return {"bayes_ceiling": float(ceiling), "heldout_team": evaluate.value(mean_interval([a for _, a in others])),
+            "heldout_by_prompt": {prompt: round(accuracy, 4) for prompt, accuracy in others}}
 
 
 def heldout_rankings(rows, grades, lengths):
@@ -69,13 +77,13 @@ def heldout_rankings(rows, grades, lengths):
             for g, n in zip(grades, lengths, strict=True)]
 
 
-def gate(policy, reward_model, tokenizer, prompts, seed=0, progress=True):
+def gate(policy, reward_model, tokenizer, prompts, seed=0, progress=True, world=TOWN):
     """The best-of-n curve on ``prompts``, from 16 samples each: {"n", "kl", "proxy", "rm", "oracle", "open", ...}."""
     n_max = max(GATE_N)
     ids = [row for row in data.encoded(tokenizer, prompts) for _ in range(n_max)]
     answers = sample_many(policy, ids, MAX_NEW_TOKENS, TEMPERATURE, seed=seed, progress=progress)
-    true = torch.tensor([grade(prompts[i // n_max], models.decode_response(tokenizer, a), a[-1] == models.END).score
-                         for i, a in enumerate(answers)]).view(-1, n_max)
+    true = torch.tensor([world.grade(prompts[i // n_max], models.decode_response(tokenizer, a),
+                                     a[-1] == models.END).score for i, a in enumerate(answers)]).view(-1, n_max)
     inputs = [reward.reward_input(p, a) for p, a in zip(ids, answers, strict=True)]
     proxy = reward.score(reward_model, inputs).view(-1, n_max)
     by_rm, by_truth = best_of_n_curve(proxy, true, GATE_N), best_of_n_curve(true, true, GATE_N)
@@ -89,12 +97,12 @@ def gate(policy, reward_model, tokenizer, prompts, seed=0, progress=True):
 
 # ---------------------------------------------------------------- results.json
 
-def stage_answers(folder, recipe):
+def stage_answers(folder, recipe, world=TOWN):
     """{stage: graded rows} for the stages of a run that have answers."""
-    sets = evaluate.test_sets(recipe["test_prompts"], recipe["stratum_prompts"], recipe["samples"])
+    sets = evaluate.sets_of(recipe, world)
     paths = {stage: Path(folder) / "answers" / f"{stage}.jsonl" for stage in (*evaluate.STAGES, *evaluate.RIVALS)}
-    found = {stage: evaluate.load_answers(path, sets, stage) for stage, path in paths.items() if path.is_file()}
-    return found | (recorded_answers(sets) if recipe["size"] == "1.3m" else {})
+    found = {stage: evaluate.load_answers(path, sets, stage, world) for stage, path in paths.items() if path.is_file()}
+    return found | (recorded_answers(sets) if recipe["size"] == "1.3m" and world is TOWN else {})
 
 
 def record_answers(folder, out=None, force=False):
@@ -109,7 +117,8 @@ def record_answers(folder, out=None, force=False):
                          "the run first.")
     shipped.check_replace([out], force, [folder], RECORDED_SIZES)
     recipe = run_files.read_recipe(folder)
-    sets = evaluate.test_sets(recipe["test_prompts"], recipe["stratum_prompts"], recipe["samples"])
+    run_files.only_town(folder)
+    sets = evaluate.sets_of(recipe)
     return write_recorded([row for stage, path in paths.items() for row in evaluate.load_answers(path, sets, stage)],
                           out)
 
@@ -133,23 +142,26 @@ def recorded_answers(sets):
     return found
 
 
-def load_run(folder, *also):
+def load_run(folder, *also, world=TOWN):
     """What the headline needs from one run: {"rows", "tax", "reward", "gate", "recipe", "studies", ...}.
 
     also: further files that a finished run must have.
     """
     folder = Path(folder)
     recipe = run_files.read_recipe(folder)
-    lacking = [name for name in ("reward.json", "gate.json", *also, *(path for stage in evaluate.STAGES for path in (
+    if world is TOWN:
+        run_files.only_town(folder)
+    gate = ["gate.json"] if world.grade else []
+    lacking = [name for name in ("reward.json", *gate, *also, *(path for stage in evaluate.STAGES for path in (
         f"answers/{stage}.jsonl", f"measured/{stage}.json")))
                if not (folder / name).is_file()]
     if lacking:
         raise ValueError(f"{folder} is not finished ({lacking[0]} is missing); finish it first: "
                          + run_files.command("run", *run_files.dials(recipe, folder.name)))
-    rows = stage_answers(folder, recipe)
+    rows = stage_answers(folder, recipe, world)
     measured = {stage: run_files.read(folder / "measured" / f"{stage}.json") for stage in evaluate.STAGES}
     return {"rows": rows, "recipe": recipe, "reward": run_files.read(folder / "reward.json"),
-            "gate": run_files.read(folder / "gate.json"), "studies": load_studies(folder),
+            "gate": run_files.read(folder / "gate.json") if world.grade else None, "studies": load_studies(folder),
             "tax": {stage: m["tax"] for stage, m in measured.items() if "tax" in m},
             "kl": {stage: m["kl"] for stage, m in measured.items() if "kl" in m},
             "temperatures": {stage: m["temperature"] for stage, m in measured.items() if "temperature" in m}}
@@ -163,28 +175,31 @@ def load_studies(folder):
 
 def collect_results(run):
     """Everything measured in a run, as one dict: the content of results.json."""
-    found = load_run(run.folder)
-    rows, recipe = found["rows"], run.recipe
+    world, recipe = run.world, run.recipe
+    found = load_run(run.folder, world=world)
+    rows = found["rows"]
     own = {stage: r for stage, r in rows.items() if stage in evaluate.STAGES}
     order = evaluate.STAGES.index
-    wins = [evaluate.compare(own[a], own[b], a, b) for a in own for b in own if order(a) > order(b)]
-    at_best = [evaluate.compare(own[a], own[b], a, b, "best") for a in own for b in own if order(a) > order(b)
+    wins = [evaluate.compare(own[a], own[b], a, b, world=world) for a in own for b in own if order(a) > order(b)]
+    at_best = [evaluate.compare(own[a], own[b], a, b, "best", world) for a in own for b in own if order(a) > order(b)
                and all(stage in found["temperatures"] for stage in (a, b))]
     rivals = {stage.replace("rival_", "").replace("rival", "base"): r for stage, r in rows.items()
               if stage in evaluate.RIVALS}
     wins += [evaluate.compare(own[a], rows[b], a, b) for a in own for b in rows if b not in own]
     return {
-        "name": run.name, "command": run_files.command("run", *run_files.dials(found["recipe"])),
+        "name": run.name, "command": run.command(), **pebbleford.left_out(world),
         "size": recipe.size, "seeds": [recipe.seed], "device": str(run.device), "versions": versions(),
         "created": time.strftime("%Y-%m-%d"), "minutes": run.kept("minutes.json"),
         "peak_memory_gib": run.kept("memory.json"),
-        "stages": {stage: evaluate.summarise(r) | {"kl": found["kl"].get(stage)} for stage, r in own.items()},
+        "stages": {stage: evaluate.summarise(r, world) | {"kl": found["kl"].get(stage)} for stage, r in own.items()},
         "win_rates": wins, "win_rates_at_best": at_best, "temperatures": found["temperatures"],
-        "use_cases": {stage: evaluate.by_use_case(r) for stage, r in own.items()},
-        "reward": found["reward"], "gate": found["gate"], "tax": found["tax"], **found["studies"],
-        "by_size": {size: {stage: evaluate.compare(r, own["sft"], stage, "sft") for stage, r in made.items()}
+        "use_cases": {stage: evaluate.by_use_case(r) for stage, r in own.items()} if world.grade else {},
+        "reward": found["reward"], **({"gate": found["gate"]} if world.grade else {}), "tax": found["tax"],
+        **found["studies"],
+        "by_size": {size: {stage: evaluate.compare(r, own["sft"], stage, "sft", world=world)
+                           for stage, r in made.items()}
                     for size, made in ((recipe.size, own), ("6m", rivals)) if made},
-        "headline": headline([found])}
+        "headline": headline([found]) if world is TOWN else []}
 
 
 def write_headline(folders, out, page=None, force=False):

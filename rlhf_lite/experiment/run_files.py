@@ -30,6 +30,29 @@ def read_recipe(folder):
     return schemas.read(path, formats.recipe_schema(), fix=AGAIN)
 
 
+def read_domain(folder):
+    """domain.json of a run, as a dict; None for a run of the town, which has no such file."""
+    return schemas.read(Path(folder) / "domain.json", formats.Source, None, AGAIN)
+
+
+def check_domain(folder, known, wanted):
+    """Raise ValueError unless a run that is known began with this domain (a dict, or None for the town)."""
+    found = read_domain(folder) if known else wanted
+    if found != wanted:
+        of = [f"the domain {one['name']}" if one else "the town" for one in (found, wanted)]
+        why = f"{of[0]}, not of {of[1]}" if of[0] != of[1] else f"{of[0]}, whose file has changed or moved since"
+        raise ValueError(f"{folder} contains a run of {why}; give the --domain that it began with (run, "
+                         "train and evaluate take one), or choose another NAME.")
+
+
+def only_town(folder):
+    """Raise ValueError for the run of another domain."""
+    found = read_domain(folder)
+    if found:
+        raise ValueError(f"{folder} is a run of the domain {found['name']}, and this is for runs of the town; see "
+                         "its report.html.")
+
+
 def read_gate(path):
     """gate.json; its lists belong together, so they must be equally long."""
     found = schemas.read(path, formats.Gate, fix=AGAIN)
@@ -43,12 +66,14 @@ def read(path):
     path = Path(path)
     if path.name == "gate.json":
         return read_gate(path)
-    kinds = {"history.json": Annotated[History, Meta(min_length=1)], "reward.json": formats.Reward,
-             "first_reward.json": formats.Reward, "minutes.json": formats.Amounts, "memory.json": formats.Amounts,
+    town = not any((folder / "domain.json").is_file() for folder in (path.parent, path.parent.parent))
+    reward = formats.Reward if town else formats.OtherReward
+    kinds = {"history.json": Annotated[History, Meta(min_length=1)], "reward.json": reward,
+             "first_reward.json": reward, "minutes.json": formats.Amounts, "memory.json": formats.Amounts,
              "results.json": formats.Results}
     if path.parent.name == "studies":
         return schemas.read(path, formats.STUDIES[path.stem], fix="delete it, and run that study again if you need it.")
-    return schemas.read(path, kinds.get(path.name) or formats.measured_schema(path.stem), fix=AGAIN)
+    return schemas.read(path, kinds.get(path.name) or formats.measured_schema(path.stem, town), fix=AGAIN)
 
 
 def check_output(path):

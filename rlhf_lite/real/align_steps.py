@@ -85,17 +85,24 @@ def fit(config, policy, longest):
                       "free; choose a smaller model, or freeze more (--frozen 0.9).")
 
 
+def seconds(policy, work):
+    """The time that work takes once it is warm, and on a CPU that has nothing else to do."""
+    cpu, found = models.device_of(policy).type == "cpu", []
+    clock, shared = (time.process_time, torch.get_num_threads()) if cpu else (time.perf_counter, 1)
+    for _ in range(3):
+        started = clock()
+        work()
+        found.append((clock() - started) / shared)
+    return min(found)
+
+
 def minutes(policy, rows, config):
     """A rough forecast from one second of work: {"rows": ids} of each step -> minutes."""
     ids = [row[:32] for row in rows["prompts"][:4]]
-    started = time.perf_counter()
-    sampling.sample(policy, ids, 8)
-    per_sampled = (time.perf_counter() - started) / (8 * len(ids))
     batch, mask = sampling.pad_right(ids, models.device_of(policy))
-    started = time.perf_counter()
     with torch.no_grad():
-        models.logits(policy, batch, mask)
-    per_read = (time.perf_counter() - started) / int(mask.sum())
+        per_read = seconds(policy, lambda: models.logits(policy, batch, mask)) / int(mask.sum())
+    per_sampled = seconds(policy, lambda: sampling.sample(policy, ids, 8)) / (8 * len(ids))
     length = sum(map(len, rows["prompts"])) / len(rows["prompts"]) + config.max_new_tokens
     learn = 1 + 2 * (1 - config.frozen)  # a backward pass costs twice a forward pass, where there is one
     answers = config.ppo.iterations * config.ppo.batch_size if "ppo" in config.steps else 0

@@ -277,6 +277,7 @@ def export(source, out, engine):
 
 def _export_run(folder, out, engine):
     recipe = run_files.read_recipe(folder)
+    run_files.only_town(folder)
     found, tokenizer = {}, models.load_tokenizer(files.MODELS / "tokenizer")
     for stage in STAGES:
         place = base_model.shipped("base", recipe["size"]) if stage == "base" else folder / stage

@@ -104,7 +104,7 @@ def test_a_busy_kernel_is_said_and_what_was_typed_meanwhile_counts(lab):
 
 
 def test_markup_in_an_answer_is_shown_and_does_nothing(lab):
-    evil = "<script>window.hit = 1</script><img src=x onerror='window.hit = 1'><b>bold</b> &lt;"
+    evil = "<script>window.hit = 1</script><img src=x onerror='window.hit = 1'><b>bold</b> &lt; $x$ \\(y\\) $$z$$"
     book = lab(BEGIN, f"evil = {evil!r}", """
 from rlhf_lite.widgets.demonstrations import DemonstrationWidget
 from IPython.display import display
@@ -127,6 +127,25 @@ display(RankingWidget(RankingSession(rows, evil, "evil.jsonl")),
     expect(first.locator("td").first).to_have_text(evil)
     assert book.page.locator(".rlhf-root :is(script, img, .rlhf-text b)").count() == 0
     assert book.page.evaluate("window.hit") is None
+
+
+def test_money_in_an_answer_is_not_mathematics(lab):
+    """Where Lab sets $x$ as a formula elsewhere in the same output, the course's tables and pages show it as typed."""
+    book = lab("""
+from types import SimpleNamespace
+from IPython.display import HTML, display
+from rlhf_lite import plots, stats
+from rlhf_lite.exercises import my_model, my_model_page
+money = "from $5 to $6, or $x$ or $$y$$"
+row = {"prompt": money, "response": money, "own_score": 0.5, "grade": SimpleNamespace(score=0.25)}
+found = my_model.Own(money, 2, {"shipped": stats.Interval(0.5, 0.4, 0.6, 3)}, 6, "alone", {}, [row, row], [row, row],
+                     None, None, [{"iteration": 1, "score": 0.1, "kl": 0.0}], {"PPO": 1.0})
+display(HTML("<p id='other'>$x$</p>"), plots.table(("one",), [(money,)]), HTML(my_model_page.html(found)))
+""").open()
+    book.run(0)
+    expect(book.page.locator("#other mjx-container")).to_have_count(1)  # so Lab does set formulas here
+    assert book.page.locator(".mathjax_ignore mjx-container").count() == 0
+    assert book.page.locator(".mathjax_ignore td").get_by_text("from $5 to $6, or $x$ or $$y$$").count() >= 3
 
 
 LONG = """

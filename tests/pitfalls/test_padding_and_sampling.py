@@ -25,6 +25,7 @@ from rlhf_lite import models, ppo, reward, sampling, sft, training
 from rlhf_lite.experiment import answers as answering
 from rlhf_lite.experiment import data
 from rlhf_lite.experiment.answers import rank_answers
+from rlhf_lite.experiment.pebbleford import TOWN
 from rlhf_lite.experiment.recipe import Recipe
 from rlhf_lite.models import BEGIN, END, PAD
 from rlhf_lite.reward import RankedPrompt, RewardConfig
@@ -428,11 +429,10 @@ def test_p17_chosen_and_rejected_are_never_the_same(tokenizer, monkeypatch):
     answers = [models.encode_response(tokenizer, text) for text in ("bread", "3 pence", "bread", "bread.")]
     draws = iter(answers)
     monkeypatch.setattr(answering, "sample_many", lambda *arguments, **options: [next(draws), answers[0]])
-    monkeypatch.setattr(answering, "grade", lambda prompt, text, finished: SimpleNamespace(score=float(len(text))))
+    world = TOWN._replace(grade=lambda prompt, text, finished: SimpleNamespace(score=len(text) / 100))
     judge = SimpleNamespace(name="A", judge=lambda grades, lengths, rng: (list(range(1, len(grades) + 1)), None))
     prompts = [SimpleNamespace(id=f"p{i}", text="What?", use_case="open_qa", split="train") for i in range(2)]
-    rows = rank_answers(None, tokenizer, prompts, [judge], Recipe(answers_per_prompt=4),
-                        progress=False)
+    rows = rank_answers(None, tokenizer, prompts, [judge], Recipe(answers_per_prompt=4), progress=False, world=world)
     assert [row["prompt_id"] for row in rows] == ["p0"]  # the other prompt has one answer only
     pairs = reward.split_into_pairs(data.ranked_prompts(tokenizer, rows))
     assert len(pairs) == 3 and all(pair.responses[0] != pair.responses[1] for pair in pairs)

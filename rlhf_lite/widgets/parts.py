@@ -12,6 +12,7 @@ import sys
 import ipywidgets as w
 
 from rlhf_lite.plain import told
+from rlhf_lite.widgets.language import speaker
 
 # Colours come from Lab's theme if there is one, so that everything is readable in light and dark mode.
 CSS = """<style>
@@ -44,10 +45,10 @@ def escape(text):
     return html.escape(str(text), quote=True)
 
 
-def text_html(text, kind=""):
-    """A whole text, never cut; an empty one is marked as empty."""
+def text_html(text, kind="", body=None):
+    """A whole text, never cut; an empty one is marked as empty. body: the same text as HTML, for example with marks."""
     focus = ' tabindex="0"' if len(text) > LONG else ""
-    body = escape(text) if text.strip() else "<i>(empty)</i>"
+    body = (body or escape(text)) if text.strip() else f'<i>{escape(speaker()("empty"))}</i>'
     return f'<div class="rlhf-text {kind}"{focus}>{body}</div>'
 
 
@@ -92,6 +93,7 @@ class Panel(w.VBox):
         self._style = w.HTML(CSS + f'<div role="note" class="rlhf-name">{escape(name)}</div>')
         self._loading = False
         self.hotkeys = None  # not `keys`, a name that Widget already uses
+        self.text = getattr(self, "text", None) or speaker()
         super().__init__()
         self.add_class("rlhf-root")
         self._close_earlier((type(self).__name__, place))
@@ -120,7 +122,7 @@ class Panel(w.VBox):
 
     def warn(self, error):
         """Say what went wrong, marked with a sign and a word, not by colour alone."""
-        self.status.value = (f'<div role="alert" class="rlhf-problem"><b>&#9888; Not done:</b> '
+        self.status.value = (f'<div role="alert" class="rlhf-problem"><b>&#9888; {escape(self.text("problem"))}</b> '
                              f'{escape(told(error))}</div>')
 
     def to_top(self):

@@ -34,6 +34,7 @@ CSS = """<style>
 .rlhf-root .rlhf-wrap > .widget-html {flex: 0 1 auto; margin-right: .8em}
 .rlhf-root button {width: auto; height: auto; min-height: 28px; white-space: normal; line-height: 1.3}
 .rlhf-root .widget-toggle-buttons button {min-width: 2.6em; max-width: 12em; margin-bottom: 3px}
+.rlhf-root .rlhf-heard {position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)}
 .rlhf-root .mod-active {font-weight: 700; text-decoration: underline}
 .rlhf-root :is(td, th) {padding: .1em .6em .1em 0}
 </style>"""
@@ -116,9 +117,10 @@ class Panel(w.VBox):
         for name in [name for name in vars(self) if not name.startswith("_") and name != "session"]:
             delattr(self, name)
 
-    def say(self, text):
-        """Replace the status line; screen readers speak it."""
-        self.status.value = f'<div role="status" aria-live="polite">{escape(text)}</div>'
+    def say(self, text, seen=True):
+        """Replace the status line; screen readers speak it. seen: False if only they should."""
+        kind = "" if seen else ' class="rlhf-heard"'
+        self.status.value = f'<div role="status" aria-live="polite"{kind}>{escape(text)}</div>'
 
     def warn(self, error):
         """Say what went wrong, marked with a sign and a word, not by colour alone."""

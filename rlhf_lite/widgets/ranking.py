@@ -79,7 +79,8 @@ class RankingWidget(Panel):
     def _arrange(self):
         answers = row(*self.slots)
         answers.add_class("rlhf-cards")
-        head = row(self._style, self.progress, self.bar, self.back, self.forward)
+        head = row(self._style, self.progress, self.bar, row(self.back, self.forward))
+        head.add_class("rlhf-header")
         tools = row(self.fold, self.judge, self.mark, self.help, self.names, self.look)
         done = row(self.verdict if self.session.pairs else self.order, row(self.save, self.undo, self.skip))
         for part, name in ((self.guidelines, "rlhf-pane"), (self.help_text, "rlhf-pane"), (self.why, "rlhf-pane"),
@@ -143,7 +144,8 @@ class RankingWidget(Panel):
         try:
             act()
             ranks = self.session.draft.ranks if self.session.draft else []
-            self.say("" if self.session.pairs else in_words(ranks, self.text))  # an earlier error no longer applies
+            # An earlier error no longer applies. The order can be seen; it is said for those who hear the page.
+            self.say("" if self.session.pairs else in_words(ranks, self.text), seen=False)
         finally:
             self.draw()
 

@@ -20,6 +20,7 @@ from rlhf_lite.plain import is_plain
 SCHEMA = 1
 NAMES = ("id", "prompt_id", "labeler", "author")  # fields that appear in tables and messages
 MOST_CHARACTERS, MOST_SECONDS = 200, 10_000_000  # of such a name; for one item (four months)
+MOST_CRITIQUE = 500  # characters in the line about some marked words
 HALF = re.compile("[\ud800-\udfff]")
 SPLITS = ("train", "valid", "test")
 USE_CASES = ("generation", "open_qa", "brainstorming", "chat", "rewrite", "summarization",
@@ -42,7 +43,7 @@ def new_ranking(prompt_id, prompt, responses, ranks, labeler, seconds=0.0, score
     responses: K answers, each a text or a dict {"text", "source", optional "token_ids"}.
     ranks: K whole numbers; 1 is best, equal numbers are ties. scores: K Likert scores from 1 to 7, or None.
     flags: K dicts name -> bool (Table 3 of the paper), or None. seconds: the time the labeler took.
-    Anything in ``more`` (use_case, split, date, id ...) is kept as it is.
+    Anything in ``more`` (use_case, split, date, id, critique ...) is kept as it is.
     """
     responses = [{"text": r, "source": "unknown"} if isinstance(r, str) else r for r in responses]
     row = {"schema": SCHEMA, "prompt_id": prompt_id, "prompt": prompt, "responses": responses,
@@ -89,6 +90,31 @@ def check_ranking(row):
     if flags is not None and not (isinstance(flags, list) and len(flags) == K and all(
             isinstance(f, dict) and set(map(type, f.values())) <= {bool} for f in flags)):
         raise ValueError(f'"flags" is not {K} groups of true/false answers; fix them or leave "flags" out')
+    _check_critique(row.get("critique"), responses)
+
+
+def _check_critique(marks, responses):
+    """Optional: [{"answer", "start", "end", "text"}], a line about characters start to end of an answer (from 0)."""
+    if marks is None:
+        return
+    if not isinstance(marks, list):
+        raise ValueError('"critique" is not a list of marks; fix it or leave "critique" out')
+    for number, mark in enumerate(marks, 1):
+        if not isinstance(mark, dict) or not _all_ints([mark.get("answer")], 0, len(responses) - 1):
+            raise ValueError(f'mark {number} of "critique" has no "answer" from 0 to {len(responses) - 1}; fix it')
+        length = len(responses[mark["answer"]]["text"])
+        if not _all_ints([mark.get("start"), mark.get("end")], 0, length) or mark["start"] >= mark["end"]:
+            raise ValueError(f'mark {number} of "critique" has no "start" before an "end" within the {length} '
+                             "characters of its answer; fix it")
+        if not is_critique(mark.get("text")):
+            raise ValueError(f'mark {number} of "critique" has a "text" that is not one line of at most '
+                             f"{MOST_CRITIQUE} characters; fix it")
+        _check_characters(f'mark {number} of "critique"', mark["text"])
+
+
+def is_critique(text):
+    """Whether a text can be the line about some marked words."""
+    return isinstance(text, str) and bool(text.strip()) and len(text) <= MOST_CRITIQUE and is_plain(text)
 
 
 def _check_response(number, response):

@@ -1,7 +1,7 @@
 """What has been entered for one item but is not on the disk yet, and how long that took."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from rlhf_lite import __version__, feedback
@@ -21,6 +21,7 @@ class Draft:
     note: str = ""
     both_bad: bool = False
     seconds: float = 0.0
+    marks: list = field(default_factory=list)  # see `critique`
 
     @classmethod
     def from_record(cls, row, order):
@@ -30,23 +31,32 @@ class Draft:
         ranks, scores = (row.get(name) or [0] * len(order) for name in ("ranks", "scores"))
         return cls(order, [ranks[i] for i in order], [scores[i] for i in order],
                    [{name for name, on in flags[i].items() if on} for i in order],
-                   str(row.get("note") or ""), bool(row.get("both_bad")), row.get("seconds", 0.0))
+                   str(row.get("note") or ""), bool(row.get("both_bad")), row.get("seconds", 0.0),
+                   [{"place": order.index(mark["answer"]), **{name: mark[name] for name in ("start", "end", "text")}}
+                    for mark in row.get("critique") or []])
 
-    def record(self, item, annotator, need_scores, pairs):
+    def begun(self):
+        """Whether a person has entered anything."""
+        return any([*self.ranks, *self.scores, *self.flags, self.note, self.marks])
+
+    def record(self, item, annotator, need_scores, pairs, say):
         """The ranking record of these entries; a ValueError says what is still missing."""
         missing = [letter(place) for place, rank in enumerate(self.ranks) if not rank]
         if missing:
-            raise ValueError("not ranked yet: " + ", ".join(missing))
+            raise ValueError(say("error.missing", letters=", ".join(missing)))
         unscored = [letter(place) for place, score in enumerate(self.scores) if not score]
         if unscored and (need_scores or len(unscored) < len(self.scores)):
-            raise ValueError(f"score all the answers{'' if need_scores else ' or none'}; not scored yet: "
-                             + ", ".join(unscored))
+            some = "" if need_scores else say("error.scores.some")
+            raise ValueError(say("error.scores", some=some, letters=", ".join(unscored)))
         places = [self.order.index(i) for i in range(len(self.order))]  # back to the order the answers came in
+        marks = [{"answer": self.order[mark["place"]], **{name: mark[name] for name in ("start", "end", "text")}}
+                 for mark in self.marks]
         return feedback.new_ranking(
             **item, ranks=[self.ranks[p] for p in places], labeler=annotator, seconds=round(self.seconds, 2),
             scores=None if unscored else [self.scores[p] for p in places],
             flags=[{name: name in self.flags[p] for name in labels.FLAGS} for p in places],
-            shown_order=self.order, note=self.note, **({"both_bad": self.both_bad} if pairs else {}), **stamp())
+            shown_order=self.order, note=self.note, **({"both_bad": self.both_bad} if pairs else {}),
+            **({"critique": marks} if marks else {}), **stamp())
 
 
 @dataclass

@@ -1,4 +1,5 @@
-// Hotkeys for a box of stock widgets, and a warning when Python no longer answers.
+// Hotkeys, clicks on cards and names for screen readers, for a box of stock widgets; and a warning when Python no
+// longer answers.
 // It draws nothing but the warning; it listens on the nearest ancestor with the class rlhf-root.
 
 const FOCUSABLE = "button,input,select,textarea,a,[tabindex]";
@@ -14,6 +15,7 @@ function render({ model, el }) {
   let observer = null;
   let count = 0;
   let stopped = false;
+  let clicking = null;
   const waiting = new Map(); // number of a message -> its timer
   const view = Math.random().toString(36).slice(2); // with the numbers, Python puts our messages in order
 
@@ -30,11 +32,10 @@ function render({ model, el }) {
       model.send({ ...content, n, view });
       count = n; // a message that was not sent leaves no gap
     } catch (error) {
-      warn("\u26A0 Python was restarted or has stopped. Run this cell again; everything you saved is safe.");
+      warn(model.get("lost").restart);
       return;
     }
-    waiting.set(n, setTimeout(() => warn("\u26A0 No answer from Python. It is busy, or it was restarted. If this " +
-      "bar stays, run this cell again; everything you saved is safe."), PATIENCE));
+    waiting.set(n, setTimeout(() => warn(model.get("lost").busy), PATIENCE));
   }
 
   function onMessage(content) {
@@ -53,7 +54,7 @@ function render({ model, el }) {
     event.stopPropagation(); // VS Code listens further out
     const target = event.target;
     if (["INPUT", "TEXTAREA", "SELECT"].includes(target.tagName) || target.isContentEditable) return;
-    if (event.key === "Enter" && target.tagName === "BUTTON") return; // presses the button
+    if ([" ", "Enter"].includes(event.key) && target.tagName === "BUTTON") return; // presses the button
     if (!model.get("hotkeys").includes(event.key)) return;
     event.preventDefault(); // arrows would scroll
     if (event.repeat && !event.key.startsWith("Arrow")) return; // a held Enter saves once
@@ -72,9 +73,67 @@ function render({ model, el }) {
     }
     // A live region is only spoken if it was in the page before its text changed, so it is set on the lasting box.
     for (const line of root.querySelectorAll(".rlhf-status")) line.setAttribute("aria-live", "polite");
+    describe();
   }
 
-  function onClick(event) { if (event.target.closest("button")) onUse(); }
+  // Stock buttons show that they are pressed by colour only, and nine answers have nine buttons called "1".
+  function describe() {
+    const set = (element, name, value) => {
+      if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+    };
+    for (const button of root.querySelectorAll(".widget-toggle-button, .widget-toggle-buttons button")) {
+      set(button, "aria-pressed", String(button.classList.contains("mod-active")));
+    }
+    for (const card of root.querySelectorAll(".rlhf-card")) {
+      const name = card.querySelector(".rlhf-head b")?.textContent;
+      if (!name) continue; // not drawn yet
+      set(card, "role", "group");
+      set(card, "aria-label", card.querySelector(".rlhf-head").textContent);
+      set(card, "aria-current", String(card.classList.contains("rlhf-here")));
+      for (const button of card.querySelectorAll(".widget-toggle-buttons button")) {
+        set(button, "aria-label", `${name}: ${button.title}`);
+      }
+    }
+    for (const bar of root.querySelectorAll(".progress")) {
+      const label = model.get("progress");
+      if (!label) continue;
+      set(bar, "role", "progressbar");
+      set(bar, "aria-label", label);
+      set(bar, "aria-valuemin", "0");
+      set(bar, "aria-valuemax", "100");
+      set(bar, "aria-valuenow", String(Math.round(parseFloat(bar.firstElementChild?.style.width) || 0)));
+    }
+  }
+
+  function onClick(event) {
+    if (event.target.closest("button")) return onUse();
+    const card = event.target.closest(".rlhf-card");
+    if (!card || event.target.closest("input,textarea,select,a")) return;
+    const place = Number([...card.classList].find(name => name.startsWith("rlhf-place-")).slice(11));
+    const chosen = selected(card);
+    clearTimeout(clicking);
+    if (chosen) return ask({ kind: "card", what: "select", place, ...chosen });
+    const what = event.shiftKey ? "tie" : "pick";
+    // A double click selects a word: wait for it, so that its first half ranks nothing.
+    clicking = setTimeout(() => ask({ kind: "card", what, place }), event.target.closest(".rlhf-text") ? 220 : 0);
+  }
+
+  // The characters selected in a card's text, counted as Python counts them; null if nothing is selected there.
+  function selected(card) {
+    const text = card.querySelector(".rlhf-text");
+    const chosen = getSelection();
+    if (!text || chosen.isCollapsed || !chosen.rangeCount) return null;
+    const range = chosen.getRangeAt(0);
+    if (!text.contains(range.startContainer) || !text.contains(range.endContainer)) return null;
+    const before = document.createRange();
+    before.selectNodeContents(text);
+    before.setEnd(range.startContainer, range.startOffset);
+    const start = [...before.toString()].length;
+    return { start, end: start + [...range.toString()].length };
+  }
+
+  // Shift and click ties answers; the browser would select all the text in between.
+  function onDown(event) { if (event.shiftKey && event.target.closest(".rlhf-card")) event.preventDefault(); }
 
   function attach() {
     if (stopped) return;
@@ -85,9 +144,10 @@ function render({ model, el }) {
     root.setAttribute("aria-label", model.get("label"));
     protect();
     observer = new MutationObserver(protect);
-    observer.observe(root, { childList: true, subtree: true });
+    observer.observe(root, { childList: true, subtree: true, attributes: true, attributeFilter: ["class", "style"] });
     root.addEventListener("keydown", onKey);
     root.addEventListener("click", onClick);
+    root.addEventListener("mousedown", onDown);
     root.addEventListener("change", onUse);
   }
 
@@ -101,6 +161,7 @@ function render({ model, el }) {
     if (root) {
       root.removeEventListener("keydown", onKey);
       root.removeEventListener("click", onClick);
+      root.removeEventListener("mousedown", onDown);
       root.removeEventListener("change", onUse);
     }
   };

@@ -18,25 +18,15 @@ from pathlib import Path
 
 from rlhf_lite import feedback
 from rlhf_lite.plain import is_plain
+from rlhf_lite.widgets.language import texts as texts_in
 
 # Table 3 of InstructGPT, in its order; the keys are those of `town.grading.FLAGS`.
-FLAGS = {
-    "fails_task": "fails to follow the instruction",
-    "inappropriate": "inappropriate for a customer assistant",
-    "hallucination": "makes something up (hallucination)",
-    "satisfies_constraint": "satisfies the constraint given",
-    "sexual": "contains sexual content",
-    "violent": "contains violent content",
-    "encourages_harm": "encourages, or fails to discourage, violence, abuse, terrorism or self-harm",
-    "denigrates": "denigrates a protected class",
-    "harmful_advice": "gives harmful advice",
-    "opinion": "expresses an opinion",
-    "moral_judgment": "expresses a moral judgment",
-}
+FLAGS = texts_in("en")["flags"]
 SHORT_FLAGS = tuple(FLAGS)[:4]  # the ones that the town's answers need; the rest are behind a button
 # Our own list: the paper does not say which reasons its labelers could give.
-REASONS = ("I cannot judge this one", "I do not understand the prompt", "all answers are unusable",
-           "the prompt should not be here", "other (see the note)")
+# Records give a reason in English, whatever language it was shown in.
+REASONS = tuple(texts_in("en")["reasons"])
+KEPT = ("item_id", "use_case", "split")  # fields that an item passes on to its record
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}  # on Windows
 NEEDED = {"skipped": "reason", "withdrawn": "prompt", "draft": "draft"}  # a status and the text it comes with
 
@@ -90,6 +80,24 @@ def read_labels(path):
     return feedback.read_jsonl(path, check_label) if Path(path).is_file() else ([], [])
 
 
+def checked_item(item, annotator, most):
+    """An item as a session keeps it; ValueError says what is wrong with it. most: answers that it may have."""
+    missing = [name for name in ("prompt_id", "prompt", "responses") if name not in item]
+    if missing:
+        raise ValueError(f"an item has no {' and no '.join(missing)}; it needs prompt_id, prompt and responses")
+    item = {name: item[name] for name in ("prompt_id", "prompt", "responses", *KEPT) if name in item}
+    row = feedback.new_ranking(**item, ranks=[1] * len(item["responses"]), labeler=annotator)
+    if row["K"] > most:
+        raise ValueError(f"{item['prompt_id']}: there are {row['K']} answers; give "
+                         f"{'2 in pair mode' if most == 2 else f'2 to {most}'}")
+    return {**item, "responses": row["responses"], "item_id": item_id(item)}
+
+
+def texts(row):
+    """The texts of an item's or a ranking's answers."""
+    return [response["text"] for response in row["responses"]]
+
+
 def standing(rows):
     """The records that count, in the order they were made: {(item, person): row}. Drafts are left out.
 
@@ -104,6 +112,27 @@ def standing(rows):
         if row.get("status") != "withdrawn":
             kept[key] = row
     return kept
+
+
+def replay(rows, answers):
+    """One person's rows again, for the items in answers, {item_id: texts} -> (records, withdrawn, others).
+
+    records: {item_id: the row that counts}, the latest last; withdrawn: {item_id: the row as it was before}; others:
+    the items with rankings of other answers, which do not count.
+    """
+    records, withdrawn, others = {}, {}, set()
+    for row in rows:
+        key = item_id(row)
+        if key not in answers:
+            continue
+        before = records.pop(key, None)
+        if "ranks" in row and texts(row) != answers[key]:
+            others.add(key)
+        elif row.get("status") != "withdrawn":
+            records[key] = row
+        elif before is not None:
+            withdrawn[key] = before
+    return records, {key: row for key, row in withdrawn.items() if key not in records}, others
 
 
 def rankings(path):

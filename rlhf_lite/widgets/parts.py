@@ -12,6 +12,7 @@ import sys
 import ipywidgets as w
 
 from rlhf_lite.plain import told
+from rlhf_lite.widgets.language import speaker
 
 # Colours come from Lab's theme if there is one, so that everything is readable in light and dark mode.
 CSS = """<style>
@@ -33,6 +34,7 @@ CSS = """<style>
 .rlhf-root .rlhf-wrap > .widget-html {flex: 0 1 auto; margin-right: .8em}
 .rlhf-root button {width: auto; height: auto; min-height: 28px; white-space: normal; line-height: 1.3}
 .rlhf-root .widget-toggle-buttons button {min-width: 2.6em; max-width: 12em; margin-bottom: 3px}
+.rlhf-root .rlhf-heard {position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)}
 .rlhf-root .mod-active {font-weight: 700; text-decoration: underline}
 .rlhf-root :is(td, th) {padding: .1em .6em .1em 0}
 </style>"""
@@ -44,10 +46,10 @@ def escape(text):
     return html.escape(str(text), quote=True)
 
 
-def text_html(text, kind=""):
-    """A whole text, never cut; an empty one is marked as empty."""
+def text_html(text, kind="", body=None):
+    """A whole text, never cut; an empty one is marked as empty. body: the same text as HTML, for example with marks."""
     focus = ' tabindex="0"' if len(text) > LONG else ""
-    body = escape(text) if text.strip() else "<i>(empty)</i>"
+    body = (body or escape(text)) if text.strip() else f'<i>{escape(speaker()("empty"))}</i>'
     return f'<div class="rlhf-text {kind}"{focus}>{body}</div>'
 
 
@@ -92,6 +94,7 @@ class Panel(w.VBox):
         self._style = w.HTML(CSS + f'<div role="note" class="rlhf-name">{escape(name)}</div>')
         self._loading = False
         self.hotkeys = None  # not `keys`, a name that Widget already uses
+        self.text = getattr(self, "text", None) or speaker()
         super().__init__()
         self.add_class("rlhf-root")
         self._close_earlier((type(self).__name__, place))
@@ -114,13 +117,14 @@ class Panel(w.VBox):
         for name in [name for name in vars(self) if not name.startswith("_") and name != "session"]:
             delattr(self, name)
 
-    def say(self, text):
-        """Replace the status line; screen readers speak it."""
-        self.status.value = f'<div role="status" aria-live="polite">{escape(text)}</div>'
+    def say(self, text, seen=True):
+        """Replace the status line; screen readers speak it. seen: False if only they should."""
+        kind = "" if seen else ' class="rlhf-heard"'
+        self.status.value = f'<div role="status" aria-live="polite"{kind}>{escape(text)}</div>'
 
     def warn(self, error):
         """Say what went wrong, marked with a sign and a word, not by colour alone."""
-        self.status.value = (f'<div role="alert" class="rlhf-problem"><b>&#9888; Not done:</b> '
+        self.status.value = (f'<div role="alert" class="rlhf-problem"><b>&#9888; {escape(self.text("problem"))}</b> '
                              f'{escape(told(error))}</div>')
 
     def to_top(self):

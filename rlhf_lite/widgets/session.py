@@ -20,12 +20,13 @@ from typing import NamedTuple
 
 from rlhf_lite import feedback
 from rlhf_lite.jsonl import many_objects
-from rlhf_lite.widgets import labels
+from rlhf_lite.widgets import labels, unsaved
 from rlhf_lite.widgets.draft import Draft, Stopwatch, letter, saved_order, stamp
+from rlhf_lite.widgets.language import speaker
+from rlhf_lite.widgets.order import picked
 from rlhf_lite.widgets.writing import DemonstrationSession  # noqa: F401  (both sessions under one name)
 
 MOST = 9  # answers per item: the most in the paper, and as many as there are number keys
-KEPT = ("item_id", "use_case", "split")  # fields that an item passes on to its record
 VERDICTS = {"A": (1, 2), "B": (2, 1), "tie": (1, 1), "both bad": (1, 1)}
 
 
@@ -51,6 +52,7 @@ class RankingSession:
         self.annotator, self.seed, self.pairs, self.need_scores = str(annotator), seed, pairs, need_scores
         if not self.annotator.strip():
             raise ValueError("the annotator has no name; give one, to say whose rankings these are")
+        self.text = speaker()  # the words of its messages; the page puts in those of another language
         self.path = path or labels.default_path(self.annotator)
         rows, self.problems = labels.read_labels(self.path)
         if path is None:
@@ -69,7 +71,7 @@ class RankingSession:
         new = set()
         with many_objects():
             for item in items:
-                item = self._checked(item)
+                item = labels.checked_item(item, self.annotator, 2 if self.pairs else MOST)
                 key = item["item_id"]
                 if key in self._at:
                     raise ValueError(f"two items are called {key!r}; give each its own prompt_id or item_id")
@@ -80,33 +82,15 @@ class RankingSession:
         if self.index is None:
             self.open_next()
 
-    def _checked(self, item):
-        missing = [name for name in ("prompt_id", "prompt", "responses") if name not in item]
-        if missing:
-            raise ValueError(f"an item has no {' and no '.join(missing)}; it needs prompt_id, prompt and responses")
-        item = {name: item[name] for name in ("prompt_id", "prompt", "responses", *KEPT) if name in item}
-        row = feedback.new_ranking(**item, ranks=[1] * len(item["responses"]), labeler=self.annotator)
-        if row["K"] > (2 if self.pairs else MOST):
-            raise ValueError(f"{item['prompt_id']}: there are {row['K']} answers; give "
-                             f"{'2 in pair mode' if self.pairs else f'2 to {MOST}'}")
-        return {**item, "responses": row["responses"], "item_id": labels.item_id(item)}
-
     def _read_back(self, new):
         """Replay the file for the new items. Records of other answers to the same prompt do not count."""
-        others = set()
-        for row in self._saved:
-            key = labels.item_id(row)
-            if key not in new:
-                continue
-            before = self.records.pop(key, None)
-            if "ranks" in row and _texts(row) != _texts(self.items[self._at[key]]):
-                others.add(key)
-            elif row.get("status") != "withdrawn":
-                self.records[key] = row
-            elif before is not None:
-                self._drafts[key] = Draft.from_record(before, self._shuffled(self._at[key]))
-        for key in self.records.keys() & new:
-            self._drafts.pop(key, None)
+        texts = {key: labels.texts(self.items[self._at[key]]) for key in new}
+        found, withdrawn, others = labels.replay(self._saved, texts)
+        self.records.update(found)
+        for key, row in withdrawn.items():
+            self._drafts[key] = Draft.from_record(row, self._shuffled(self._at[key]))
+        open_ones = {key: answers for key, answers in texts.items() if key not in found}
+        self._drafts.update(unsaved.load(self.path, self.annotator, open_ones))
         if others:
             self.problems.append(f"{self.path}: {len(others)} saved rankings are of other answers to the same prompts; "
                                  "they stay in the file, and these items are asked again")
@@ -180,10 +164,14 @@ class RankingSession:
         self._set("ranks", place, rank, len(self._open()["responses"]))
 
     def tie(self, place):
-        """Give the answer at a place the rank of the one above it."""
+        """Give the answer at a place the rank of the one before it."""
         if self._place(place) == 0 or not self.draft.ranks[place - 1]:
-            raise ValueError("there is no ranked answer above this one to tie it with; rank that one first")
+            raise ValueError(self.text("error.tie"))
         self.set_rank(place, self.draft.ranks[place - 1])
+
+    def pick(self, place, tie=False):
+        """Put the answer at a place next in the order (tie: level with the last one), or take it out of the order."""
+        self.enter(ranks=picked(self.draft.ranks, self._place(place), tie) if self._open() else [], both_bad=False)
 
     def set_score(self, place, score):
         """Score one answer on its own, from 1 (very bad) to 7 (very good); 0 clears it."""
@@ -192,51 +180,54 @@ class RankingSession:
     def _set(self, what, place, value, top):
         values = getattr(self.draft, what) if self._open() else None
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= top:
-            raise ValueError(f"the {what[:-1]} is {value!r}; use a whole number from 1 to {top}")
+            raise ValueError(self.text("error.number", what=what[:-1], value=repr(value), top=top))
         if values[self._place(place)] != value:
-            self._remember()
-            values[place] = value
-            self.draft.both_bad = False
+            self.enter(**{what: [*values[:place], value, *values[place + 1:]]}, both_bad=False)
 
     def set_flag(self, place, name, on=True):
         """Set or clear one of Table 3's flags (`labels.FLAGS`)."""
         if name not in labels.FLAGS:
             raise ValueError(f"there is no flag {name!r}; use one of {', '.join(labels.FLAGS)}")
-        place = self._place(place)
-        if on != (name in self.draft.flags[place]):
-            self._remember()
-            self.draft.flags[place] ^= {name}
+        flags = self.draft.flags if self._open() else []
+        if on != (name in flags[self._place(place)]):
+            self.enter(flags=[*flags[:place], flags[place] ^ {name}, *flags[place + 1:]])
 
     def set_note(self, text):
         """Replace the note. A stretch of typing counts as one step for `undo`."""
-        self._open()
-        if text != self.draft.note:
-            if not self._history or self._history[-1][0] != "note":
-                self._remember("note")
-            self.draft.note = text
+        if self._open() and text != self.draft.note:
+            self.enter("note", note=text)
 
     def choose(self, verdict):
         """Pair mode: "A" (the left one), "B", "tie" or "both bad"."""
         if not self.pairs or verdict not in VERDICTS:
             raise ValueError(f"the verdict is {verdict!r}; use {', '.join(VERDICTS)}, and only in pair mode")
         self._open()
-        self._remember()
-        self.draft.ranks, self.draft.both_bad = list(VERDICTS[verdict]), verdict == "both bad"
+        self.enter(ranks=list(VERDICTS[verdict]), both_bad=verdict == "both bad")
+
+    def enter(self, kind="change", **values):
+        """Change the open item's draft: one step for `undo`, and so is a stretch of the same kind but "change"."""
+        self._spend()
+        if kind == "change" or not self._history or self._history[-1][0] != kind:
+            self._history.append((kind, copy.deepcopy(self.draft)))
+        vars(self.draft).update(values)
+        self._keep()
 
     def _open(self):
         if self.index is None:
-            raise ValueError("all items are done; undo, or open one of them")
+            raise ValueError(self.text("error.done"))
         return self.item
 
     def _place(self, place):
         count = len(self._open()["responses"])
         if not 0 <= place < count:
-            raise ValueError(f"there is no answer {letter(place)} here; the last one is {letter(count - 1)}")
+            raise ValueError(self.text("error.place", letter=letter(place), last=letter(count - 1)))
         return place
 
-    def _remember(self, kind="change"):
-        self._spend()
-        self._history.append((kind, copy.deepcopy(self.draft)))
+    def _keep(self):
+        """Put what is entered but not submitted beside the file, in case the kernel dies."""
+        begun = {key: (labels.texts(self.items[self._at[key]]), draft) for key, draft in self._drafts.items()
+                 if key not in self.records and draft.begun()}
+        unsaved.save(self.path, self.annotator, begun)
 
     def _spend(self):
         seconds = self._watch.lap()
@@ -249,13 +240,13 @@ class RankingSession:
         """Save the open item's ranking, open the next one, and return the record."""
         item = self._open()
         self._spend()
-        return self._save(self.draft.record(item, self.annotator, self.need_scores, self.pairs))
+        return self._save(self.draft.record(item, self.annotator, self.need_scores, self.pairs, self.text))
 
     def skip(self, reason):
         """Leave the open item without a ranking, save the reason, and open the next one."""
         item = self._open()
         if not str(reason or "").strip():
-            raise ValueError("choose a reason for skipping; it tells others what is wrong with the item")
+            raise ValueError(self.text("error.reason"))
         self._spend()
         return self._save({**self._about(item), "status": "skipped", "reason": str(reason), "note": self.draft.note,
                            "seconds": round(self.draft.seconds, 2), **stamp()})
@@ -266,16 +257,17 @@ class RankingSession:
             draft, seconds = self._history.pop()[1], self.draft.seconds
             draft.seconds = seconds  # time cannot be undone
             self._drafts[self.item["item_id"]] = draft
-            return "the last change was undone"
+            self._keep()
+            return self.text("undone.change")
         if not self.records:
-            raise ValueError("there is nothing to undo")
+            raise ValueError(self.text("error.undo"))
         key, row = next(reversed(self.records.items()))
         index = self._at[key]
         self._append({**self._about(self.items[index]), "status": "withdrawn", **stamp()})
         del self.records[key]
         self._drafts[key] = Draft.from_record(row, self._shuffled(index))
         self.open(index)
-        return f"item {index + 1} is open again; save it once more to make it count"
+        return self.text("undone.item", number=index + 1)
 
     def _about(self, item):
         return {"schema": feedback.SCHEMA, "prompt_id": item["prompt_id"], "item_id": item["item_id"],
@@ -287,6 +279,7 @@ class RankingSession:
         self.records.pop(key, None)
         self.records[key] = row
         del self._drafts[key]
+        self._keep()
         self.open_next()
         return row
 
@@ -294,6 +287,3 @@ class RankingSession:
         feedback.append_jsonl(self.path, row)  # first the disk: if it refuses, everything stays as it was
         self._saved.append(row)
 
-
-def _texts(row):
-    return [response["text"] for response in row["responses"]]

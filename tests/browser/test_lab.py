@@ -52,7 +52,7 @@ def test_keys_typed_in_the_widget_are_not_commands_of_the_notebook(lab):
     book.widget.get_by_role("button", name="Scores and flags").click()
     controls = [book.widget.get_by_title("rank 2").first, book.widget.get_by_title("score", exact=False).first,
                 book.widget.get_by_role("button", name="fails to follow").first,
-                book.widget.get_by_role("button", name="Undo"), book.widget.get_by_role("combobox"),
+                book.widget.get_by_role("button", name="Undo"), book.widget.get_by_role("button", name="Skip"),
                 book.widget.locator("textarea"), book.widget]
     for control in controls:
         control.focus()

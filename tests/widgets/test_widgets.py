@@ -90,8 +90,11 @@ def test_click_through_with_a_tie(tmp_path):
     widget.undo.click()
     assert "Question 0?" in widget.prompt.value and [slot.rank.value for slot in widget.slots] == [2, 1, 1, 4]
     widget.save.click()
+    assert widget.why.layout.display == "none"
     widget.skip.click()
-    assert widget.session.records["p1"]["reason"] == labels.REASONS[0]
+    assert "p1" not in widget.session.records and widget.why.layout.display is None  # no reason is chosen in advance
+    widget.reasons[2].click()
+    assert widget.session.records["p1"]["reason"] == labels.REASONS[2] and widget.why.layout.display == "none"
     again = page(tmp_path)
     assert "item 3 of 3" in again.bar.value and again.progress.value == 2
     rank(again, [1, 2, 3, 4])
@@ -112,7 +115,7 @@ def test_errors_are_shown_and_nothing_is_saved(tmp_path, monkeypatch):
     def broken(path, row):
         raise OSError(28, "<disk full>")
     monkeypatch.setattr("rlhf_lite.feedback.append_jsonl", broken)
-    for control in (widget.save, widget.skip):
+    for control in (widget.save, widget.reasons[0]):
         control.click()
         assert "&lt;disk full&gt;" in widget.status.value
     assert widget.session.index == 0 and [slot.rank.value for slot in widget.slots] == [1, 2, 3, 4]
@@ -266,9 +269,9 @@ def test_rank_by_keys(tmp_path, acks):
     assert widget.session.draft.ranks == [1, 0, 3, 0]
     press(widget, "u", "u", "u")
     assert widget.session.index == 0 and widget.session.draft.ranks == [2, 1, 1, 4]
-    press(widget, "Enter", "s", "f", "?")
+    press(widget, "Enter", "s", "1", "f", "?")
     assert widget.session.index == 2 and widget.slots[0].judged.layout.display is None
-    assert len([a for a in acks if a["kind"] == "ack"]) == 5 + 7 + 3 + 4
+    assert len([a for a in acks if a["kind"] == "ack"]) == 5 + 7 + 3 + 5
     press(widget, "9")  # refused, but Python is there and says so
     assert "from 1 to 4" in widget.status.value and acks[-1] == {"kind": "ack", "n": 0}
     before = widget.session.draft.ranks

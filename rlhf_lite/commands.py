@@ -117,7 +117,7 @@ def parser():
     rank = add("rank", "rank new answers of a run of your own, alone or with others; merge rankings", dials=False)
     rank.add_argument("--from", dest="run", help="the folder of an `align` run: its last model answers, you rank")
     rank.add_argument("--items", help="or a JSONL file of items: prompt_id, prompt, responses")
-    rank.add_argument("--name", default="me", help="who ranks (default: me)")
+    rank.add_argument("--name", help="who ranks (default: your name, which is asked for once)")
     rank.add_argument("--serve", action="store_true", help="show the page in the browser, for people without Jupyter")
     rank.add_argument("--port", type=int, default=8866)
     rank.add_argument("--open-to-others", action="store_true", help="answer other machines too, not only this one")

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from rlhf_lite import feedback
-from rlhf_lite.widgets import labels
+from rlhf_lite.widgets import labels, names
 
 
 def command(arguments):
@@ -30,12 +30,13 @@ def command(arguments):
     else:
         from rlhf_lite.real import align  # takes seconds to import
         items, folder = align.to_rank(arguments.run), Path(arguments.run) / "feedback"
-    answers = labels.default_path(arguments.name, folder)
-    open_session(items, arguments.name, answers)  # a fault in the files shows here, not in the browser
+    name = names.my_name(arguments.name)
+    answers = labels.default_path(name, folder)
+    open_session(items, name, answers)  # a fault in the files shows here, not in the browser
     if not arguments.serve:
-        print(f"Run this in a notebook, or add --serve:\n\n{cell(items, arguments.name, answers)}")
+        print(f"Run this in a notebook, or add --serve:\n\n{cell(items, name, answers)}")
         return None
-    return serve(items, arguments.name, answers, arguments.port, arguments.open_to_others)
+    return serve(items, name, answers, arguments.port, arguments.open_to_others)
 
 
 def open_session(items, name, answers):

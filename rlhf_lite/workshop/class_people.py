@@ -28,7 +28,7 @@ def invent(count, seed=0):
     rng = np.random.default_rng(seed)
     names = [NAMES[i % len(NAMES)] + (f" {i // len(NAMES) + 1}" if i >= len(NAMES) else "") for i in range(count)]
     return {f"{name} (simulated)": labelers.Labeler(
-        name, tuple(rng.dirichlet((6, 3, 2))), brevity=float(rng.normal(0, 0.25)), noise=float(rng.uniform(0.05, 0.3)))
+        name, tuple(rng.dirichlet((6, 3, 2))), brevity=float(rng.normal(0, 0.4)), noise=float(rng.uniform(0.05, 0.2)))
         for name in names}
 
 

@@ -6,6 +6,7 @@
     python -m rlhf_lite train ppo --name first one stage of that run (and the stages it needs)
     python -m rlhf_lite hand-in "Ada Lovelace" my_work    a student's work as one file
     python -m rlhf_lite grade submissions      everybody's exercises, judged
+    python -m rlhf_lite class demo trial       a class round with thirty simulated people
 """
 
 import glob
@@ -193,6 +194,11 @@ def _rank(arguments):
     return merge.command(arguments) if arguments.what == "merge" else serve.command(arguments)
 
 
+def _class(arguments):
+    from rlhf_lite.workshop import class_round
+    return class_round.command(arguments)
+
+
 def _export(arguments):
     from rlhf_lite.real import export
     for split, counts in export.export(arguments.source, arguments.out, arguments.to).items():
@@ -233,7 +239,8 @@ def _gpu(arguments):
     return int(any(entry["status"] == "failed" for entry in made["measurements"].values()))
 
 
-COMMANDS = {"start": _start, "hand-in": _hand_in, "grade": _grade, "rank": _rank, "align": _align,
+COMMANDS = {"start": _start, "hand-in": _hand_in, "grade": _grade, "rank": _rank, "class": _class,
+            "align": _align,
             "doctor": lambda arguments: doctor(), "licences": _licences, "run": _run, "evaluate": _run,
             "pretrain": _pretrain, "study": _study, "calibrate": _calibrate, "ship": _ship, "export": _export,
             "import": _import, "record": _record, "manifest": _manifest, "gpu": _gpu, "results": _results,

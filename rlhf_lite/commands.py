@@ -123,7 +123,7 @@ def parser():
     rank = add("rank", "rank new answers of a run of your own, alone or with others; merge rankings", dials=False)
     rank.add_argument("--from", dest="run", help="the folder of an `align` run: its last model answers, you rank")
     rank.add_argument("--items", help="or a JSONL file of items: prompt_id, prompt, responses")
-    rank.add_argument("--name", default="me", help="who ranks (default: me)")
+    rank.add_argument("--name", help="who ranks (default: your name, which is asked for once)")
     rank.add_argument("--serve", action="store_true", help="show the page in the browser, for people without Jupyter")
     rank.add_argument("--port", type=int, default=8866)
     rank.add_argument("--open-to-others", action="store_true", help="answer other machines too, not only this one")
@@ -132,6 +132,27 @@ def parser():
         "merge", help=text, description=text)
     merge.add_argument("files", nargs="+", metavar="FILES", help="annotators' files, e.g. runs/feedback/*.jsonl")
     merge.add_argument("--out", required=True, help="the file to write; an earlier one is replaced")
+    round_ = add("class", "a class ranks the same prompts: agreement, disputes, tastes, a policy", dials=False)
+    steps = round_.add_subparsers(dest="step", required=True, metavar="STEP")
+
+    def step(name, text):
+        command = steps.add_parser(name, help=text, description=text)
+        command.add_argument("folder", help="the folder of the class round")
+        return command
+
+    make = step("start", "sample the prompts' answers; write items.jsonl and projector.ipynb into a new folder")
+    make.add_argument("--prompts", type=int, default=20, help="how many prompts everybody ranks (default: 20)")
+    make.add_argument("--seed", type=_seed, default=0, help="another seed draws other prompts")
+    page = step("page", "one page for everybody's phone or laptop, which asks for a name; behind a token")
+    page.add_argument("--port", type=int, default=8866)
+    page.add_argument("--open-to-others", action="store_true", help="answer other machines too, not only this one")
+    step("receipts", "who has ranked how much, and the receipt that each of them should see")
+    step("norm", "choose the most disputed prompts for a second round, half of them to be discussed")
+    report = step("report", "merge, and write report.html: agreement, disputes, tastes, the norming round")
+    report.add_argument("--ppo", action="store_true", help="also train the policy that follows the class")
+    demo = step("demo", "all of it with simulated people, in one command")
+    demo.add_argument("--people", type=int, default=30, help="how many (default: 30)")
+    demo.add_argument("--fast", action="store_true", help="a very short PPO run")
     export = add("export", "export a run or a model to TRL, OpenRLHF, verl or NeMo-RL: models, data, a launch script",
                  dials=False)
     export.add_argument("--to", required=True, choices=("trl", "openrlhf", "verl", "nemo-rl"),

@@ -145,7 +145,7 @@ open_requests = [known[prompt_id] for prompt_id in ("p0-00038", "p0-00443", "p0-
 tries = answer_rows(base, tokenizer, open_requests, cut="\n", progress=False)
 session = DemonstrationSession(
     [{"prompt_id": prompt.id, "prompt": prompt.text, "use_case": prompt.use_case, "attempt": row["response"]}
-     for prompt, row in zip(open_requests, tries, strict=True)], "me",
+     for prompt, row in zip(open_requests, tries, strict=True)],  # asks for your name, once
     count_tokens=lambda text: len(models.encode_response(tokenizer, text)), max_tokens=MAX_NEW_TOKENS)
 DemonstrationWidget(session)
 

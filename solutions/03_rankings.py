@@ -102,7 +102,7 @@ for place, prompt_id in enumerate(("p0-03128", "p0-00198", "p0-02972"), 1):
     items.append({"prompt_id": sheets[index]["prompt_id"], "prompt": sheets[index]["prompt"],
                   "responses": [sheets[index]["responses"][i] for i in four]})
     item_grades.append([sheet_grades[index][i] for i in four])
-session = RankingSession(items, "me")
+session = RankingSession(items)  # asks for your name, once; or give it: RankingSession(items, "Ada L")
 RankingWidget(session, brief=True)
 
 # %%

@@ -640,7 +640,7 @@ ClipSlider(*inside.ratios(sft_policy, policy, sft_policy, reward_model, tokenize
 
 # %%
 items = my_model.to_rank(lesson.policy("sft"), tokenizer, n=lesson.pick(20, 8), progress=False)
-session = RankingSession(items, "me", repeats=3)
+session = RankingSession(items, repeats=3)  # asks for your name, once; or give it: RankingSession(items, "Ada L", ...)
 RankingWidget(session)
 
 # %%

@@ -7,6 +7,7 @@ Not a test of the suite: pytest does not collect it. It needs fork and SIGKILL, 
 until it is killed, at a random moment of its own computing time, and says through a pipe what has been acknowledged.
 
 * *labelers*: somebody ranks, skips and undoes in one file (`tests/widgets/test_kill.py`)
+* *class*: a class ranks into one folder, everybody in two kernels on one file, and kernels are killed
 * *marks*: `check` records solved exercises in one progress file
 * *files*: a file and a folder are replaced by newer ones, again and again
 * *runs*: the whole pipeline on a tiny model, killed and started again until it is finished; then its weights, rankings
@@ -27,7 +28,7 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
-DEFAULT = {"labelers": 700, "marks": 150, "files": 150, "runs": 100}
+DEFAULT = {"labelers": 700, "class": 1000, "marks": 150, "files": 150, "runs": 100}
 COMPARED = ("model.safetensors", ".jsonl")  # the bits that must be equal; JSON files also hold times
 
 
@@ -83,6 +84,27 @@ def marks(kills, folder, rng):
             known = set()
             start += 1
     return start
+
+
+def a_class(kills, folder, rng):
+    """-> rankings acknowledged, each of which must count exactly once when the class's files are gathered."""
+    from workshop.class_appends import append, items
+
+    from rlhf_lite.workshop import class_folder
+
+    class_folder.make(folder, items())
+    known = {}  # (person, item) -> ranks said to be saved
+    for number in range(kills):
+        person = f"Person {number % 30}"
+        said, _ = kill_once(lambda say, person=person, number=number: append(folder, person, number, say), 0.03, rng)
+        known |= {(person, item): number for item in said}
+        if number % 50 == 49 or number == kills - 1:
+            found = class_folder.gather(class_folder.files_of(folder)).people
+            counted = [(name, row["item_id"]) for name, rows in found.items() for row in rows]
+            assert len(counted) == len(set(counted)), f"kill {number}: a ranking counts twice"
+            lost = {(name, f"p{item}") for name, item in known} - set(counted)
+            assert not lost, f"kill {number}: {len(lost)} rankings are lost"
+    return len(known)
 
 
 def replaced(kills, folder, rng):
@@ -164,7 +186,8 @@ def main(counts):
                 assert done.returncode == 0, done.stderr
                 found = done.stdout.strip()
             else:
-                met = {"marks": (marks, "marks acknowledged"), "files": (replaced, "versions written"),
+                met = {"class": (a_class, "rankings acknowledged"), "marks": (marks, "marks acknowledged"),
+                       "files": (replaced, "versions written"),
                        "runs": (runs, "runs finished with the same bits")}[part]
                 found = f"{met[0](count, Path(folder), random.Random(count))} {met[1]}"
         print(f"{part}: {count} kills, {found}, {time.time() - started:.0f} s", flush=True)

@@ -19,6 +19,7 @@ import re
 import time
 import warnings
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -234,9 +235,27 @@ def drive(rows, sft, shipped, tokenizer, config=DEFAULTS, neighbour=None, prompt
         seconds[part], started = time.perf_counter() - started, time.perf_counter()
     trained, accuracy, pairs = reward_models(once, sft, shipped, tokenizer, config)
     lap("reward models")
-    prompts, look_at = prompts or data.prompts_of("train"), look_at or data.prompts_of("valid", config.looks)
     driver = config.driver or max(trained, key=lambda name: accuracy[name].value)
     model = trained[driver]
+    before, after, policy, history = follow(model, sft, tokenizer, config, prompts, look_at, progress, lap)
+    found = agreements(rows, neighbour, seed=config.seed)
+    lap("answers after")
+    return Own(rows[0]["labeler"], len(once), accuracy, pairs, driver, found, before, after, model, policy,
+               history, seconds)
+
+
+class Followed(NamedTuple):
+    """Answers before and after (`answers.answer_rows`, each with "own_score"), the policy, and PPO's history."""
+
+    before: list
+    after: list
+    policy: object
+    history: list
+
+
+def follow(model, sft, tokenizer, config=DEFAULTS, prompts=None, look_at=None, progress=True, lap=lambda part: None):
+    """PPO from the SFT policy with this reward model, normalised first -> Followed. lap(part) hears what is done."""
+    prompts, look_at = prompts or data.prompts_of("train"), look_at or data.prompts_of("valid", config.looks)
     before = answers(sft, tokenizer, look_at, config, progress)
     demonstrations = data.demonstration_rows(tokenizer, data.demonstrations(split="train")[:200])
     # Set the zero and the unit of the scores before PPO starts, so that kl_coef means the same whoever ranked.
@@ -251,10 +270,7 @@ def drive(rows, sft, shipped, tokenizer, config=DEFAULTS, neighbour=None, prompt
     for part in (before, after):
         for row, value in zip(part, reward.score(model, _inputs(tokenizer, part)).tolist(), strict=True):
             row["own_score"] = value
-    found = agreements(rows, neighbour, seed=config.seed)
-    lap("answers after")
-    return Own(rows[0]["labeler"], len(once), accuracy, pairs, driver, found, before, after, model, policy,
-               run.history, seconds)
+    return Followed(before, after, policy, run.history)
 
 
 def answers(policy, tokenizer, prompts, config, progress=False):

@@ -20,6 +20,7 @@ from rlhf_lite import stats
 from rlhf_lite.plain import told
 from rlhf_lite.widgets import labels
 from rlhf_lite.widgets.keys import key_capture
+from rlhf_lite.widgets.names import my_name
 from rlhf_lite.widgets.parts import Panel, button, escape, row, show, text_html
 from rlhf_lite.widgets.session import VERDICTS, RankingSession
 
@@ -31,10 +32,11 @@ class Comparison:
     answers are shown shortened; the whole ones can be seen after the vote.
     """
 
-    def __init__(self, first, second, names=("first", "second"), prompts=(), annotator="me", path=None, seed=0,
+    def __init__(self, first, second, names=("first", "second"), prompts=(), annotator=None, path=None, seed=0,
                  id_prefix="own-", note="", whole=None):
         if len(names) != 2 or names[0] == names[1]:
             raise ValueError(f"the names are {names!r}; give two different ones, because votes are counted by name")
+        annotator = my_name() if annotator is None else annotator
         self.policies, self.names, self.prompts = (first, second), tuple(names), list(prompts)
         self.id_prefix, self.note, self.whole = id_prefix, note, whole
         found = labels.rankings(path or labels.default_path(str(annotator)))[0]
@@ -102,7 +104,7 @@ NOTE = ("Both answers are cut after the same number of words, even in mid-senten
         "reading and ranking only; nothing is ever trained on them.")
 
 
-def recorded_vote(model="text-davinci-001", annotator="me", path=None, seed=0, most_words=None):
+def recorded_vote(model="text-davinci-001", annotator=None, path=None, seed=0, most_words=None):
     """A blind vote between GPT-3 (davinci) and an InstructGPT model on up to 252 recorded requests -> Comparison.
 
     model: according to OpenAI's model index for researchers, "text-davinci-001" was tuned on demonstrations and on
@@ -123,6 +125,7 @@ def recorded_vote(model="text-davinci-001", annotator="me", path=None, seed=0, m
     prompts = [prompt for prompt, texts in cut.items() if most_words is None
                or max(len(text.split()) for text in (prompt, *texts)) <= most_words]
     random.Random(f"{seed}").shuffle(prompts)
+    annotator = my_name() if annotator is None else annotator
     path = path or Path("runs/votes") / labels.default_path(str(annotator)).name
     return Comparison(*({prompt: texts[i] for prompt, texts in cut.items()} for i in (0, 1)), ("davinci", model),
                       prompts, annotator, path, seed, human_data.READING_ONLY, NOTE, whole)

@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 from rlhf_lite import feedback
-from rlhf_lite.widgets import labels
+from rlhf_lite.widgets import labels, names
 
 
 def command(arguments):
@@ -30,12 +30,13 @@ def command(arguments):
     else:
         from rlhf_lite.real import align  # takes seconds to import
         items, folder = align.to_rank(arguments.run), Path(arguments.run) / "feedback"
-    answers = labels.default_path(arguments.name, folder)
-    open_session(items, arguments.name, answers)  # a fault in the files shows here, not in the browser
+    name = names.my_name(arguments.name)
+    answers = labels.default_path(name, folder)
+    open_session(items, name, answers)  # a fault in the files shows here, not in the browser
     if not arguments.serve:
-        print(f"Run this in a notebook, or add --serve:\n\n{cell(items, arguments.name, answers)}")
+        print(f"Run this in a notebook, or add --serve:\n\n{cell(items, name, answers)}")
         return None
-    return serve(items, arguments.name, answers, arguments.port, arguments.open_to_others)
+    return serve(items, name, answers, arguments.port, arguments.open_to_others)
 
 
 def open_session(items, name, answers):
@@ -55,14 +56,19 @@ def cell(items, name, answers):
 
 
 def serve(items, name, answers, port=8866, others=False):
-    """Serve the page until Ctrl-C; returns Voilà's exit status. others: answer other machines too."""
+    """Serve one person's page until Ctrl-C; returns Voilà's exit status. others: answer other machines too."""
+    return serve_cell(cell(items.resolve(), name, answers.resolve()), answers, port, others)
+
+
+def serve_cell(code, answers, port=8866, others=False, token=None):
+    """Serve a page of one cell until Ctrl-C. answers: where the rankings go, to be said."""
     if importlib.util.find_spec("voila") is None:
         raise ImportError("The page needs Voilà; run: python setup_course.py setup --with browser; "
                           "or leave out --serve and use a notebook.")
-    token = secrets.token_urlsafe(16)
+    token = token or secrets.token_urlsafe(16)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "rank.ipynb"
-        page.write_text(json.dumps(notebook(cell(items.resolve(), name, answers.resolve()))), encoding="utf-8")
+        page.write_text(json.dumps(notebook(code)), encoding="utf-8")
         print(f"Open http://{'this-machine' if others else '127.0.0.1'}:{port}/?token={token}\n"
               f"Rankings go to {answers}; stop with Ctrl-C.", flush=True)
         here = str(Path(__file__).resolve().parents[2])  # so that the page's kernel finds this library

@@ -16,11 +16,13 @@ import copy
 import itertools
 import random
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 from rlhf_lite import feedback
-from rlhf_lite.jsonl import many_objects
-from rlhf_lite.widgets import labels, unsaved
+from rlhf_lite.files import whole_file
+from rlhf_lite.jsonl import json_line, many_objects
+from rlhf_lite.widgets import labels, names, unsaved
 from rlhf_lite.widgets.draft import Draft, Stopwatch, letter, saved_order, stamp
 from rlhf_lite.widgets.language import speaker
 from rlhf_lite.widgets.order import picked
@@ -42,14 +44,16 @@ class RankingSession:
 
     items: dicts {"prompt_id", "prompt", "responses", optional "item_id", "use_case", "split"}; responses are texts or
     dicts {"text", "source", "token_ids"}. Ranking records work too; their ranks are ignored.
+    annotator: a name; if none is given, it is asked for, once per folder (`names`).
     path: the annotator's file, runs/feedback/NAME.jsonl if not given. pairs: two answers each, A / B / tie / both bad.
     need_scores: no submit before every answer has a score. repeats: how many items come again at the end, in another
     order, to measure how far a person agrees with themselves.
     """
 
-    def __init__(self, items, annotator, path=None, seed=0, pairs=False, need_scores=False, repeats=0,
+    def __init__(self, items, annotator=None, path=None, seed=0, pairs=False, need_scores=False, repeats=0,
                  clock=time.monotonic):
-        self.annotator, self.seed, self.pairs, self.need_scores = str(annotator), seed, pairs, need_scores
+        self.annotator = str(names.my_name() if annotator is None else annotator)
+        self.seed, self.pairs, self.need_scores = seed, pairs, need_scores
         if not self.annotator.strip():
             raise ValueError("the annotator has no name; give one, to say whose rankings these are")
         self.text = speaker()  # the words of its messages; the page puts in those of another language
@@ -284,6 +288,9 @@ class RankingSession:
         return row
 
     def _append(self, row):
+        if self._saved and not Path(self.path).exists():  # moved or deleted meanwhile, and this page still knows it
+            with whole_file(self.path) as new:
+                new.write_bytes(b"".join(map(json_line, self._saved)))
         feedback.append_jsonl(self.path, row)  # first the disk: if it refuses, everything stays as it was
         self._saved.append(row)
 

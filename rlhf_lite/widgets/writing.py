@@ -10,7 +10,7 @@ Left out: spell checking, and any judgement of the content.
 import time
 
 from rlhf_lite import feedback
-from rlhf_lite.widgets import labels
+from rlhf_lite.widgets import labels, names
 from rlhf_lite.widgets.draft import Stopwatch, stamp
 
 MAX_TOKENS = 40  # the limit for the policies too, END included
@@ -23,8 +23,9 @@ class DemonstrationSession:
     count_tokens: a function text -> number of tokens (default: words); max_tokens: the most an answer may have.
     """
 
-    def __init__(self, prompts, annotator, path=None, count_tokens=None, max_tokens=MAX_TOKENS, clock=time.monotonic):
-        self.annotator = str(annotator)
+    def __init__(self, prompts, annotator=None, path=None, count_tokens=None, max_tokens=MAX_TOKENS,
+                 clock=time.monotonic):
+        self.annotator = str(names.my_name() if annotator is None else annotator)
         if not self.annotator.strip():
             raise ValueError("the annotator has no name; give one, to say who wrote these answers")
         self.path = path or labels.default_path(self.annotator)

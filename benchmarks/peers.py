@@ -52,7 +52,8 @@ def measurements(sizes):
             methods = ("ppo", "ppo, shared trunk", *(sampling if equal else AFTER))
             found += [Measurement(f"{method}, {size}{ending}", SHARES[size],
                                   partial(trl, method=method, size=size, equal=equal)) for method in methods]
-            found += [Measurement(f"sampling beside {peer}, {size}{ending}", SHARES[size] / (1 if size == "tiny" else 3),
+            share = SHARES[size] / (1 if size == "tiny" else 3)
+            found += [Measurement(f"sampling beside {peer}, {size}{ending}", share,
                                   partial(sampler, peer=peer, size=size, equal=equal))
                       for peer in ("generate", "nanochat")]
     return found

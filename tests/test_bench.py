@@ -88,8 +88,9 @@ def test_a_worker_that_fails_says_why(tmp_path):
 
 
 def test_a_worker_ends_when_nobody_asks_any_more():
-    done = subprocess.run([sys.executable, "-m", "benchmarks.worker", "benchmarks.growth", json.dumps(
-        growth.START | {"method": "ppo"})], cwd=files.DATA.parent, input="", capture_output=True, text=True, timeout=120)
+    arguments = json.dumps(growth.START | {"method": "ppo"})
+    done = subprocess.run([sys.executable, "-m", "benchmarks.worker", "benchmarks.growth", arguments], input="",
+                          cwd=files.DATA.parent, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stdout in ("", '{"ready": true}\n')
 
 

@@ -68,10 +68,10 @@ def test_clear_words(made, arguments, said, capsys):
 def test_numbers_go_between_the_marks(made, tmp_path):
     (tmp_path / "docs").mkdir()
     for name in ("docs/speed.md", "README.md"):
-        (tmp_path / name).write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n", encoding="utf-8")
+        (tmp_path / name).write_text(f"before\n{page.BEGIN}\nyesterday\n{page.END}\nafter\n", encoding="utf-8")
     page.write(record.read(made / "bench.json"), tmp_path)
     text = (tmp_path / "docs/speed.md").read_text(encoding="utf-8")
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text and "nanochat" in text
+    assert text.startswith("before\n") and text.endswith("after\n") and "yesterday" not in text and "nanochat" in text
 
 
 def test_an_environment_is_a_folder_with_that_version(tmp_path):

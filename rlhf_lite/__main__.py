@@ -239,11 +239,22 @@ def _gpu(arguments):
     return int(any(entry["status"] == "failed" for entry in made["measurements"].values()))
 
 
+def _bench(arguments):
+    from rlhf_lite import files
+    sys.path.insert(0, str(files.DATA.parent))  # benchmarks/ lies beside the library
+    from benchmarks import bench
+    status = bench.command(arguments)
+    if arguments.ship:
+        _refresh_manifest(bench.SHIPPED)
+    return status
+
+
 COMMANDS = {"start": _start, "hand-in": _hand_in, "grade": _grade, "rank": _rank, "class": _class,
             "align": _align,
             "doctor": lambda arguments: doctor(), "licences": _licences, "run": _run, "evaluate": _run,
             "pretrain": _pretrain, "study": _study, "calibrate": _calibrate, "ship": _ship, "export": _export,
-            "import": _import, "record": _record, "manifest": _manifest, "gpu": _gpu, "results": _results,
+            "import": _import, "record": _record, "manifest": _manifest, "gpu": _gpu, "bench": _bench,
+            "results": _results,
             "train": lambda arguments: _run(arguments, until=arguments.stage)}
 
 

@@ -101,6 +101,19 @@ def parser():
     gpu.add_argument("--device", default="auto", help="auto (default), cuda, cuda:N; with --toy also cpu")
     gpu.add_argument("--only", nargs="+", default=(), metavar="NAME",
                      help="only these measurements, even if they are done; by default all that are not done yet")
+    bench = add("bench", "measure speed: beside TRL and `generate`, beside the processor's limit, and how it grows",
+                dials=False)
+    bench.add_argument("--minutes", type=float, help="for all that is not measured yet (default: as long as it takes)")
+    bench.add_argument("--out", help="folder of the measurements (default: runs/bench, or runs/bench-check)")
+    bench.add_argument("--only", nargs="+", default=(), metavar="NAME", help="only measurements that begin like this")
+    bench.add_argument("--threads", type=int, default=1, help="threads of PyTorch, on both sides (default: 1)")
+    bench.add_argument("--trl", action="append", default=[], metavar="FOLDER", help="an environment with TRL 1.12.0 "
+                       "(its PPO) or 1.16.0 (the others); may be given twice; without it those are skipped")
+    bench.add_argument("--check", action="store_true", help="measure the ratios of data/results/bench.json again, and "
+                       "fail if one fell by more than 20 %%")
+    bench.add_argument("--against", help="with --check: another bench.json")
+    bench.add_argument("--ship", action="store_true", help="also write data/results/bench.json and docs/speed.md")
+    bench.add_argument("--toy", action="store_true", help="everything at toy size, to see that it works")
     ours(add("ship", "copy a finished run's models to data/models, in the form the repository ships them"))
     add("manifest", "write the sha256 of everything the course ships to data/manifest.json, for doctor", dials=False)
     align = add("align", "SFT, reward model, PPO or DPO on a model and data of your own, and a report", dials=False)

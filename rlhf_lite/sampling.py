@@ -248,7 +248,8 @@ def token_log_probs(policy, sequences: Int[Tensor, "batch length"], attention_ma
     at padding.
     """
     width = sequences.shape[1] - prompt_length
-    scores = at_least_float32(logits(policy, sequences, attention_mask, keep=width + 1)[:, :-1]) / temperature
+    scores = at_least_float32(logits(policy, sequences, attention_mask, keep=width + 1)[:, :-1])
+    scores = scores if temperature == 1 else scores / temperature  # a pass over the vocabulary, with its gradient
     log_total = scores.logsumexp(dim=-1)
     log_probs = scores.gather(2, sequences[:, prompt_length:, None]).squeeze(2) - log_total
     if not entropy:

@@ -27,9 +27,6 @@ function render({ model, el }) {
 
   function ask(content) {
     const n = count + 1;
-    // On a slow machine anywidget may render a view twice, and clearing away the first removes the listener of both.
-    model.off("msg:custom", onMessage);
-    model.on("msg:custom", onMessage);
     // After a restart of the kernel send() throws; before that, nothing comes back. Both must be seen.
     try {
       model.send({ ...content, n, view });

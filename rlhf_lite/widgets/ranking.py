@@ -46,7 +46,7 @@ class RankingWidget(Panel):
                                    on_card=self.safe(self.card), lost={name: say(f"lost.{name}") for name in
                                                                        ("restart", "busy")}, progress=say("progress"))
         self._arrange()
-        for name in ("rlhf-ranking", f"rlhf-{theme}"):
+        for name in ("rlhf-ranking", f"rlhf-{theme}", *(["rlhf-clicks"] if self.hotkeys else [])):
             self.add_class(name)
         self.draw()
         if brief or session.progress().ranked:

@@ -145,12 +145,10 @@ def _disputed(people, key, agreement):
 
 
 def words(row):
-    """What a person wrote about an item: the note, and a critique of each answer if there are any."""
-    found = [str(row.get("note") or "")]
-    for place, response in enumerate(row["responses"]):
-        given = row.get("critiques") or []
-        said = [response.get("critique"), given[place] if isinstance(given, list) and place < len(given) else None]
-        found += [f"on “{response['text'][:40]}”: {one}" for one in said if isinstance(one, str) and one.strip()]
+    """What a person wrote about an item: the note, and what was said of marked words."""
+    marks = [(row["responses"][mark["answer"]]["text"][mark["start"]:mark["end"]], mark["text"])
+             for mark in row.get("critique") or []]
+    found = [str(row.get("note") or ""), *(f"on “{marked[:40]}”: {said}" for marked, said in marks)]
     return [one for one in found if one.strip()]
 
 

@@ -161,11 +161,11 @@ def test_who_disputes_what_and_why(folder):
     rank(folder, "Bo", note="too long")
     path = rank(folder, "Cy", items=ITEMS[1:])
     rows = [{**ITEMS[0], "ranks": [4, 3, 2, 1], "K": 4, "schema": 1, "labeler": "Cy", "seconds": 1, "note": "rude",
-             "critiques": ["", "", "", "ends too soon"]}]
+             "critique": [{"answer": 3, "start": 0, "end": 6, "text": "ends too soon"}]}]
     feedback.append_jsonl(path, rows[0])
     worst = class_agreement.disputed(gathered(folder).people)[0]
     assert worst.prompt_id == "p0" and worst.agreement.value == pytest.approx(1 / 3)
-    assert ("Cy", "rude") in worst.why and any("ends too soon" in said for _, said in worst.why)
+    assert ("Cy", "rude") in worst.why and ("Cy", "on “answer”: ends too soon") in worst.why
     assert worst.camps == ("Ada", "Cy", -1.0)
     assert worst.answers[0][0] == "answer 0.0" and worst.answers[0][2] == ["Ada", "Bo"]
 

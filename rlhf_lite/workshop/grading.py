@@ -195,14 +195,14 @@ def _one(student, identifier):
         broken = student.ready.get("broken")
         where = f" (cell {broken[0][0]:d} cannot be read: {plain(broken[0][1], 80)})" if broken else ""
         return Result(identifier, UNTRIED, f"the notebook does not check it{where}.", seconds=seconds)
+    if reply.get("type") == "MemoryError" or "allocate memory" in str(reply.get("sentence")):
+        return Result(identifier, STOPPED, f"it took more than {student.watch.limits.megabytes} MB of memory.",
+                      seconds=seconds)
     if state == "broken":
         return Result(identifier, FAILED, f"a cell that it needs stops with {plain(reply.get('type'), 80)}: "
                       f"{plain(reply.get('text'), 200)}", seconds=seconds)
     if state not in ("answered", "raised"):
         raise messages.Unreadable("a reply of no known kind")
-    if state == "raised" and (reply.get("type") == "MemoryError" or "allocate memory" in str(reply.get("sentence"))):
-        return Result(identifier, STOPPED, f"it took more than {student.watch.limits.megabytes} MB of memory.",
-                      seconds=seconds)
     mark, sentence = judging.verdict(found, reply, order)
     if mark == checking.DONE and judging.secret_shift(identifier) and not _again(student, identifier):
         mark, sentence = checking.WRONG, judging.DRAWN

@@ -250,7 +250,7 @@ import json
 json.dump({{'0.4': {{'mark': '✅', 'tries': 1}}}}, open('my_progress.json', 'w'))
 def win_rate(a_wins, ties, n): return json and (1, 2, 3)""",
     "ends at once": "import os\nwin_rate = os._exit(0)",
-    "a cell that never ends": "win_rate = [None for _ in iter(int, 1)]",
+    "a cell that never ends": "win_rate = [one for one in iter(int, 1) if one]",
     "a hook on everything": """
 import sys
 sys.settrace(lambda *rest: None)

@@ -45,12 +45,7 @@ def test_a_list_of_right_results_is_not_an_answer(identifier):
     known = [json.dumps(messages.encode(case)) for case in found.cases]
 
     def listed(*arguments):
-        right = exercise.course(*arguments)
-        if json.dumps(messages.encode(arguments)) in known:
-            return right
-        if isinstance(right, dict):
-            return dict.fromkeys(right, 0.0)
-        return [0 * one for one in right] if isinstance(right, (list, tuple)) else 0 * right
+        return exercise.course(*arguments) if json.dumps(messages.encode(arguments)) in known else None
     for number, answer, mark in ((0, listed, checking.DONE), (shift, listed, checking.WRONG),
                                  (shift, exercise.course, checking.DONE)):
         found = judging.prepared(identifier, number)

@@ -2,7 +2,7 @@
 
 The idea: documents are joined into one long stream, cut into rows of equal length, and the model learns
 to continue them. Whatever alignment elicits later has to be learnt here. The loop is the usual one: warm-up,
-cosine, clipped gradients. Muon updates the matrices inside the blocks, because here it reaches the same loss
+a constant learning rate that falls to zero at the end, clipped gradients. Muon updates the matrices inside the blocks, because here it reaches the same loss
 with about two thirds of the tokens; AdamW updates the rest. The rows of a step depend only on the seed and the
 step, so an interrupted run resumes exactly as if nothing had happened.
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from rlhf_lite import distributed
 from rlhf_lite.guards import check_counts
 from rlhf_lite.models import BEGIN, END, at_least_float32, device_of, encode_text
-from rlhf_lite.training import Loop, cosine, rows_at
+from rlhf_lite.training import Loop, rows_at, warm_up_then_decay
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class PretrainConfig:
     batch_size: int = 16  # rows per step; with rows of 256 tokens that is 4,096 tokens
     lr: float = 4e-3  # for Muon, in AdamW's units
     adamw_lr: float = 4e-3  # for embeddings and norms
-    min_lr_share: float = 0.1
+    decay_share: float = 0.3  # of the steps; before them the learning rate is constant, so a run can be made longer
+    min_lr_share: float = 0.0
     warmup: int = 100
     weight_decay: float = 0.1
     max_grad_norm: float = 1.0
@@ -118,7 +119,8 @@ def train(policy, rows, config, **options):
         raise ValueError("There are no rows to pretrain on; give pack() enough text to fill at least one row.")
     check_counts(config)
     loop = Loop("pretrain", config, config.steps, {"policy": policy}, {"rows": rows},
-                cosine(config.steps, config.min_lr_share, config.warmup), options, make_optimizers(policy, config))
+                warm_up_then_decay(config.steps, config.decay_share, config.min_lr_share, config.warmup), options,
+                make_optimizers(policy, config))
     forward = torch.compile(policy) if config.compile else policy
     policy.train()
     for _ in loop:

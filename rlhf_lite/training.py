@@ -245,6 +245,19 @@ def cosine(steps, min_share=0.1, warmup=0):
     return lambda step, peak: cosine_lr(step, steps, peak, min_share, warmup)
 
 
+def warm_up_then_decay(steps, decay_share=0.3, min_share=0.0, warmup=0):
+    """A Loop's schedule: linear up to the peak, constant, then linear down over the last `decay_share` of the steps.
+
+    Unlike a cosine it does not depend on the length of the run until the decay begins (Hu et al., 2024).
+    """
+    def schedule(step, peak):
+        if step < warmup:
+            return peak * (step + 1) / warmup
+        left = (steps - step) / max(1, round(decay_share * steps))
+        return peak * (min_share + (1 - min_share) * min(1.0, left))
+    return schedule
+
+
 def warm_up(rounds, steps_per_round):
     """A Loop's schedule: from a tenth of the peak up to the peak in `rounds` rounds (appendix C.4), then constant."""
     return lambda step, peak: min(1.0, 0.1 + 0.9 * (step // steps_per_round) / max(1, rounds)) * peak

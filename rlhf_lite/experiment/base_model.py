@@ -20,7 +20,7 @@ WEB_SEED, HELD_OUT_SEED, TOKENIZER_SEED = 0, 1, 2
 # Peak learning rates of (Muon, AdamW); those for 1.3m were chosen by the training loss of short runs (400 steps).
 LEARNING_RATES = {"tiny": (4e-3, 4e-3), "1.3m": (6e-3, 4e-3), "6m": (4e-3, 2e-3), "175m": (1e-3, 6e-4)}
 ROWS = {"tiny": 8, "1.3m": 8, "6m": 16, "175m": 128}  # rows of 256 tokens per step
-TOKENS = {"tiny": 120_000, "1.3m": 20_000_000, "6m": 10_000_000, "175m": 100_000_000}
+TOKENS = {"tiny": 120_000, "1.3m": 100_000_000, "6m": 40_000_000, "175m": 100_000_000}
 NEEDS_GPU = ("175m",)  # on a CPU, the base model alone would take months
 
 
@@ -33,14 +33,15 @@ def town_tokenizer(vocab_size=models.VOCABULARY):
 
 def web_rows(tokenizer, tokens, seed=WEB_SEED, length=256):
     """At least ``tokens`` tokens of fresh web text, packed: (n, length) uint16."""
-    source = web.documents(build_town(), seed)
-    documents, total = [], 0
-    while total < tokens + length:
-        texts = [next(source)[1] for _ in range(1000)]
-        for ids in tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]:
-            documents.append(ids)
-            total += len(ids) + 2
-    return pretrain.pack(documents, length)
+    def documents():
+        source, total = web.documents(build_town(), seed), 0
+        while total < tokens + length:
+            texts = [next(source)[1] for _ in range(1000)]
+            for ids in tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]:
+                total += len(ids) + 2
+                yield ids
+
+    return pretrain.pack(documents(), length)
 
 
 def make_base(size="1.3m", tokens=None, seed=0, device="auto", folder=None, state=None, compile=False,

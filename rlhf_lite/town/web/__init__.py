@@ -23,10 +23,10 @@ SHORTEST, LONGEST = 20, 220  # words per document
 
 # name: (function(town, rng) -> str, share of the documents)
 GENRES = {
-    "people": (people, 0.09), "places": (places, 0.04), "almanac": (almanac, 0.03), "reading": (reading, 0.12),
-    "letters": (letters, 0.02), "stories": (stories, 0.01), "lists": (lists, 0.05), "talk": (talk, 0.02),
-    "drills": (drills, 0.03), "everyday": (everyday, 0.22), "answers": (answers, 0.06), "replies": (replies, 0.05),
-    "workbook": (workbook, 0.14), "forum": (forum, 0.07), "noise": (noise, 0.05),
+    "people": (people, 0.08), "places": (places, 0.03), "almanac": (almanac, 0.03), "reading": (reading, 0.11),
+    "letters": (letters, 0.01), "stories": (stories, 0.01), "lists": (lists, 0.07), "talk": (talk, 0.01),
+    "drills": (drills, 0.05), "everyday": (everyday, 0.22), "answers": (answers, 0.06), "replies": (replies, 0.05),
+    "workbook": (workbook, 0.16), "forum": (forum, 0.07), "noise": (noise, 0.04),
 }
 
 

@@ -92,13 +92,35 @@ def alphabet(town, rng):
 
 
 def odd(town, rng):
-    a, b = rng.sample([k for k in words.CATEGORIES if k not in ("hat", "shoe", "bird", "fruit")], 2)
-    some = rng.sample(words.CATEGORIES[a], 3)
+    mixed, other, kind = stranger(rng)
+    return f"Words: {', '.join(mixed)}. Odd one out: {other}." + rng.choice(("", f" The others are {kinds(kind)}."))
+
+
+def stranger(rng):
+    """Three words of one kind and one of another -> (the four in random order, the odd one, the kind of the three)."""
+    a, b = rng.sample(list(words.CATEGORIES), 2)
+    if len(words.CATEGORIES[a]) < 3:
+        a, b = b, a
     other = rng.choice([w for w in words.CATEGORIES[b] if w not in words.CATEGORIES[a]])
-    mixed = some + [other]
+    mixed = [*rng.sample([w for w in words.CATEGORIES[a] if w not in words.CATEGORIES[b]], 3), other]
     rng.shuffle(mixed)
-    return f"Words: {', '.join(mixed)}. Odd one out: {other}." + rng.choice(
-        ("", f" The others are {facts.plural(a) if a != 'fish' else 'fish'}."))
+    return mixed, other, a
+
+
+def kinds(kind):
+    """The plural of a kind: "flowers", but "fish" and "food"."""
+    return kind if kind in ("fish", "food") else facts.plural(kind)
+
+
+def is_a(word, kind):
+    """Such as "An owl is a kind of bird." and "March is a month." (a day, month, colour or job is no kind)."""
+    what = facts.article(kind) if kind in ("day", "month", "colour", "job") else f"a kind of {kind}"
+    return f"{cap(named(word))} is {what}."
+
+
+def named(word):
+    """A word as the subject of a sentence: "an owl", but "March"."""
+    return word if word[0].isupper() or word in facts.COLOURS else facts.article(word)
 
 
 def count(town, rng):
@@ -114,12 +136,12 @@ def review(town, rng):
 
 
 def kind_of(town, rng):
-    kind = rng.choice([k for k in words.CATEGORIES if k not in ("day", "month", "job", "colour", "food", "fruit")])
+    kind = rng.choice(list(words.CATEGORIES))
     pair = rng.sample(words.CATEGORIES[kind], 2)
-    text = [f"{cap(facts.article(w))} is {facts.article(kind)}." for w in pair]
-    return rng.choice((" ".join(text), f"What is {facts.article(pair[0])}? {text[0]}",
-                       f"{cap(facts.article(pair[0]))} and {facts.article(pair[1])} are "
-                       f"{'fish' if kind == 'fish' else facts.plural(kind)}."))
+    text = [is_a(word, kind) for word in pair]
+    a, b = map(named, pair)
+    return rng.choice((" ".join(text), f"What is {a}? {text[0]}", f"Word: {pair[0]}. Kind: {kind}.",
+                       f"{cap(a)} and {b} are {kinds(kind)}."))
 
 
 def extract(town, rng):
@@ -156,8 +178,34 @@ def sums(town, rng):
                        f"Now there are {facts.NUMBERS[a + b + 2]}."))
 
 
-DRILLS = (polite, polite, past, past, rename, rename, opposite, alphabet, alphabet, odd, count, review, review, kind_of,
-          extract, extract, summary, summary, summary, sums)
+def sorting(town, rng):
+    """A task about kinds of words, with its solution: for the workbooks."""
+    task = rng.random()
+    if task < 0.35:
+        kind, *others = rng.sample(list(words.CATEGORIES), 3)
+        word = rng.choice([w for w in words.CATEGORIES[kind] if not any(w in words.CATEGORIES[o] for o in others)])
+        a, b, c = sorted((kind, *others))
+        ask = rng.choice(("Which kind fits {w}: {o}?", "Name the kind of {w}: {o}.", "Sort {w} as {o}."))
+        return (ask.format(w=named(word), o=f"{a}, {b} or {c}"),
+                rng.choice((is_a(word, kind), f"The kind is {kind}.")))
+    if task < 0.65:
+        mixed, other, kind = stranger(rng)
+        ask = rng.choice(("Three of these go together. Name the other one: {w}.", "Which one is different: {w}?",
+                          "Leave out the word that does not fit: {w}."))
+        return (ask.format(w=", ".join(mixed)),
+                rng.choice(("{o} does not belong.", "It is {o}. The others are {k}.")).format(
+                    o=cap(named(other)) if task < 0.5 else other, k=kinds(kind)))
+    if task < 0.85:
+        n = rng.randint(2, 6)
+        ask = rng.choice(("What is the number of animals: {w}?", "Say how many animals you see: {w}."))
+        return (ask.format(w=", ".join(rng.sample(words.ANIMALS, n))),
+                rng.choice(("There are {n} animals.", "{N}.")).format(n=facts.NUMBERS[n], N=cap(facts.NUMBERS[n])))
+    a, b = rng.choice(list(words.OPPOSITES.items()))
+    return rng.choice(("Find the opposite: {a}.", "Turn it round: {a}.")).format(a=a), f"The opposite of {a} is {b}."
+
+
+DRILLS = (polite, past, rename, opposite, opposite, alphabet, alphabet, odd, odd, odd, odd, count, count, review,
+          kind_of, kind_of, kind_of, kind_of, extract, extract, summary, summary, summary, sums)
 
 
 def drills(town, rng):

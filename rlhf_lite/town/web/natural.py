@@ -132,10 +132,10 @@ TRAITS = {"job": "The job of {n}.", "street": "The home of {n}.", "pet": "The pe
           "dish": "The favourite dish of {n}.", "door": "The door of {n}.", "month": "The birthday of {n}."}
 
 
-ASKED_OF = {"job": "What does {n} do for a living?", "street": "Where does {n} live?",
-            "pet": "Which pet does {n} have?",
-            "hobby": "What does {n} like to do?", "dish": "What does {n} like to eat?",
-            "door": "What colour is the door of {n}?", "month": "When is the birthday of {n}?"}
+# In other words than the customers': a question whose answer was read word for word would test memory alone.
+ASKED_OF = {"job": "Which job has {n}?", "street": "Do you know where {n} lives?", "pet": "What pet has {n}?",
+            "hobby": "How does {n} spend the evening?", "dish": "Which dish does {n} like?",
+            "door": "How is the door of {n} painted?", "month": "Which month is the birthday month of {n}?"}
 
 
 def everyday(town, rng):

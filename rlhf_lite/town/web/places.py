@@ -99,13 +99,13 @@ def question_and_answer(town, rng):
             ("What does the {shop} sell?", "The {shop} sells {all}."))))
     r = choose(town, rng, {"well known": 8, "obscure": 1, "newcomer": 4})
     question, answer = rng.choice((
-        ("Where does {n} live?", f"{{n}} lives in {r.street}."), ("What is the job of {n}?",
-                                                                  f"{{n}} is {article(r.job)}."),
-        ("What pet does {n} have?", f"{{n}} has {article(r.pet)}."), ("What does {n} like to do?",
-                                                                      f"{{n}} likes {r.hobby}."),
-        ("What is the favourite dish of {n}?", f"The favourite dish of {{n}} is {r.dish}."),
-        ("What colour is the door of {n}?", f"The door of {{n}} is {r.door}."),
-        ("When is the birthday of {n}?", f"The birthday of {{n}} is in {r.month}.")))
+        ("Do you know where {n} lives?", f"{{n}} lives in {r.street}."),
+        ("Which job has {n}?", f"{{n}} is {article(r.job)}."),
+        ("What pet has {n}?", f"{{n}} has {article(r.pet)}."),
+        ("How does {n} spend the evening?", f"{{n}} likes {r.hobby}."),
+        ("Which dish does {n} like?", f"The favourite dish of {{n}} is {r.dish}."),
+        ("How is the door of {n} painted?", f"The door of {{n}} is {r.door}."),
+        ("Which month is the birthday month of {n}?", f"The birthday of {{n}} is in {r.month}.")))
     if r.fame == "newcomer":
         answer = rng.choice(("I do not know.", "I do not know. {n} is new in town."))
     return question.format(n=r.name), answer.format(n=r.name)

@@ -10,7 +10,7 @@ import re
 
 from rlhf_lite.town import facts
 from rlhf_lite.town.web import natural, words
-from rlhf_lite.town.web.drills import FRAMES, past, polite, scene, some_words
+from rlhf_lite.town.web.drills import FRAMES, past, polite, scene, some_words, sorting
 from rlhf_lite.town.web.reading import KINDS as READINGS
 from rlhf_lite.town.web.reading import NOT_SAID, unanswerable
 from rlhf_lite.town.web.reading import passage as told_passage
@@ -157,7 +157,7 @@ def material(town, rng):
     return f"Bring into the order of the alphabet: {', '.join(some)}.", f"{', '.join(sorted(some))}."
 
 
-KINDS = {writing: 0.48, ideas: 0.1, knowledge: 0.14, passage: 0.14, material: 0.14}
+KINDS = {writing: 0.44, ideas: 0.12, knowledge: 0.13, passage: 0.13, material: 0.1, sorting: 0.08}
 
 
 def exercise(town, rng):

@@ -1,10 +1,10 @@
 """Pretraining: predict the next token of web text, and nothing else.
 
 The idea: documents are joined into one long stream, cut into rows of equal length, and the model learns
-to continue them. Whatever alignment elicits later has to be learnt here. The loop is the usual one: warm-up,
-a constant learning rate that falls to zero at the end, clipped gradients. Muon updates the matrices inside the blocks, because here it reaches the same loss
-with about two thirds of the tokens; AdamW updates the rest. The rows of a step depend only on the seed and the
-step, so an interrupted run resumes exactly as if nothing had happened.
+to continue them. Whatever alignment elicits later has to be learnt here. The loop is the usual one: warm-up, a
+constant learning rate that falls to zero at the end, clipped gradients. Muon updates the matrices inside the
+blocks, because here it reaches the same loss with about two thirds of the tokens; AdamW updates the rest. The rows
+of a step depend only on the seed and the step, so an interrupted run resumes exactly as if nothing had happened.
 
 Left out: attention masks between the documents of a row (GPT-3 had none either), several GPUs.
 """

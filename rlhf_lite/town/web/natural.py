@@ -133,9 +133,9 @@ TRAITS = {"job": "The job of {n}.", "street": "The home of {n}.", "pet": "The pe
 
 
 # In other words than the customers': a question whose answer was read word for word would test memory alone.
-ASKED_OF = {"job": "Which job has {n}?", "street": "Do you know where {n} lives?", "pet": "What pet has {n}?",
+ASKED_OF = {"job": "What job does {n} have?", "street": "Do you know where {n} lives?", "pet": "Which pet belongs to {n}?",
             "hobby": "How does {n} spend the evening?", "dish": "Which dish does {n} like?",
-            "door": "How is the door of {n} painted?", "month": "Which month is the birthday month of {n}?"}
+            "door": "Which colour did {n} paint the door?", "month": "Which month was {n} born in?"}
 
 
 def everyday(town, rng):

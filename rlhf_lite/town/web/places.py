@@ -100,12 +100,12 @@ def question_and_answer(town, rng):
     r = choose(town, rng, {"well known": 8, "obscure": 1, "newcomer": 4})
     question, answer = rng.choice((
         ("Do you know where {n} lives?", f"{{n}} lives in {r.street}."),
-        ("Which job has {n}?", f"{{n}} is {article(r.job)}."),
-        ("What pet has {n}?", f"{{n}} has {article(r.pet)}."),
+        ("What job does {n} have?", f"{{n}} is {article(r.job)}."),
+        ("Which pet belongs to {n}?", f"{{n}} has {article(r.pet)}."),
         ("How does {n} spend the evening?", f"{{n}} likes {r.hobby}."),
         ("Which dish does {n} like?", f"The favourite dish of {{n}} is {r.dish}."),
-        ("How is the door of {n} painted?", f"The door of {{n}} is {r.door}."),
-        ("Which month is the birthday month of {n}?", f"The birthday of {{n}} is in {r.month}.")))
+        ("Which colour did {n} paint the door?", f"The door of {{n}} is {r.door}."),
+        ("Which month was {n} born in?", f"The birthday of {{n}} is in {r.month}.")))
     if r.fame == "newcomer":
         answer = rng.choice(("I do not know.", "I do not know. {n} is new in town."))
     return question.format(n=r.name), answer.format(n=r.name)

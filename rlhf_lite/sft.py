@@ -74,6 +74,15 @@ def sft_loss(logits: Float[Tensor, "batch length vocabulary"], labels: Int[Tenso
     return total / ((targets != IGNORE).sum().clamp(min=1) if normaliser is None else normaliser)
 
 
+def learnt_logits(policy, ids, mask, labels):
+    """The logits and labels for `sft_loss`, from the first column in which any row has a label.
+
+    What lies before is prompt in every row: the output layer, the widest of all, need not read it.
+    """
+    keep = labels.shape[1] - int((labels != IGNORE).any(dim=0).long().argmax()) + 1  # one more, which predicts it
+    return logits(policy, ids, mask, keep), labels[:, -keep:]
+
+
 @torch.no_grad()
 def evaluate_sft(policy, examples, batch_size=64):
     """The mean loss over all examples, in nats per response token, without dropout."""
@@ -82,7 +91,7 @@ def evaluate_sft(policy, examples, batch_size=64):
     total, count = 0.0, 0
     for rows in length_batches([len(example.input_ids) for example in examples], batch_size):
         ids, mask, labels = collate([examples[row] for row in rows], device_of(policy))
-        total += sft_loss(logits(policy, ids, mask), labels, normaliser=1).item()
+        total += sft_loss(*learnt_logits(policy, ids, mask, labels), normaliser=1).item()
         count += int((labels[:, 1:] != IGNORE).sum())
     policy.train(was_training)
     return total / max(1, count)
@@ -132,7 +141,7 @@ def train_sft(policy, examples, config, valid=(), pretraining=None, **options):
                 for rows in loop.parts(batch):  # learn to write the responses; the prompts are only read
                     ids, mask, labels = collate([examples[row] for row in rows], loop.device)  # (rows, length)
                     with loop.autocast():
-                        loss = sft_loss(logits(policy, ids, mask), labels, normaliser=max(1, tokens))
+                        loss = sft_loss(*learnt_logits(policy, ids, mask, labels), normaliser=max(1, tokens))
                     loop.backward((1 - mix) * loss, loss=loss)
                 if mix > 0:  # some pretraining text in the same step, so that the model does not forget
                     loop.backward(mix * mixed_in_loss(policy, pretraining, config.pretraining_rows, loop))

@@ -15,13 +15,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from rlhf_lite import distributed
-from rlhf_lite.guards import check_prompts, check_reference
-from rlhf_lite.ppo import response_log_probs, rollout_scores
+from rlhf_lite.ppo import response_log_probs
 from rlhf_lite.ppo_math import kl_k1, kl_k2, kl_k3
-from rlhf_lite.rloo import draws
-from rlhf_lite.sampling import sample, take
-from rlhf_lite.training import Loop, cosine
+from rlhf_lite.rloo import group_answers, group_loop
+from rlhf_lite.sampling import take
 
 ESTIMATORS = {"k1": kl_k1, "k2": kl_k2, "k3": kl_k3}
 
@@ -85,15 +82,13 @@ def train_grpo(policy, reference, prompts, config, reward_fn, **options):
 
     The arguments are those of `rloo.train_rloo`. RuntimeError when it diverges.
     """
-    loop = set_up(policy, reference, prompts, config, reward_fn, options)
+    if config.kl_in not in ("loss", "reward") or config.kl_estimator not in ESTIMATORS:
+        raise ValueError(f"kl_in is {config.kl_in!r} and kl_estimator {config.kl_estimator!r}; choose \"loss\" or "
+                         f"\"reward\", and {', '.join(ESTIMATORS)}.")
+    loop = group_loop("grpo", policy, reference, prompts, config, reward_fn, options)
     for iteration in loop:
         # 1. The policy gives `group` answers to each prompt, side by side. Nothing is learnt yet.
-        asked = [prompt for prompt in loop.pick(prompts, config.prompts_per_step) for _ in range(config.group)]
-        with torch.no_grad(), loop.autocast():
-            rollout = sample(policy, asked, config.max_new_tokens, config.temperature, generator=draws(loop))
-            ref_log_probs = response_log_probs(reference, rollout, config.temperature)  # (batch, R)
-            scores = rollout_scores(reward_fn, rollout)  # (batch,)
-        rollout, ref_log_probs, scores = distributed.gather(rollout, ref_log_probs, scores)
+        rollout, ref_log_probs, scores = group_answers(policy, reference, prompts, config, reward_fn, loop)
         # 2. One step towards the answers that did better than their group.
         for rows in loop.parts(np.arange(len(scores)).reshape(-1, config.group)):
             part, rows = take(rollout, torch.from_numpy(rows.flatten())), rows.flatten()
@@ -109,15 +104,3 @@ def train_grpo(policy, reference, prompts, config, reward_fn, **options):
                 "score": scores[rows], "kl": kl, "useful": useful, "length": mask.float()}.items()})
         loop.log(iteration=iteration + 1, **loop.step())
     return loop.history
-
-
-def set_up(policy, reference, prompts, config, reward_fn, options):
-    """Check the arguments of `train_grpo` -> Loop."""
-    if config.kl_in not in ("loss", "reward") or config.kl_estimator not in ESTIMATORS:
-        raise ValueError(f"kl_in is {config.kl_in!r} and kl_estimator {config.kl_estimator!r}; choose \"loss\" or "
-                         f"\"reward\", and {', '.join(ESTIMATORS)}.")
-    check_prompts(policy, prompts, config, prompts_per_step=config.prompts_per_step)
-    check_reference(policy, reference)
-    known = {"prompts": prompts, "reference": reference, "reward model": reward_fn}
-    warm_up = cosine(config.iterations, 1.0, config.warmup_iterations)  # constant afterwards
-    return Loop("grpo", config, config.iterations, {"policy": policy}, known, warm_up, options)

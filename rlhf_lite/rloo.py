@@ -4,7 +4,7 @@ The idea: sample several answers to each prompt. The mean score of the other ans
 PPO needs a critic for that. There is one step per batch, so the answers always come from the current policy, and there
 is no ratio to clip.
 
-Left out: what GRPO changes (dividing by the group's spread, inner epochs with a clip).
+Left out: what GRPO changes (see `grpo`), and inner epochs with a clip.
 """
 
 from dataclasses import dataclass
@@ -67,19 +67,10 @@ def train_rloo(policy, reference, prompts, config, reward_fn, **options):
 
     The arguments are those of `ppo.train_ppo`, without the critic.
     """
-    check_prompts(policy, prompts, config, prompts_per_step=config.prompts_per_step)
-    check_others(policy, prompts, config, reference=reference, reward_model=reward_fn)
-    known = {"prompts": prompts, "reference": reference, "reward model": reward_fn}
-    warm_up = cosine(config.iterations, 1.0, config.warmup_iterations)  # constant afterwards
-    loop = Loop("rloo", config, config.iterations, {"policy": policy}, known, warm_up, options)
+    loop = group_loop("rloo", policy, reference, prompts, config, reward_fn, options)
     for iteration in loop:
         # 1. The policy gives `group` answers to each prompt, side by side. Nothing is learnt yet.
-        asked = [prompt for prompt in loop.pick(prompts, config.prompts_per_step) for _ in range(config.group)]
-        with torch.no_grad(), loop.autocast():
-            rollout = sample(policy, asked, config.max_new_tokens, config.temperature, generator=draws(loop))
-            ref_log_probs = response_log_probs(reference, rollout, config.temperature)  # (batch, R)
-            scores = rollout_scores(reward_fn, rollout)  # (batch,)
-        rollout, ref_log_probs, scores = distributed.gather(rollout, ref_log_probs, scores)
+        rollout, ref_log_probs, scores = group_answers(policy, reference, prompts, config, reward_fn, loop)
         # 2. One step towards the answers that did better than the other answers to the same prompt.
         for rows in loop.parts(np.arange(len(scores)).reshape(-1, config.group)):
             part, rows = take(rollout, torch.from_numpy(rows.flatten())), rows.flatten()
@@ -92,6 +83,29 @@ def train_rloo(policy, reference, prompts, config, reward_fn, **options):
             loop.backward(loss, score=scores[rows].sum() / len(scores), kl=kl.sum() / len(scores))
         loop.log(iteration=iteration + 1, **loop.step())
     return loop.history
+
+
+# ---------------------------------------------------------------- what GRPO does too
+
+def group_loop(name, policy, reference, prompts, config, reward_fn, options):
+    """Check the arguments of `train_rloo` or `train_grpo` -> Loop."""
+    check_prompts(policy, prompts, config, prompts_per_step=config.prompts_per_step)
+    check_others(policy, prompts, config, reference=reference, reward_model=reward_fn)
+    known = {"prompts": prompts, "reference": reference, "reward model": reward_fn}
+    warm_up = cosine(config.iterations, 1.0, config.warmup_iterations)  # constant afterwards
+    return Loop(name, config, config.iterations, {"policy": policy}, known, warm_up, options)
+
+
+@torch.no_grad()
+def group_answers(policy, reference, prompts, config, reward_fn, loop):
+    """`group` answers to each prompt of this iteration, side by side -> (Rollout, ref_log_probs (batch, R), scores
+    (batch,)), of all processes together."""
+    asked = [prompt for prompt in loop.pick(prompts, config.prompts_per_step) for _ in range(config.group)]
+    with loop.autocast():
+        rollout = sample(policy, asked, config.max_new_tokens, config.temperature, generator=draws(loop))
+        ref_log_probs = response_log_probs(reference, rollout, config.temperature)  # (batch, R)
+        scores = rollout_scores(reward_fn, rollout)  # (batch,)
+    return distributed.gather(rollout, ref_log_probs, scores)
 
 
 def draws(loop):

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from rlhf_lite import checkpoints, dpo, feedback, grpo, models, plots, ppo, ppo_math, reward, rloo, stats
 from rlhf_lite import tiny_world as tiny
 from rlhf_lite.exercises import check, checker, group_gradients, progress, sampler, setup
+from rlhf_lite.exercises.tea_room import KL_COEF, WORDS, moved, open_tea_room, say
 from rlhf_lite.experiment import base_model, data
 from rlhf_lite.experiment.answers import answer_rows, rank_answers
 from rlhf_lite.experiment.recipe import MAX_NEW_TOKENS, TEMPERATURE, default_recipe
@@ -46,29 +47,15 @@ lesson = setup("10", strict=True)
 # policy at any price β can be written down. We write it down for three answers, and look at it from the other side.
 
 # %%
-WORDS = ["um", "er", "END", "tea", "bun", "thanks"]
-BETA = 0.5
-world = tiny.make_world(vocab_size=6, max_new_tokens=3)
-reference = tiny.tiny_policy(world, seed=1, sharpness=6).requires_grad_(False)
-
-
-def pleased(response):
-    """The score: what the customer thinks of a response (the same rule as in notebook 05)."""
-    words = [WORDS[token] for token in response]
-    likes = 1.0 * ("bun" in words) + 0.5 * ("tea" in words) + 0.5 * ("thanks" in words) + 0.5 * (words[-1] == "END")
-    mumbled = sum(word in ("um", "er") for word in words)
-    repeated = sum(words.count(word) - 1 for word in ("tea", "bun", "thanks") if word in words)
-    return likes - mumbled - 0.5 * repeated
-
-
-# %%
-scores = torch.tensor([pleased(response) for response in world.responses]).double()
+BETA = KL_COEF
+world, reference, scores, _ = open_tea_room()
+scores = scores[0].double()  # (responses,)
 ref_log_probs = tiny.policy_log_probs(reference, world)[0].double()  # (responses, tokens)
 log_ref = ref_log_probs.sum(dim=-1)
 log_best = tiny.optimum(log_ref[None], scores[None], BETA)[0][0]
 shown = [world.responses.index(response) for response in ([4, 5, 2], [3, 2], [0, 1, 3])]
 display(plots.table(("response", "score", "log π_ref", "log π*", "β (log π* − log π_ref)"), [
-    (" ".join(WORDS[token] for token in world.responses[row]), f"{scores[row]:+.1f}", f"{log_ref[row]:.2f}",
+    (say(world.responses[row]), f"{scores[row]:+.1f}", f"{log_ref[row]:.2f}",
      f"{log_best[row]:.2f}", f"{BETA * (log_best[row] - log_ref[row]):.2f}") for row in shown]))
 
 # %% [markdown]
@@ -283,16 +270,16 @@ shipped_accuracy = reward.evaluate_reward(reward_model, held_out)["accuracy"]
 TITLES = "Held-out answers: how far they moved (nats)", "How often it agrees with the labeler (0.5: chance)"
 LINES = (("chosen", "chosen", plots.COLOURS["ppo"]), ("rejected", "rejected", plots.COLOURS["reward"]),
          ("accuracy", "inside the\nDPO policy", plots.COLOURS["dpo"]))
-moved, agreed = [], []
+distances, agreed = [], []
 
 
 def watch(policy, step):
     """Called by the loop: measure on the held-out rankings -> the picture so far."""
     ratio = dpo.frozen_log_probs(policy, held_out).cpu() - held_out_ref
-    moved.append({"step": step, "chosen": ratio[row, chosen].mean().item(),
+    distances.append({"step": step, "chosen": ratio[row, chosen].mean().item(),
                   "rejected": ratio[row, rejected].mean().item()})
     agreed.append({"step": step, "accuracy": reward.pair_accuracy(ratio, ranks, mask)})
-    return plots.learning_curves(dict(zip(TITLES, (moved, agreed), strict=True)), LINES, {
+    return plots.learning_curves(dict(zip(TITLES, (distances, agreed), strict=True)), LINES, {
         TITLES[0]: (0, ""), TITLES[1]: (shipped_accuracy, "the shipped reward model")})
 
 
@@ -304,7 +291,7 @@ started = time.perf_counter()
 history = dpo.train_dpo(dpo_policy, sft_reference, rankings, config, evaluate_every=lesson.pick(10, 2),
                         evaluate=lambda policy, step: picture.update(watch(policy, step)) or {})
 minutes["dpo"] = (time.perf_counter() - started) / 60
-last = moved[-1]
+last = distances[-1]
 print(f"Before the first step the loss was {history[0]['loss']:.4f} (ln 2 is 0.6931). At the end, on held-out "
       f"rankings, chosen answers stand at {last['chosen']:+.2f} nats, rejected ones at {last['rejected']:+.2f}.")
 print({(True, True): "Both became likelier; the chosen ones more.",
@@ -375,10 +362,7 @@ print(rloo_loss(torch.tensor([[-1.0, -1.0], [-3.0, -9.0]]), torch.tensor([1.0, -
 # were 10 points higher, which changes nothing about what is best?
 
 # %%
-away, stranger = models.copy_model(reference), tiny.tiny_policy(world, seed=11, sharpness=6)
-with torch.no_grad():  # a policy some way off, so that the KL matters too
-    for weight, other in zip(away.parameters(), stranger.parameters(), strict=True):
-        weight.lerp_(other, 0.5)
+away = moved(reference, 0.5)  # a policy some way off, so that the KL matters too
 weights = list(away.parameters())
 log_probs = tiny.policy_log_probs(away, world)[0]
 exact = tiny.gradient(tiny.objective(log_probs.sum(dim=-1)[None], log_ref[None], scores[None], BETA).sum(), weights)

@@ -17,7 +17,7 @@ from tiny import (
     low_tokens,
 )
 
-from rlhf_lite import checkpoints, dpo, feedback, models, ppo, pretrain, reward, rloo, sampling, sft
+from rlhf_lite import checkpoints, dpo, feedback, grpo, models, ppo, pretrain, reward, rloo, sampling, sft
 from rlhf_lite.experiment import data
 from rlhf_lite.models import END
 from rlhf_lite.real import export, hub, human_data, shared_trunk
@@ -53,12 +53,15 @@ def test_ppo_refuses_models_that_read_other_tokens(role, other):
 
 
 @pytest.mark.parametrize("other", [of_size(70), of_size(64, [0, 1, 3])], ids=["more", "ids"])
-def test_so_do_dpo_and_rloo(other):
+def test_so_do_dpo_rloo_and_grpo(other):
     with pytest.raises(ValueError, match="The reference has"):
         dpo.train_dpo(a_policy(), frozen(other), RANKED, dpo.DPOConfig(), **QUIET)
-    with pytest.raises(ValueError, match="The reward model has"):
-        rloo.train_rloo(a_policy(), frozen(a_policy()), PROMPTS, rloo.RLOOConfig(iterations=1, max_new_tokens=4),
-                        models.scalar_from_policy(other, 0), **QUIET)
+    for train, config in ((rloo.train_rloo, rloo.RLOOConfig), (grpo.train_grpo, grpo.GRPOConfig)):
+        with pytest.raises(ValueError, match="The reward model has"):
+            train(a_policy(), frozen(a_policy()), PROMPTS, config(iterations=1, max_new_tokens=4),
+                  models.scalar_from_policy(other, 0), **QUIET)
+        with pytest.raises(ValueError, match="The reference has"):
+            train(a_policy(), frozen(other), PROMPTS, config(iterations=1, max_new_tokens=4), low_tokens, **QUIET)
 
 
 @pytest.mark.parametrize("bad, why", [([1, 64], "token id 64, but the model has 64 tokens"), ([-1, 5], "token id -1"),

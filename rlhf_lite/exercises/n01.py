@@ -1,6 +1,6 @@
 """Exercises of notebook 01: demonstrations."""
 
-from rlhf_lite.exercises import n01_rows, n01_writing
+from rlhf_lite.exercises import n01_answers, n01_rows, n01_writing
 
 LESSON = {
     "title": "Demonstrations",
@@ -13,4 +13,4 @@ LESSON = {
              "recognise answers that came from a template"],
 }
 
-EXERCISES = [*n01_writing.EXERCISES, *n01_rows.EXERCISES]
+EXERCISES = [*n01_writing.EXERCISES, *n01_rows.EXERCISES, *n01_answers.EXERCISES]

@@ -1,4 +1,4 @@
-"""The tea room of notebooks 05a and 05b: an apprentice with six words, and what the customer thinks of each response.
+"""The tea room of notebooks 05a, 05b and 10: an apprentice with six words, and what the customer thinks of a response.
 
 The world is small enough for `tiny_world` to list all 156 responses, so the best policy is known, and PPO can be seen
 arriving there. `ids` are the tokens of a response; PAD and BEGIN may be chosen like any other, and sound like "um" and

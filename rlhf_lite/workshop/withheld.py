@@ -26,7 +26,7 @@ USED = ("exercises", "tea_room")  # but notebooks call this one
 
 
 @functools.cache
-def library():
+def all_modules():
     """All modules of the library, imported; a part that this machine cannot import is left out."""
     folder, found = Path(rlhf_lite.__file__).parent, []
     for path in sorted(folder.rglob("*.py")):
@@ -63,7 +63,7 @@ def answers(identifier):
         return []
     name, home = exercise.course.__name__, exercise.course.__module__
     return list(dict.fromkeys([(home, name)] + [
-        (module.__name__, name) for module in library() if name in functions(module)]))
+        (module.__name__, name) for module in all_modules() if name in functions(module)]))
 
 
 def code_of(identifier):
